@@ -1,0 +1,8 @@
+-- The script makes the schema itself, so that it belongs to the superuser: whoever owned it could plant an overload
+-- that a qualified call of ours picks up. It fails where somebody has made one of that name before.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+CREATE SCHEMA slotkeeper;
+
+COMMENT ON SCHEMA slotkeeper IS
+    'slotkeeper: posting slots without collisions. Call its functions; its tables are its own.';

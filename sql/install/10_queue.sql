@@ -1,0 +1,33 @@
+-- Queues: one row each, small and rarely written.
+
+CREATE SEQUENCE slotkeeper.queue_id_seq AS bigint;
+-- Versions come from a sequence, so that one that was rolled back never comes again with other contents: backends
+-- cache timetables by version.
+CREATE SEQUENCE slotkeeper.queue_version_seq AS bigint;
+
+CREATE TABLE slotkeeper.queue (
+    queue_id      bigint PRIMARY KEY DEFAULT nextval('slotkeeper.queue_id_seq'),
+    profile_id    text COLLATE "C" NOT NULL CHECK (char_length(profile_id) BETWEEN 1 AND 255),
+    platform      text COLLATE "C" NOT NULL CHECK (char_length(platform) BETWEEN 1 AND 255),
+    time_zone     text NOT NULL,
+    timetable     jsonb NOT NULL,
+    options       jsonb NOT NULL,
+    status        text NOT NULL DEFAULT 'active'
+                  CHECK (status IN ('active', 'paused', 'disabled', 'needs_refresh')),
+    status_reason text,
+    version       bigint NOT NULL DEFAULT nextval('slotkeeper.queue_version_seq'),
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    updated_at    timestamptz NOT NULL DEFAULT now()
+);
+-- What every call asks first, answered by the index and one row: the queue and whether the cached timetable holds.
+CREATE UNIQUE INDEX queue_name ON slotkeeper.queue (profile_id, platform) INCLUDE (queue_id, version);
+
+ALTER SEQUENCE slotkeeper.queue_id_seq OWNED BY slotkeeper.queue.queue_id;
+ALTER SEQUENCE slotkeeper.queue_version_seq OWNED BY slotkeeper.queue.version;
+
+COMMENT ON TABLE slotkeeper.queue IS 'Posting destinations: a profile on a platform, its time zone and timetable.';
+COMMENT ON COLUMN slotkeeper.queue.time_zone IS 'IANA name as the server spells it; slots are kept as wall times in it.';
+COMMENT ON COLUMN slotkeeper.queue.timetable IS 'Timetable as it was given, in any of its forms.';
+COMMENT ON COLUMN slotkeeper.queue.options IS 'Options that apply, defaults filled in: granule, horizon.';
+COMMENT ON COLUMN slotkeeper.queue.status IS 'active, paused, disabled or needs_refresh; stops publishing, not booking.';
+COMMENT ON COLUMN slotkeeper.queue.version IS 'Changes when time zone, timetable or options do; full runs and holes belong to one version.';

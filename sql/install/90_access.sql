@@ -1,0 +1,84 @@
+-- Who may do what. Nothing is granted to PUBLIC and no role is made.
+
+CREATE FUNCTION slotkeeper.grant_access(p_role name, p_kind text) RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $body$
+-- A definer: GRANT on these functions is their owner's to give. It evaluates nothing of the caller's; the role's name
+-- is quoted by the server.
+DECLARE
+    reader constant text[] := ARRAY['preview_slots'];
+    writer constant text[] := reader || ARRAY['assign_next_available_slot', 'assign_slots', 'schedule_content',
+                                              'reschedule_content', 'unschedule_content'];
+    admin  constant text[] := writer || ARRAY['create_queue', 'alter_queue', 'set_queue_status', 'drop_queue'];
+    granted text[];
+    function regprocedure;
+BEGIN
+    IF p_role IS NULL OR p_kind IS NULL THEN
+        RAISE EXCEPTION '% must not be null', CASE WHEN p_role IS NULL THEN 'p_role' ELSE 'p_kind' END
+            USING ERRCODE = '22004', HINT = 'Call slotkeeper.grant_access(''role'', ''kind'').';
+    END IF;
+    granted := CASE p_kind WHEN 'reader' THEN reader WHEN 'worker' THEN reader
+                           WHEN 'user' THEN writer WHEN 'admin' THEN admin END;
+    IF granted IS NULL THEN
+        RAISE EXCEPTION 'p_kind is not valid: "%"', p_kind
+            USING ERRCODE = '22023', HINT = 'Allowed: reader, user, worker, admin.';
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = p_role) THEN
+        RAISE EXCEPTION 'role "%" does not exist', p_role
+            USING ERRCODE = '42704', HINT = 'Create it first; access is granted to roles, never to PUBLIC.';
+    END IF;
+    EXECUTE format('GRANT USAGE ON SCHEMA slotkeeper TO %I', p_role);
+    FOR function IN
+        SELECT p.oid FROM pg_proc AS p
+        WHERE p.pronamespace = 'slotkeeper'::regnamespace AND p.proname = ANY (granted)
+        ORDER BY p.proname
+    LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', function, p_role);
+    END LOOP;
+    RETURN jsonb_build_object('outcome', 'granted', 'role', p_role, 'kind', p_kind);
+END
+$body$;
+
+COMMENT ON FUNCTION slotkeeper.grant_access(name, text) IS
+'Grants a role what its kind needs in this database: reader (preview), user (reader, and booking), worker (reader, and publishing), admin (everything). Grants add up.
+Callable by the database''s owner and the installing role. Outcome: granted. Errors: 42704 no such role; 22023 kind; 22004 null.';
+
+-- Whatever default privileges were in force when this script ran, they stop here.
+DO $body$
+DECLARE
+    stray record;
+BEGIN
+    REVOKE ALL ON SCHEMA slotkeeper FROM PUBLIC;
+    REVOKE ALL ON ALL TABLES IN SCHEMA slotkeeper FROM PUBLIC;
+    REVOKE ALL ON ALL SEQUENCES IN SCHEMA slotkeeper FROM PUBLIC;
+    REVOKE ALL ON ALL FUNCTIONS IN SCHEMA slotkeeper FROM PUBLIC;
+    FOR stray IN
+        SELECT DISTINCT format('%s %s', kind, name) AS object, grantee::regrole AS role
+        FROM (
+            SELECT 'FUNCTION' AS kind, p.oid::regprocedure::text AS name, p.proowner AS owner, p.proacl AS acl
+            FROM pg_proc AS p WHERE p.pronamespace = 'slotkeeper'::regnamespace
+            UNION ALL
+            SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::regclass::text, c.relowner, c.relacl
+            FROM pg_class AS c WHERE c.relnamespace = 'slotkeeper'::regnamespace AND c.relkind IN ('r', 'v', 'S')
+            UNION ALL
+            SELECT 'SCHEMA', n.nspname::text, n.nspowner, n.nspacl
+            FROM pg_namespace AS n WHERE n.nspname = 'slotkeeper'
+        ) AS object, LATERAL aclexplode(acl) AS granted
+        WHERE granted.grantee <> owner AND granted.grantee <> 0
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM %s', stray.object, stray.role);
+    END LOOP;
+END
+$body$;
+
+-- The installing role may do everything and pass it on. It may write the tables, because a restore does; but not put
+-- triggers or foreign keys on them, for those would run with the owner's rights.
+GRANT USAGE ON SCHEMA slotkeeper TO @extowner@ WITH GRANT OPTION;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA slotkeeper TO @extowner@ WITH GRANT OPTION;
+GRANT SELECT, USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA slotkeeper TO @extowner@ WITH GRANT OPTION;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA slotkeeper TO @extowner@ WITH GRANT OPTION;
+
+-- The database's owner, whoever that is, decides who gets in.
+GRANT USAGE ON SCHEMA slotkeeper TO pg_database_owner;
+GRANT EXECUTE ON FUNCTION slotkeeper.grant_access(name, text) TO pg_database_owner;

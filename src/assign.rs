@@ -1,0 +1,151 @@
+//! `assign_next_available_slot`: the next free seat of a queue.
+
+use crate::arguments::{NO_SOURCE, identifier, instant, optional_identifier, queue_name};
+use crate::booking::{self, Content, State};
+use crate::clock::now;
+use crate::fault::Fault;
+use crate::ledger::Reader;
+use crate::pg::lock::{Brief, Key, use_queues, wait_for};
+use crate::pg::refuse_read_only;
+use crate::place::{Places, Seeker, Taken};
+use crate::queue::{self, Queue};
+use crate::reply::{Reply, Seat};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::{JsonB, Uuid};
+use slotkeeper_core::Instant;
+use std::collections::BTreeSet;
+
+#[pg_extern(schema = "slotkeeper", name = "assign_next_available_slot")]
+#[allow(clippy::too_many_arguments, reason = "the public signature")]
+fn assign_next_available_slot(
+    p_profile_id: Option<&str>,
+    p_platform: Option<&str>,
+    p_content_id: Option<&str>,
+    p_user_id: default!(Option<&str>, "NULL"),
+    p_not_before: default!(Option<TimestampWithTimeZone>, "NULL"),
+    p_dry_run: default!(Option<bool>, "false"),
+    p_source: default!(Option<&str>, "NULL"),
+) -> Result<JsonB, ErrorReport> {
+    let (profile_id, platform) = queue_name(p_profile_id, p_platform)?;
+    let request = Request {
+        profile_id: &profile_id,
+        platform: &platform,
+        content_id: identifier("p_content_id", p_content_id)?,
+        user_id: optional_identifier("p_user_id", p_user_id)?,
+        not_before: instant("p_not_before", p_not_before)?,
+        source: optional_identifier("p_source", p_source)?.unwrap_or(NO_SOURCE),
+    };
+    let reply = if p_dry_run == Some(true) { request.dry_run()? } else { request.assign()? };
+    Ok(reply.into())
+}
+
+#[pg_extern(schema = "slotkeeper", name = "assign_next_available_slot")]
+#[allow(clippy::too_many_arguments, reason = "the public signature")]
+fn assign_next_available_slot_uuid(
+    p_profile_id: Option<Uuid>,
+    p_platform: Option<&str>,
+    p_content_id: Option<Uuid>,
+    p_user_id: default!(Option<Uuid>, "NULL"),
+    p_not_before: default!(Option<TimestampWithTimeZone>, "NULL"),
+    p_dry_run: default!(Option<bool>, "false"),
+    p_source: default!(Option<&str>, "NULL"),
+) -> Result<JsonB, ErrorReport> {
+    let text = |id: Option<Uuid>| id.map(|id| id.to_string());
+    let (profile_id, content_id, user_id) = (text(p_profile_id), text(p_content_id), text(p_user_id));
+    assign_next_available_slot(
+        profile_id.as_deref(),
+        p_platform,
+        content_id.as_deref(),
+        user_id.as_deref(),
+        p_not_before,
+        p_dry_run,
+        p_source,
+    )
+}
+
+struct Request<'a> {
+    profile_id: &'a str,
+    platform: &'a str,
+    content_id: &'a str,
+    user_id: Option<&'a str>,
+    not_before: Option<Instant>,
+    source: &'a str,
+}
+
+impl<'a> Request<'a> {
+    fn content(&self, queue: &Queue) -> Content<'a> {
+        Content { content_id: self.content_id, source: self.source, queue_id: queue.queue_id }
+    }
+
+    fn seat<'s>(&'s self, queue: &'s Queue) -> Seat<'s> {
+        let (content_id, user_id) = (self.content_id, self.user_id);
+        Seat { queue, content_id, user_id, slot_ref: None, booking_id: None, at: 0 }
+    }
+
+    fn seeker<'q>(&self, queue: &'q Queue, now: Instant) -> Seeker<'q> {
+        let from = self.not_before.map_or(now, |at| at.max(now));
+        Seeker::new(queue, Places::of(queue), from, queue.horizon(now))
+    }
+
+    fn assign(&self) -> Result<Reply, Fault> {
+        refuse_read_only(c"assign_next_available_slot()");
+        use_queues(&mut [Key::Queue { profile_id: self.profile_id, platform: self.platform }]);
+        loop {
+            let queue = queue::require(self.profile_id, self.platform, None)?;
+            let content = self.content(&queue);
+            let turn = Brief::acquire(&content.key());
+            let state = booking::state(&mut booking::content_scan()?, &content)?;
+            match state {
+                State::Free => {}
+                State::Booked => match booking::find(&content)? {
+                    Some(booking) => return Ok(Reply::new("already_assigned").with_seat(&Seat::of(&booking, &queue))),
+                    None => continue,
+                },
+                State::Busy(transaction) => {
+                    // Whoever waits holds nothing that others want.
+                    drop(turn);
+                    wait_for(transaction);
+                    continue;
+                }
+            }
+            let now = now()?;
+            let mut seeker = self.seeker(&queue, now);
+            let taken = seeker.take_first(&mut Reader::default(), |slot, seat| {
+                booking::insert(&content, self.user_id, slot, seat, now)
+            })?;
+            drop(turn);
+            if let Taken::Lost = taken {
+                continue;
+            }
+            seeker.keep_findings()?;
+            return Ok(match taken {
+                Taken::Seat { slot, booking_id } => {
+                    Reply::new("assigned").with_seat(&self.seat(&queue).at_slot(&slot, Some(booking_id)))
+                }
+                Taken::Full | Taken::Lost => queue_full(self.content_id, &queue, now),
+            });
+        }
+    }
+
+    fn dry_run(&self) -> Result<Reply, Fault> {
+        let queue = queue::require(self.profile_id, self.platform, None)?;
+        if let Some(booking) = booking::find(&self.content(&queue))? {
+            return Ok(Reply::new("already_assigned").with_seat(&Seat::of(&booking, &queue)).with("dry_run", true));
+        }
+        let now = now()?;
+        let candidate = self.seeker(&queue, now).next(&mut Reader::default(), &BTreeSet::new())?;
+        let reply = match candidate {
+            Some(candidate) => {
+                Reply::new("assigned").with_seat(&self.seat(&queue).at_slot(&candidate.slot, None))
+            }
+            None => queue_full(self.content_id, &queue, now),
+        };
+        Ok(reply.with("dry_run", true))
+    }
+}
+
+/// Nothing is free inside the horizon.
+pub(crate) fn queue_full(content_id: &str, queue: &Queue, now: Instant) -> Reply {
+    Reply::new("queue_full").of_content(content_id, queue).with_instant("horizon_ends_at", queue.horizon(now))
+}

@@ -1,0 +1,331 @@
+//! Rows of the ledger: whether a content is booked, and the three ways a row changes.
+
+use crate::fault::Fault;
+use crate::ledger::leave_hole;
+use crate::pg::lock::{Brief, Key, use_queues, wait_for};
+use crate::pg::role::caller_name;
+use crate::pg::scan::{IndexScan, Key as ScanKey, Order, See};
+use crate::pg::statement::{Row, Statement, Value};
+use crate::pg::subtransaction::unless_duplicate;
+use crate::queue::{self, Queue};
+use pgrx::pg_sys::TransactionId;
+use slotkeeper_core::Instant;
+use slotkeeper_core::slots::Slot;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// A content in a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Content<'a> {
+    pub(crate) content_id: &'a str,
+    pub(crate) source: &'a str,
+    pub(crate) queue_id: i64,
+}
+
+impl<'a> Content<'a> {
+    pub(crate) fn key(&self) -> Key<'a> {
+        Key::Content { queue_id: self.queue_id, source: self.source, content_id: self.content_id }
+    }
+}
+
+/// A live booking.
+#[derive(Clone, Debug)]
+pub(crate) struct Booking {
+    pub(crate) booking_id: i64,
+    pub(crate) queue_id: i64,
+    pub(crate) granule: i64,
+    pub(crate) seat: i16,
+    pub(crate) source: String,
+    pub(crate) content_id: String,
+    pub(crate) user_id: Option<String>,
+    pub(crate) scheduled_at: Instant,
+    pub(crate) slot_ref: Option<String>,
+}
+
+/// What the ledger says of a content, uncommitted rows of others included.
+pub(crate) enum State {
+    Free,
+    Booked,
+    /// Another open transaction is booking, moving or releasing it.
+    Busy(TransactionId),
+}
+
+/// What the ledger says of one content in one queue.
+pub(crate) fn state(scan: &mut IndexScan, content: &Content<'_>) -> Result<State, Fault> {
+    let keys = [
+        (1, ScanKey::IsText(content.content_id)),
+        (2, ScanKey::IsText(content.source)),
+        (3, ScanKey::Is(content.queue_id)),
+    ];
+    scan.search(&keys, Order::Ascending);
+    Ok(state_of(scan))
+}
+
+fn state_of(scan: &mut IndexScan) -> State {
+    let mut state = State::Free;
+    while let Some(row) = scan.next() {
+        match row.inserter().or(row.changer()) {
+            Some(transaction) => return State::Busy(transaction),
+            None => state = State::Booked,
+        }
+    }
+    state
+}
+
+/// A scan for [`state`].
+pub(crate) fn content_scan() -> Result<IndexScan, Fault> {
+    IndexScan::open(c"booking", c"booking_content", 3, See::Uncommitted)
+}
+
+const COLUMNS: i32 = 9;
+
+fn booking(row: &Row) -> Result<Booking, Fault> {
+    Ok(Booking {
+        booking_id: row.must(1)?,
+        queue_id: row.must(2)?,
+        granule: row.must(3)?,
+        seat: row.must(4)?,
+        source: row.must(5)?,
+        content_id: row.must(6)?,
+        user_id: row.get(7)?,
+        scheduled_at: row.instant(8)?,
+        slot_ref: row.get(COLUMNS)?,
+    })
+}
+
+thread_local! {
+    static OF_CONTENT: Statement = const { Statement::new(c"
+SELECT b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref
+FROM slotkeeper.booking AS b
+WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) $2
+  AND b.queue_id OPERATOR(pg_catalog.=) $3 AND b.released_at IS NULL") };
+
+    static OF_CONTENT_ID: Statement = const { Statement::new(c"
+SELECT b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref,
+       q.profile_id, q.platform
+FROM slotkeeper.booking AS b
+JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id
+WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.released_at IS NULL
+  AND ($2 IS NULL OR q.profile_id OPERATOR(pg_catalog.=) $2)
+  AND ($3 IS NULL OR q.platform OPERATOR(pg_catalog.=) $3)
+  AND ($4 IS NULL OR b.source OPERATOR(pg_catalog.=) $4)
+ORDER BY q.profile_id, q.platform, b.source") };
+
+    static IN_GRANULE: Statement = const { Statement::new(c"
+SELECT b.content_id, b.source
+FROM slotkeeper.booking AS b
+WHERE b.queue_id OPERATOR(pg_catalog.=) $1 AND b.granule OPERATOR(pg_catalog.=) $2 AND b.released_at IS NULL
+ORDER BY b.seat") };
+
+    static INSERT: Statement = const { Statement::new(c"
+INSERT INTO slotkeeper.booking
+    (queue_id, granule, seat, source, content_id, user_id, scheduled_at, slot_ref, booked_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+ON CONFLICT DO NOTHING
+RETURNING booking_id") };
+
+    static INSERT_ALL: Statement = const { Statement::new(c"
+INSERT INTO slotkeeper.booking
+    (queue_id, granule, seat, source, content_id, user_id, scheduled_at, slot_ref, booked_at)
+SELECT n.queue_id, n.granule, n.seat, n.source, n.content_id, n.user_id, n.scheduled_at, n.slot_ref, $9
+FROM ROWS FROM (
+    pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),
+    pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8)
+) AS n (queue_id, granule, seat, source, content_id, user_id, scheduled_at, slot_ref)
+ON CONFLICT DO NOTHING
+RETURNING booking_id, queue_id, granule, seat") };
+
+    static MOVE: Statement = const { Statement::new(c"
+UPDATE slotkeeper.booking
+SET granule = $2, seat = $3, scheduled_at = $4, slot_ref = $5
+WHERE booking_id OPERATOR(pg_catalog.=) $1 AND released_at IS NULL
+RETURNING booking_id") };
+
+    static RELEASE: Statement = const { Statement::new(c"
+UPDATE slotkeeper.booking
+SET released_at = $2, released_by = $3
+WHERE booking_id OPERATOR(pg_catalog.=) $1 AND released_at IS NULL
+RETURNING booking_id") };
+}
+
+/// The live booking of a content in a queue, as it is committed now.
+pub(crate) fn find(content: &Content<'_>) -> Result<Option<Booking>, Fault> {
+    let values = [Value::Text(content.content_id), Value::Text(content.source), Value::Int8(content.queue_id)];
+    Ok(OF_CONTENT.with(|find| find.read(&values, booking))?.into_iter().next())
+}
+
+/// The first other content in a granule, of those that are committed.
+pub(crate) fn other_in(queue: &Queue, granule: i64, than: &Content<'_>) -> Result<Option<String>, Fault> {
+    let others = IN_GRANULE.with(|find| {
+        find.read(&[Value::Int8(queue.queue_id), Value::Int8(granule)], |row| {
+            Ok((row.must::<String>(1)?, row.must::<String>(2)?))
+        })
+    })?;
+    Ok(others.into_iter().find(|(id, source)| (id.as_str(), source.as_str()) != (than.content_id, than.source)).map(|o| o.0))
+}
+
+/// Books a seat; `None` where the seat or the content turns out to be held.
+pub(crate) fn insert(
+    content: &Content<'_>,
+    user_id: Option<&str>,
+    slot: &Slot,
+    seat: i16,
+    now: Instant,
+) -> Result<Option<i64>, Fault> {
+    let values = [
+        Value::Int8(content.queue_id),
+        Value::Int8(slot.granule),
+        Value::Int2(seat),
+        Value::Text(content.source),
+        Value::Text(content.content_id),
+        Value::OptionalText(user_id),
+        Value::Time(slot.at),
+        Value::OptionalText(slot.slot_ref.as_deref()),
+        Value::Time(now),
+    ];
+    Ok(INSERT.with(|insert| insert.write(&values, |row| row.must(1)))?.into_iter().next())
+}
+
+/// A booking to be made.
+pub(crate) struct New<'a> {
+    pub(crate) content: Content<'a>,
+    pub(crate) user_id: Option<&'a str>,
+    pub(crate) slot: &'a Slot,
+    pub(crate) seat: i16,
+}
+
+/// Books many seats by one statement. Returns the ids by (queue, granule, seat); one that is missing was held.
+pub(crate) fn insert_all(new: &[New<'_>], now: Instant) -> Result<HashMap<(i64, i64, i16), i64>, Fault> {
+    fn column<'a, T>(new: &'a [New<'a>], field: impl Fn(&'a New<'a>) -> T) -> Vec<T> {
+        new.iter().map(field).collect()
+    }
+    let values = [
+        Value::Int8s(&column(new, |n| n.content.queue_id)),
+        Value::Int8s(&column(new, |n| n.slot.granule)),
+        Value::Int2s(&column(new, |n| n.seat)),
+        Value::Texts(&column(new, |n| n.content.source)),
+        Value::Texts(&column(new, |n| n.content.content_id)),
+        Value::OptionalTexts(&column(new, |n| n.user_id)),
+        Value::Times(&column(new, |n| n.slot.at)),
+        Value::OptionalTexts(&column(new, |n| n.slot.slot_ref.as_deref())),
+        Value::Time(now),
+    ];
+    let rows = INSERT_ALL.with(|insert| {
+        insert.write(&values, |row| Ok(((row.must(2)?, row.must(3)?, row.must(4)?), row.must(1)?)))
+    })?;
+    Ok(rows.into_iter().collect())
+}
+
+/// Moves a booking to another seat; `None` where that turns out to be held. The seat it leaves becomes a hole.
+pub(crate) fn move_to(booking: &Booking, queue: &Queue, slot: &Slot, seat: i16) -> Result<Option<i64>, Fault> {
+    let values = [
+        Value::Int8(booking.booking_id),
+        Value::Int8(slot.granule),
+        Value::Int2(seat),
+        Value::Time(slot.at),
+        Value::OptionalText(slot.slot_ref.as_deref()),
+    ];
+    let update = || Ok(MOVE.with(|statement| statement.write(&values, |row| row.must(1)))?.into_iter().next());
+    if (booking.granule, booking.seat) == (slot.granule, seat) {
+        return update();
+    }
+    let moved = unless_duplicate(update)?.flatten();
+    if moved.is_some() {
+        leave_hole_of(booking, queue)?;
+    }
+    Ok(moved)
+}
+
+/// Gives a booking's seat back. False where it is not live any more.
+pub(crate) fn release(booking: &Booking, queue: &Queue, now: Instant) -> Result<bool, Fault> {
+    let caller = caller_name();
+    let values = [Value::Int8(booking.booking_id), Value::Time(now), Value::Text(&caller)];
+    let released: Vec<i64> = RELEASE.with(|statement| statement.write(&values, |row| row.must(1)))?;
+    if released.is_empty() {
+        return Ok(false);
+    }
+    leave_hole_of(booking, queue)?;
+    Ok(true)
+}
+
+/// Reads the queue again, now that the row is changed: see [`leave_hole`].
+fn leave_hole_of(booking: &Booking, queue: &Queue) -> Result<(), Fault> {
+    match queue::find(&queue.profile_id, &queue.platform)? {
+        Some(queue) => leave_hole(&queue, booking.granule),
+        None => Ok(()),
+    }
+}
+
+/// Which booking a call is about: the content's id, and whatever else the caller says to tell several apart.
+pub(crate) struct Which<'a> {
+    pub(crate) content_id: &'a str,
+    pub(crate) profile_id: Option<&'a str>,
+    pub(crate) platform: Option<&'a str>,
+    pub(crate) source: Option<&'a str>,
+}
+
+/// A booking that this call may change: nobody else changes it while `_turn` is held.
+pub(crate) struct Mine {
+    pub(crate) booking: Booking,
+    pub(crate) queue: Rc<Queue>,
+    _turn: Option<Brief>,
+}
+
+/// Finds the one live booking that is meant and takes the turn on it; waits for a transaction that is at this very
+/// content. `None` when there is none, 22023 when there are several.
+pub(crate) fn take(which: &Which<'_>, for_change: bool) -> Result<Option<Mine>, Fault> {
+    loop {
+        if let (true, Some(transaction)) = (for_change, busy(which.content_id)?) {
+            wait_for(transaction);
+            continue;
+        }
+        let Some((booking, profile_id, platform)) = only_one(which)? else { return Ok(None) };
+        if !for_change {
+            let Some(queue) = queue::find(&profile_id, &platform)? else { return Ok(None) };
+            return Ok(Some(Mine { booking, queue, _turn: None }));
+        }
+        use_queues(&mut [Key::Queue { profile_id: &profile_id, platform: &platform }]);
+        let content =
+            Content { content_id: which.content_id, source: &booking.source, queue_id: booking.queue_id };
+        let turn = Brief::acquire(&content.key());
+        // What was read before the turn was ours may be stale: look again.
+        let unchanged = match state(&mut content_scan()?, &content)? {
+            State::Booked => find(&content)?,
+            State::Free | State::Busy(_) => None,
+        };
+        let queue = queue::find(&profile_id, &platform)?;
+        if let (Some(booking), Some(queue)) = (unchanged, queue) {
+            return Ok(Some(Mine { booking, queue, _turn: Some(turn) }));
+        }
+    }
+}
+
+/// Another open transaction that is at any booking of this content id.
+fn busy(content_id: &str) -> Result<Option<TransactionId>, Fault> {
+    let mut scan = IndexScan::open(c"booking", c"booking_content", 1, See::Uncommitted)?;
+    scan.search(&[(1, ScanKey::IsText(content_id))], Order::Ascending);
+    Ok(match state_of(&mut scan) {
+        State::Busy(transaction) => Some(transaction),
+        State::Free | State::Booked => None,
+    })
+}
+
+fn only_one(which: &Which<'_>) -> Result<Option<(Booking, String, String)>, Fault> {
+    let values = [
+        Value::Text(which.content_id),
+        Value::OptionalText(which.profile_id),
+        Value::OptionalText(which.platform),
+        Value::OptionalText(which.source),
+    ];
+    let mut found = OF_CONTENT_ID.with(|find| {
+        find.read(&values, |row| Ok((booking(row)?, row.must::<String>(COLUMNS + 1)?, row.must::<String>(COLUMNS + 2)?)))
+    })?;
+    if found.len() > 1 {
+        let candidates = found.iter().map(|(booking, profile_id, platform)| {
+            let source = if booking.source.is_empty() { "none" } else { &booking.source };
+            format!("profile {profile_id}, platform {platform}, source {source}")
+        });
+        return Err(Fault::Ambiguous { content_id: which.content_id.to_owned(), candidates: candidates.collect() });
+    }
+    Ok(found.pop())
+}

@@ -1,0 +1,188 @@
+//! What can go wrong, each with its SQLSTATE, DETAIL and HINT. Expected outcomes are not here: they are values.
+//!
+//! `docs/reference.md` lists these for callers; `tests/regress/sql/faults.sql` pins them.
+
+use pgrx::PgSqlErrorCode;
+use pgrx::pg_sys::panic::ErrorReport;
+use slotkeeper_core::Invalid;
+
+/// The most characters an identifier of the application may have.
+pub(crate) const MAX_IDENTIFIER: usize = 255;
+
+/// A fault of the caller's request, or (`Internal`) of slotkeeper.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// A required argument is NULL. 22004
+    Null { argument: &'static str },
+    /// An identifier is an empty string. 22023
+    Empty { argument: &'static str },
+    /// An identifier has too many characters. 22001
+    TooLong { argument: &'static str, characters: usize },
+    /// An instant is infinite. 22008
+    Infinite { argument: &'static str },
+    /// An argument is none of its allowed words, or outside its range. 22023
+    NotAllowed { argument: &'static str, value: String, allowed: String },
+    /// One of these, in a part of a JSON argument.
+    InItem { path: String, fault: Box<Fault> },
+    /// A JSON argument is malformed. 22023
+    Invalid(Invalid),
+    /// A time zone cannot be used. 22023
+    Zone { name: String, reason: String, hint: String },
+    /// No queue of this profile and platform. 42704
+    NoQueue { profile_id: String, platform: String, item: Option<usize> },
+    /// The queue exists already. 42710
+    QueueExists { profile_id: String, platform: String },
+    /// The queue cannot be dropped, because bookings in it are live. 55006
+    LiveBookings { profile_id: String, platform: String, live: i64 },
+    /// The queue cannot be taken away, because a transaction that books in it is open. 55006
+    QueueBusy { profile_id: String, platform: String },
+    /// The granule cannot change under live bookings. 55000
+    GranuleInUse { profile_id: String, platform: String, live: i64 },
+    /// The content id alone names several bookings. 22023
+    Ambiguous { content_id: String, candidates: Vec<String> },
+    /// The injected clock is no timestamp. 22007
+    Clock { value: String },
+    /// A broken invariant of slotkeeper's own. XX000
+    Internal(String),
+}
+
+impl Fault {
+    /// The same fault, said of a part of a JSON argument.
+    pub(crate) fn in_item(self, path: &str) -> Self {
+        match self {
+            Self::Null { .. } | Self::Empty { .. } | Self::TooLong { .. } | Self::Infinite { .. } => {
+                Self::InItem { path: path.to_owned(), fault: Box::new(self) }
+            }
+            other => other,
+        }
+    }
+}
+
+impl From<Invalid> for Fault {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(invalid)
+    }
+}
+
+struct Parts {
+    code: PgSqlErrorCode,
+    message: String,
+    detail: String,
+    hint: String,
+}
+
+fn parts(code: PgSqlErrorCode, message: String, detail: impl Into<String>, hint: impl Into<String>) -> Parts {
+    Parts { code, message, detail: detail.into(), hint: hint.into() }
+}
+
+impl Fault {
+    fn parts(self) -> Parts {
+        use PgSqlErrorCode as Code;
+        match self {
+            Self::Null { argument } => parts(
+                Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+                format!("{argument} must not be null"),
+                "",
+                format!("Give {argument} a value."),
+            ),
+            Self::Empty { argument } => parts(
+                Code::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("{argument} must not be empty"),
+                "An empty identifier names nothing.",
+                format!("Give {argument} the application's own id, or leave it out where it is optional."),
+            ),
+            Self::TooLong { argument, characters } => parts(
+                Code::ERRCODE_STRING_DATA_RIGHT_TRUNCATION,
+                format!("{argument} is too long"),
+                format!("It has {characters} characters; at most {MAX_IDENTIFIER} are allowed."),
+                "Pass the application's short id, not its text.",
+            ),
+            Self::Infinite { argument } => parts(
+                Code::ERRCODE_DATETIME_FIELD_OVERFLOW,
+                format!("{argument} is out of range"),
+                "It is infinite, or lies beyond what slotkeeper can schedule.",
+                "Pass a finite timestamp.",
+            ),
+            Self::NotAllowed { argument, value, allowed } => parts(
+                Code::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("{argument} is not valid: {value}"),
+                "",
+                format!("Allowed: {allowed}."),
+            ),
+            Self::InItem { path, fault } => {
+                let inner = fault.parts();
+                Parts { message: format!("{path}.{}", inner.message), ..inner }
+            }
+            Self::Invalid(Invalid { path, problem, hint }) => parts(
+                Code::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("{path}: {problem}"),
+                format!("At JSON path {path}."),
+                hint.unwrap_or_else(|| "See \"Timetables and options\" in slotkeeper's reference.".to_owned()),
+            ),
+            Self::Zone { name, reason, hint } => parts(
+                Code::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("time zone {name:?} cannot be used"),
+                reason,
+                hint,
+            ),
+            Self::NoQueue { profile_id, platform, item } => parts(
+                Code::ERRCODE_UNDEFINED_OBJECT,
+                format!("queue ({profile_id}, {platform}) does not exist"),
+                item.map_or(String::new(), |i| format!("Named by p_items[{i}].")),
+                "Create it with slotkeeper.create_queue(p_profile_id, p_platform, p_time_zone, p_timetable).",
+            ),
+            Self::QueueExists { profile_id, platform } => parts(
+                Code::ERRCODE_DUPLICATE_OBJECT,
+                format!("queue ({profile_id}, {platform}) exists already"),
+                "",
+                "Change it with slotkeeper.alter_queue().",
+            ),
+            Self::LiveBookings { profile_id, platform, live } => parts(
+                Code::ERRCODE_OBJECT_IN_USE,
+                format!("queue ({profile_id}, {platform}) has live bookings"),
+                format!("{live} bookings would be lost."),
+                "Unschedule them first, or pass p_force => true.",
+            ),
+            Self::QueueBusy { profile_id, platform } => parts(
+                Code::ERRCODE_OBJECT_IN_USE,
+                format!("queue ({profile_id}, {platform}) is in use"),
+                "A transaction that books in it is still open.",
+                "Try again when it has ended.",
+            ),
+            Self::GranuleInUse { profile_id, platform, live } => parts(
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("the granule of queue ({profile_id}, {platform}) cannot change now"),
+                format!("{live} live bookings are counted in the present granule."),
+                "Unschedule them first, or create another queue.",
+            ),
+            Self::Ambiguous { content_id, candidates } => parts(
+                Code::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("content {content_id} is booked more than once"),
+                format!("Candidates: {}.", candidates.join("; ")),
+                "Say which with p_profile_id, p_platform or p_source.",
+            ),
+            Self::Clock { value } => parts(
+                Code::ERRCODE_INVALID_DATETIME_FORMAT,
+                format!("slotkeeper.now is no timestamp: {value}"),
+                "",
+                "Write it with its offset, such as 2026-01-15T23:00:00+00:00.",
+            ),
+            Self::Internal(what) => parts(
+                Code::ERRCODE_INTERNAL_ERROR,
+                format!("slotkeeper: {what}"),
+                "This is a defect, or a table of slotkeeper was changed by hand.",
+                "Please report it with the statement that led to it.",
+            ),
+        }
+    }
+}
+
+impl From<Fault> for ErrorReport {
+    #[track_caller]
+    fn from(fault: Fault) -> Self {
+        let Parts { code, message, detail, hint } = fault.parts();
+        let report = Self::new(code, message, "slotkeeper");
+        let report = if detail.is_empty() { report } else { report.set_detail(detail) };
+        report.set_hint(hint)
+    }
+}

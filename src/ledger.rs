@@ -1,0 +1,237 @@
+//! The ledger as a search sees it: which seats are held, where the holes and the full runs are.
+
+use crate::fault::Fault;
+use crate::pg::scan::{IndexScan, Key, Order, See, delete_unless_busy};
+use crate::pg::statement::{Statement, Value};
+use crate::queue::Queue;
+use slotkeeper_core::run::{NewRun, Run};
+use slotkeeper_core::search::{Held, Hole, Ledger};
+use std::collections::BTreeSet;
+
+/// Granules between two slots that were asked for, times this, is read ahead at most: a walk in small steps through
+/// the index, without reading a whole page of it for one seat.
+const READ_AHEAD: i64 = 64;
+
+/// Rows read ahead at most: free-form bookings may lie densely between two slots.
+const READ_AHEAD_ROWS: usize = 256;
+
+/// Open scans, shared by all queues of a call. A scan pins a page only while it is read.
+#[derive(Default)]
+pub(crate) struct Reader {
+    seats: Option<IndexScan>,
+    runs: Option<IndexScan>,
+    holes: Option<IndexScan>,
+}
+
+fn opened<'s>(
+    scan: &'s mut Option<IndexScan>,
+    table: &std::ffi::CStr,
+    index: &std::ffi::CStr,
+    keys: usize,
+) -> Result<&'s mut IndexScan, Fault> {
+    if scan.is_none() {
+        *scan = Some(IndexScan::open(table, index, keys, See::Uncommitted)?);
+    }
+    scan.as_mut().ok_or_else(|| Fault::Internal("no scan".to_owned()))
+}
+
+impl Reader {
+    /// Appends (granule, seat) of the rows in the granules `from..to`; returns the granule up to which it has read,
+    /// `to` or less where there were more than [`READ_AHEAD_ROWS`].
+    fn seats(&mut self, queue_id: i64, from: i64, to: i64, rows: &mut Vec<(i64, Held)>) -> Result<i64, Fault> {
+        let scan = opened(&mut self.seats, c"booking", c"booking_seat", 3)?;
+        scan.search(&[(1, Key::Is(queue_id)), (2, Key::AtLeast(from)), (2, Key::Below(to))], Order::Ascending);
+        while let Some(row) = scan.next() {
+            let granule: i64 = row.get(2)?;
+            let full = rows.len() >= READ_AHEAD_ROWS;
+            if full && rows.last().is_some_and(|(last, _)| *last != granule) {
+                return Ok(granule);
+            }
+            let firm = row.inserter().is_none() && row.changer().is_none();
+            rows.push((granule, Held { seat: row.get(3)?, firm }));
+        }
+        Ok(to)
+    }
+
+    fn first_hole(&mut self, queue: &Queue, on_slot: bool, from: i64, to: i64) -> Result<Option<Hole>, Fault> {
+        let scan = opened(&mut self.holes, c"hole", c"hole_granule", 5)?;
+        let keys = [
+            (1, Key::Is(queue.queue_id)),
+            (2, Key::Is(queue.version)),
+            (3, Key::IsTrue(on_slot)),
+            (4, Key::AtLeast(from)),
+            (4, Key::Below(to)),
+        ];
+        scan.search(&keys, Order::Ascending);
+        let mut hole: Option<Hole> = None;
+        while let Some(row) = scan.next() {
+            // An uncommitted hole is a seat that its holder has not given back yet.
+            if row.inserter().is_some() {
+                continue;
+            }
+            let (granule, id) = (row.get(4)?, row.id());
+            match &mut hole {
+                None => hole = Some(Hole { granule, ids: vec![id] }),
+                Some(hole) if hole.granule == granule => hole.ids.push(id),
+                Some(_) => break,
+            }
+        }
+        Ok(hole)
+    }
+
+    /// The first committed run that the conditions on `from_granule` let through.
+    fn first_run(
+        &mut self,
+        queue: &Queue,
+        every_granule: bool,
+        from_granule: Key<'_>,
+        order: Order,
+        covers: Option<i64>,
+    ) -> Result<Option<Run>, Fault> {
+        let scan = opened(&mut self.runs, c"full_run", c"full_run_from", 4)?;
+        let keys = [
+            (1, Key::Is(queue.queue_id)),
+            (2, Key::Is(queue.version)),
+            (3, Key::IsTrue(every_granule)),
+            (4, from_granule),
+        ];
+        scan.search(&keys, order);
+        // Two searches may have written overlapping runs at once, so the nearest one is not always the one that
+        // covers; looking past a few finds it. Missing it costs time only.
+        let mut looks = if covers.is_some() { 4 } else { 1 };
+        while let Some(row) = scan.next() {
+            if row.inserter().is_some() {
+                continue; // its seats may be uncommitted too
+            }
+            let run = Run { from: row.get(4)?, to: row.get(5)?, slots: row.get(6)?, id: row.id() };
+            if covers.is_none_or(|granule| run.to > granule) {
+                return Ok(Some(run));
+            }
+            looks -= 1;
+            if looks == 0 {
+                break;
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Seats of one queue that were read ahead.
+#[derive(Default)]
+pub(crate) struct Window {
+    from: i64,
+    to: i64,
+    rows: Vec<(i64, Held)>,
+    asked: Option<i64>,
+    ahead: i64,
+}
+
+/// One queue's view of the ledger, for one kind of search.
+pub(crate) struct QueueLedger<'a> {
+    pub(crate) reader: &'a mut Reader,
+    pub(crate) queue: &'a Queue,
+    /// Whether every granule is a place, or the slots of the timetable only.
+    pub(crate) every_granule: bool,
+    pub(crate) window: &'a mut Window,
+    /// Seats that this call has chosen and not inserted yet.
+    pub(crate) chosen: &'a BTreeSet<(i64, i64, i16)>,
+}
+
+impl QueueLedger<'_> {
+    fn read(&mut self, granule: i64) -> Result<(), Fault> {
+        let window = &mut *self.window;
+        // The first look reads one granule; the walk that goes on reads ahead, further each time.
+        let stride = window.asked.filter(|&asked| asked < granule).map_or(0, |asked| granule - asked);
+        window.ahead = if stride == 0 { 0 } else { (window.ahead * 2).clamp(4, READ_AHEAD) };
+        let to = granule.saturating_add(1).saturating_add(stride.saturating_mul(window.ahead));
+        window.rows.clear();
+        window.from = granule;
+        window.to = self.reader.seats(self.queue.queue_id, granule, to, &mut window.rows)?;
+        Ok(())
+    }
+}
+
+impl Ledger for QueueLedger<'_> {
+    type Error = Fault;
+
+    fn held_in(&mut self, granule: i64, held: &mut Vec<Held>) -> Result<(), Fault> {
+        if !(self.window.from..self.window.to).contains(&granule) {
+            self.read(granule)?;
+        }
+        self.window.asked = Some(granule);
+        let rows = &self.window.rows;
+        let start = rows.partition_point(|(g, _)| *g < granule);
+        held.extend(rows[start..].iter().take_while(|(g, _)| *g == granule).map(|(_, held)| *held));
+        let queue_id = self.queue.queue_id;
+        let chosen = self.chosen.range((queue_id, granule, i16::MIN)..=(queue_id, granule, i16::MAX));
+        held.extend(chosen.map(|&(_, _, seat)| Held { seat, firm: false }));
+        held.sort_unstable_by_key(|h| h.seat);
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        (self.window.from, self.window.to) = (0, 0);
+    }
+
+    fn first_hole(&mut self, from: i64, to: i64) -> Result<Option<Hole>, Fault> {
+        let on_slot = self.reader.first_hole(self.queue, true, from, to)?;
+        if !self.every_granule {
+            return Ok(on_slot);
+        }
+        let beside = self.reader.first_hole(self.queue, false, from, to)?;
+        Ok([on_slot, beside].into_iter().flatten().min_by_key(|hole| hole.granule))
+    }
+
+    fn run_at_or_after(&mut self, granule: i64) -> Result<Option<Run>, Fault> {
+        let (queue, every) = (self.queue, self.every_granule);
+        match self.reader.first_run(queue, every, Key::AtMost(granule), Order::Descending, Some(granule))? {
+            Some(run) => Ok(Some(run)),
+            None => self.reader.first_run(queue, every, Key::AtLeast(granule), Order::Ascending, None),
+        }
+    }
+}
+
+thread_local! {
+    static ADD_RUN: Statement = const { Statement::new(c"
+INSERT INTO slotkeeper.full_run (queue_id, version, every_granule, from_granule, to_granule, slots)
+VALUES ($1, $2, $3, $4, $5, $6)") };
+
+    static ADD_HOLE: Statement = const { Statement::new(c"
+INSERT INTO slotkeeper.hole (queue_id, version, on_slot, granule) VALUES ($1, $2, $3, $4)") };
+}
+
+/// Stores what a search has found out, for the next ones.
+pub(crate) fn keep_findings(
+    queue: &Queue,
+    every_granule: bool,
+    (runs, stale_holes): (Vec<NewRun>, Vec<u64>),
+) -> Result<(), Fault> {
+    for run in runs {
+        let NewRun { from, to, slots, replaces } = run;
+        ADD_RUN.with(|add| {
+            let values = [
+                Value::Int8(queue.queue_id),
+                Value::Int8(queue.version),
+                Value::Bool(every_granule),
+                Value::Int8(from),
+                Value::Int8(to),
+                Value::Int8(slots),
+            ];
+            add.write(&values, |_| Ok(()))
+        })?;
+        delete_unless_busy(c"full_run", &replaces)?;
+    }
+    delete_unless_busy(c"hole", &stale_holes)
+}
+
+/// Records that a seat in this granule was given back. `queue` must have been read after the booking was changed:
+/// then either the version is the one whose runs may cover the seat, or a later version's searches see the change.
+pub(crate) fn leave_hole(queue: &Queue, granule: i64) -> Result<(), Fault> {
+    let on_slot = queue.slots().slot_in_granule(granule).is_some();
+    ADD_HOLE.with(|add| {
+        let values =
+            [Value::Int8(queue.queue_id), Value::Int8(queue.version), Value::Bool(on_slot), Value::Int8(granule)];
+        add.write(&values, |_| Ok(()))
+    })?;
+    Ok(())
+}

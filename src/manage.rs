@@ -1,0 +1,313 @@
+//! `create_queue`, `alter_queue`, `set_queue_status`, `drop_queue`.
+
+use crate::arguments::{json, queue_name};
+use crate::clock::now;
+use crate::fault::Fault;
+use crate::pg::json::JsonArg;
+use crate::pg::lock::{Key, take_queue};
+use crate::pg::refuse_read_only;
+use crate::pg::scan::{IndexScan, Key as ScanKey, Order, See, delete_unless_busy};
+use crate::pg::statement::{Statement, Value as Arg};
+use crate::pg::time::ServerZone;
+use crate::queue::{self, Queue};
+use crate::reply::Reply;
+use pgrx::JsonB;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use serde_json::{Value, json};
+use slotkeeper_core::Instant;
+use slotkeeper_core::options::QueueOptions;
+use slotkeeper_core::timetable::Timetable;
+use slotkeeper_core::zone::{ZoneName, format_utc, suggest, zone_name};
+
+/// `alter_queue` names so many bookings that are off the timetable now; it counts all of them.
+const LISTED_OFF_TIMETABLE: usize = 100;
+
+thread_local! {
+    static ZONE_NAMES: Statement = const { Statement::new(c"
+SELECT z.name FROM pg_catalog.pg_timezone_names AS z ORDER BY z.name") };
+
+    static CREATE: Statement = const { Statement::new(c"
+INSERT INTO slotkeeper.queue (profile_id, platform, time_zone, timetable, options)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING
+RETURNING queue_id") };
+
+    static LOCK: Statement = const { Statement::new(c"
+SELECT q.queue_id, q.time_zone, q.timetable, q.options, q.status
+FROM slotkeeper.queue AS q
+WHERE q.profile_id OPERATOR(pg_catalog.=) $1 AND q.platform OPERATOR(pg_catalog.=) $2
+FOR UPDATE") };
+
+    static ALTER: Statement = const { Statement::new(c"
+UPDATE slotkeeper.queue
+SET time_zone = $2, timetable = $3, options = $4, updated_at = pg_catalog.clock_timestamp(),
+    version = pg_catalog.nextval('slotkeeper.queue_version_seq')
+WHERE queue_id OPERATOR(pg_catalog.=) $1") };
+
+    static SET_STATUS: Statement = const { Statement::new(c"
+UPDATE slotkeeper.queue
+SET status = $2, status_reason = $3, updated_at = pg_catalog.clock_timestamp()
+WHERE queue_id OPERATOR(pg_catalog.=) $1") };
+
+    static COUNT_LIVE: Statement = const { Statement::new(c"
+SELECT pg_catalog.count(*) FROM slotkeeper.booking
+WHERE queue_id OPERATOR(pg_catalog.=) $1 AND released_at IS NULL") };
+
+    static DROP_LIVE: Statement = const { Statement::new(c"
+DELETE FROM slotkeeper.booking WHERE queue_id OPERATOR(pg_catalog.=) $1 AND released_at IS NULL") };
+
+    static DROP: Statement = const { Statement::new(c"
+DELETE FROM slotkeeper.queue WHERE queue_id OPERATOR(pg_catalog.=) $1") };
+
+    static BOOKINGS_IN: Statement = const { Statement::new(c"
+SELECT b.booking_id, b.content_id, b.source, b.scheduled_at
+FROM slotkeeper.booking AS b
+WHERE b.queue_id OPERATOR(pg_catalog.=) $1 AND b.granule OPERATOR(pg_catalog.=) ANY ($2) AND b.released_at IS NULL
+ORDER BY b.granule, b.seat") };
+}
+
+#[pg_extern(schema = "slotkeeper")]
+fn create_queue(
+    p_profile_id: Option<&str>,
+    p_platform: Option<&str>,
+    p_time_zone: Option<&str>,
+    p_timetable: Option<JsonArg>,
+    p_options: default!(Option<JsonArg>, "'{}'"),
+) -> Result<JsonB, ErrorReport> {
+    let (profile_id, platform) = queue_name(p_profile_id, p_platform)?;
+    let zone = zone(p_time_zone.ok_or(Fault::Null { argument: "p_time_zone" })?)?;
+    let timetable = json("p_timetable", p_timetable)?.ok_or(Fault::Null { argument: "p_timetable" })?;
+    let options = match json("p_options", p_options)? {
+        Some(options) => QueueOptions::parse(&options).map_err(Fault::from)?,
+        None => QueueOptions::default(),
+    };
+    Timetable::parse(&timetable, options.granule_secs).map_err(Fault::from)?;
+    refuse_read_only(c"create_queue()");
+
+    let name = zone.name();
+    let options = options.to_json();
+    let values = [Arg::Text(&profile_id), Arg::Text(&platform), Arg::Text(&name), Arg::Json(&timetable), Arg::Json(&options)];
+    let created: Vec<i64> = CREATE.with(|create| create.write(&values, |row| row.must(1)))?;
+    if created.is_empty() {
+        Err(Fault::QueueExists { profile_id: profile_id.clone(), platform: platform.clone() })?;
+    }
+    Ok(Reply::new("created")
+        .with("profile_id", profile_id)
+        .with("platform", platform)
+        .with("time_zone", name)
+        .with("status", "active")
+        .with("options", options)
+        .into())
+}
+
+/// The row of a queue, locked until the transaction ends.
+struct Locked {
+    queue_id: i64,
+    time_zone: String,
+    timetable: Value,
+    options: Value,
+    status: String,
+}
+
+fn lock_row(profile_id: &str, platform: &str) -> Result<Locked, Fault> {
+    let rows = LOCK.with(|lock| {
+        lock.write(&[Arg::Text(profile_id), Arg::Text(platform)], |row| {
+            Ok(Locked {
+                queue_id: row.must(1)?,
+                time_zone: row.must(2)?,
+                timetable: row.json(3)?,
+                options: row.json(4)?,
+                status: row.must(5)?,
+            })
+        })
+    })?;
+    rows.into_iter().next().ok_or_else(|| Fault::NoQueue {
+        profile_id: profile_id.to_owned(),
+        platform: platform.to_owned(),
+        item: None,
+    })
+}
+
+#[pg_extern(schema = "slotkeeper")]
+fn alter_queue(
+    p_profile_id: Option<&str>,
+    p_platform: Option<&str>,
+    p_time_zone: default!(Option<&str>, "NULL"),
+    p_timetable: default!(Option<JsonArg>, "NULL"),
+    p_options: default!(Option<JsonArg>, "NULL"),
+) -> Result<JsonB, ErrorReport> {
+    let (profile_id, platform) = queue_name(p_profile_id, p_platform)?;
+    let zone = p_time_zone.map(zone).transpose()?;
+    let timetable = json("p_timetable", p_timetable)?;
+    let changes = json("p_options", p_options)?;
+    refuse_read_only(c"alter_queue()");
+    Ok(alter(&profile_id, &platform, zone, timetable, changes)?.into())
+}
+
+fn alter(
+    profile_id: &str,
+    platform: &str,
+    zone: Option<ServerZone>,
+    timetable: Option<Value>,
+    changes: Option<Value>,
+) -> Result<Reply, Fault> {
+    let row = lock_row(profile_id, platform)?;
+    let old_options = QueueOptions::parse(&row.options)?;
+    let options = changes.as_ref().map_or(Ok(old_options), |changes| old_options.merge(changes))?;
+    let timetable = timetable.unwrap_or(row.timetable);
+    Timetable::parse(&timetable, options.granule_secs)?;
+    let before = queue::require(profile_id, platform, None)?;
+    if options.granule_secs != old_options.granule_secs {
+        let key = Key::Queue { profile_id, platform };
+        if !take_queue(&key, false) {
+            return Err(Fault::QueueBusy { profile_id: profile_id.to_owned(), platform: platform.to_owned() });
+        }
+        let live = count_live(row.queue_id)?;
+        if live > 0 {
+            let (profile_id, platform) = (profile_id.to_owned(), platform.to_owned());
+            return Err(Fault::GranuleInUse { profile_id, platform, live });
+        }
+    }
+    let name = zone.map_or(row.time_zone, |zone| zone.name());
+    let options = options.to_json();
+    let values = [Arg::Int8(row.queue_id), Arg::Text(&name), Arg::Json(&timetable), Arg::Json(&options)];
+    ALTER.with(|alter| alter.write(&values, |_| Ok(())))?;
+    forget_hints(row.queue_id)?;
+
+    let after = queue::require(profile_id, platform, None)?;
+    let (count, listed) = off_timetable(&before, &after, now()?)?;
+    Ok(Reply::new("updated")
+        .with_queue(&after)
+        .with("time_zone", name)
+        .with("status", row.status)
+        .with("options", options)
+        .with("off_timetable", listed)
+        .with("off_timetable_count", count))
+}
+
+/// Live bookings from now on that were on the timetable before and are not any more: how many, and the first of them.
+fn off_timetable(before: &Queue, after: &Queue, now: Instant) -> Result<(usize, Value), Fault> {
+    let mut off: Vec<i64> = Vec::new();
+    let mut count = 0;
+    if before.options.granule_secs == after.options.granule_secs {
+        let (mut old, mut new) = (before.slots(), after.slots());
+        let mut scan = IndexScan::open(c"booking", c"booking_seat", 2, See::Committed)?;
+        scan.search(&[(1, ScanKey::Is(after.queue_id)), (2, ScanKey::AtLeast(after.granule_of(now)))], Order::Ascending);
+        while let Some(row) = scan.next() {
+            let granule: i64 = row.get(2)?;
+            if old.slot_in_granule(granule).is_some() && new.slot_in_granule(granule).is_none() {
+                count += 1;
+                if off.len() < LISTED_OFF_TIMETABLE {
+                    off.push(granule);
+                }
+            }
+        }
+    }
+    let mut listed = BOOKINGS_IN.with(|bookings| {
+        bookings.read(&[Arg::Int8(after.queue_id), Arg::Int8s(&off)], |row| {
+            let source: String = row.must(3)?;
+            Ok(json!({
+                "booking_id": row.must::<i64>(1)?,
+                "content_id": row.must::<String>(2)?,
+                "source": (!source.is_empty()).then_some(source),
+                "scheduled_at": format_utc(row.instant(4)?),
+            }))
+        })
+    })?;
+    listed.truncate(LISTED_OFF_TIMETABLE);
+    Ok((count, Value::Array(listed)))
+}
+
+#[pg_extern(schema = "slotkeeper")]
+fn set_queue_status(
+    p_profile_id: Option<&str>,
+    p_platform: Option<&str>,
+    p_status: Option<&str>,
+    p_reason: default!(Option<&str>, "NULL"),
+) -> Result<JsonB, ErrorReport> {
+    const STATUSES: [&str; 4] = ["active", "paused", "disabled", "needs_refresh"];
+    let (profile_id, platform) = queue_name(p_profile_id, p_platform)?;
+    let status = p_status.ok_or(Fault::Null { argument: "p_status" })?;
+    if !STATUSES.contains(&status) {
+        Err(Fault::NotAllowed { argument: "p_status", value: format!("{status:?}"), allowed: STATUSES.join(", ") })?;
+    }
+    refuse_read_only(c"set_queue_status()");
+    let row = lock_row(&profile_id, &platform)?;
+    let values = [Arg::Int8(row.queue_id), Arg::Text(status), Arg::OptionalText(p_reason)];
+    SET_STATUS.with(|set| set.write(&values, |_| Ok(())))?;
+    Ok(Reply::new("updated")
+        .with("profile_id", profile_id)
+        .with("platform", platform)
+        .with("status", status)
+        .with("reason", p_reason)
+        .into())
+}
+
+#[pg_extern(schema = "slotkeeper")]
+fn drop_queue(
+    p_profile_id: Option<&str>,
+    p_platform: Option<&str>,
+    p_force: default!(Option<bool>, "false"),
+) -> Result<JsonB, ErrorReport> {
+    let (profile_id, platform) = queue_name(p_profile_id, p_platform)?;
+    refuse_read_only(c"drop_queue()");
+    Ok(drop_named(&profile_id, &platform, p_force == Some(true))?.into())
+}
+
+fn drop_named(profile_id: &str, platform: &str, force: bool) -> Result<Reply, Fault> {
+    queue::require(profile_id, platform, None)?;
+    if !take_queue(&Key::Queue { profile_id, platform }, force) {
+        return Err(Fault::QueueBusy { profile_id: profile_id.to_owned(), platform: platform.to_owned() });
+    }
+    let row = lock_row(profile_id, platform)?;
+    let live = count_live(row.queue_id)?;
+    if live > 0 && !force {
+        return Err(Fault::LiveBookings { profile_id: profile_id.to_owned(), platform: platform.to_owned(), live });
+    }
+    DROP_LIVE.with(|statement| statement.write(&[Arg::Int8(row.queue_id)], |_| Ok(())))?;
+    forget_hints(row.queue_id)?;
+    DROP.with(|statement| statement.write(&[Arg::Int8(row.queue_id)], |_| Ok(())))?;
+    Ok(Reply::new("dropped").with("profile_id", profile_id).with("platform", platform).with("released", live))
+}
+
+fn count_live(queue_id: i64) -> Result<i64, Fault> {
+    let counts = COUNT_LIVE.with(|count| count.read(&[Arg::Int8(queue_id)], |row| row.must(1)))?;
+    Ok(counts.into_iter().next().unwrap_or(0))
+}
+
+/// Full runs and holes of earlier versions serve nobody. Those that another transaction is at are left behind.
+fn forget_hints(queue_id: i64) -> Result<(), Fault> {
+    for (table, index) in [(c"full_run", c"full_run_from"), (c"hole", c"hole_granule")] {
+        let mut scan = IndexScan::open(table, index, 1, See::Uncommitted)?;
+        scan.search(&[(1, ScanKey::Is(queue_id))], Order::Ascending);
+        let mut ids = Vec::new();
+        while let Some(row) = scan.next() {
+            if row.inserter().is_none() {
+                ids.push(row.id());
+            }
+        }
+        drop(scan);
+        delete_unless_busy(table, &ids)?;
+    }
+    Ok(())
+}
+
+/// The server's zone of this name, or 22023 with a name that is probably meant.
+fn zone(name: &str) -> Result<ServerZone, Fault> {
+    let refused = |reason: String, hint: String| Fault::Zone { name: name.chars().take(80).collect(), reason, hint };
+    match zone_name(name) {
+        ZoneName::Refused { reason, hint } => Err(refused(reason, hint)),
+        ZoneName::Region(region) => match ServerZone::named(&region) {
+            Some(zone) => Ok(zone),
+            None => {
+                let names = ZONE_NAMES.with(|names| names.show(&[], |row| row.must::<String>(1)))?;
+                let hint = match suggest(name, names.into_iter()) {
+                    Some(near) => format!("Perhaps you mean {near}."),
+                    None => "SELECT name FROM pg_timezone_names lists the names.".to_owned(),
+                };
+                Err(refused("The server knows no time zone of this name.".to_owned(), hint))
+            }
+        },
+    }
+}

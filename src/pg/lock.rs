@@ -1,0 +1,133 @@
+//! Locks: a courtesy that keeps callers from colliding and from waiting. The unique indexes are the truth.
+//!
+//! All of them are advisory locks of the server's lock manager under a class that no SQL function uses, so an
+//! application's own advisory locks are never met. Keys are 64-bit keyed hashes: a collision makes a caller step over
+//! a free seat or wait a moment, nothing worse. None outlives the transaction.
+//!
+//! Two kinds:
+//! - **brief** locks are held between a look and the insert that follows it, and never while waiting for anything but
+//!   another brief lock; at most a few hundred at once, whatever the size of a batch;
+//! - **queue in use** is shared by everyone who books in a queue, until the transaction ends, and exclusive for those
+//!   who take the queue away; a transaction holds at most [`MANY_QUEUES`] of them.
+
+use pgrx::pg_sys;
+use siphasher::sip::SipHasher13;
+use std::cell::Cell;
+use std::hash::{Hash, Hasher};
+
+/// Marks the lock tag as slotkeeper's: the server's own SQL functions use 1 and 2.
+const CLASS: u16 = 0x534b;
+
+/// A transaction that books in more queues than this takes one lock for all of them.
+const MANY_QUEUES: u32 = 64;
+
+/// What a lock protects.
+#[derive(Clone, Copy, Hash)]
+pub(crate) enum Key<'a> {
+    /// One seat: held by whoever is about to insert or move a booking there.
+    Seat { queue_id: i64, granule: i64, seat: i16 },
+    /// One content in one queue: held by whoever decides whether it is booked.
+    Content { queue_id: i64, source: &'a str, content_id: &'a str },
+    /// Batches take turns between their look and their inserts.
+    Batches,
+    /// One queue must not disappear or change its granule.
+    Queue { profile_id: &'a str, platform: &'a str },
+    /// No queue may.
+    AllQueues,
+}
+
+impl Key<'_> {
+    /// The order in which several brief locks are taken.
+    pub(crate) fn hash64(&self) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(0x736c_6f74_6b65_6570, 0x6572_206c_6f63_6b73);
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn tag(&self) -> pg_sys::LOCKTAG {
+        let hash = self.hash64();
+        pg_sys::LOCKTAG {
+            // SAFETY: a plain global that is set once at backend start.
+            locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+            locktag_field2: (hash >> 32) as u32,
+            locktag_field3: hash as u32,
+            locktag_field4: CLASS,
+            locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
+            locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
+        }
+    }
+}
+
+fn acquire(tag: &pg_sys::LOCKTAG, mode: u32, wait: bool) -> bool {
+    // SAFETY: the tag is a complete LOCKTAG that the lock manager copies. Not a session lock: any abort releases it.
+    let result = unsafe { pg_sys::LockAcquire(tag, mode as pg_sys::LOCKMODE, false, !wait) };
+    result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+}
+
+/// An exclusive lock that is given back when this is dropped, long before the transaction ends.
+pub(crate) struct Brief(pg_sys::LOCKTAG);
+
+impl Brief {
+    /// Waits for the lock. Holders never wait for transactions, so this is a matter of microseconds.
+    pub(crate) fn acquire(key: &Key<'_>) -> Self {
+        let tag = key.tag();
+        acquire(&tag, pg_sys::ExclusiveLock, true);
+        Self(tag)
+    }
+
+    /// Takes the lock if nobody has it.
+    pub(crate) fn try_acquire(key: &Key<'_>) -> Option<Self> {
+        let tag = key.tag();
+        acquire(&tag, pg_sys::ExclusiveLock, false).then_some(Self(tag))
+    }
+}
+
+impl Drop for Brief {
+    fn drop(&mut self) {
+        // After an error the abort gives every lock back; calling into the server while it unwinds would be wrong.
+        if !std::thread::panicking() {
+            // SAFETY: acquired in this (sub)transaction with the same tag, mode and sessionLock.
+            unsafe { pg_sys::LockRelease(&self.0, pg_sys::ExclusiveLock as pg_sys::LOCKMODE, false) };
+        }
+    }
+}
+
+thread_local! {
+    /// When the current transaction began, and how many queues it has locked.
+    static QUEUES_IN_USE: Cell<(i64, u32)> = const { Cell::new((0, 0)) };
+}
+
+/// Until the transaction ends these queues stay, with the granule they have. Takes one lock for all where a
+/// transaction would otherwise hold many.
+pub(crate) fn use_queues(keys: &mut [Key<'_>]) {
+    // SAFETY: reads a field of the transaction state.
+    let transaction = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
+    let used = QUEUES_IN_USE.with(|cell| {
+        let (seen, count) = cell.get();
+        let used = (if seen == transaction { count } else { 0 }).saturating_add(keys.len() as u32);
+        cell.set((transaction, used));
+        used
+    });
+    if used > MANY_QUEUES {
+        acquire(&Key::AllQueues.tag(), pg_sys::ShareLock, true);
+        return;
+    }
+    keys.sort_by_key(Key::hash64);
+    for key in keys {
+        acquire(&key.tag(), pg_sys::ShareLock, true);
+    }
+}
+
+/// From here to the end of the transaction nobody else books in this queue. False when a transaction that did is
+/// still open and `wait` is not set.
+pub(crate) fn take_queue(key: &Key<'_>, wait: bool) -> bool {
+    [key, &Key::AllQueues].into_iter().all(|key| acquire(&key.tag(), pg_sys::ExclusiveLock, wait))
+}
+
+/// Waits until a transaction has ended, whichever way.
+pub(crate) fn wait_for(transaction: pg_sys::TransactionId) {
+    // SAFETY: relation and tuple are only for the error context and may be null.
+    unsafe {
+        pg_sys::XactLockTableWait(transaction, std::ptr::null_mut(), std::ptr::null_mut(), pg_sys::XLTW_Oper::XLTW_None)
+    };
+}

@@ -1,0 +1,232 @@
+//! Index scans that see more than a query can: rows that other transactions have not committed yet.
+//!
+//! This is how a caller steps over a seat that somebody holds without waiting for him, as the server's own unique
+//! checks look before they wait. Rows come in index order; a row that changes while the scan runs may be seen in
+//! either state, so whoever decides looks again under a lock, and the unique indexes have the last word.
+
+use super::relation_oid;
+use crate::fault::Fault;
+use pgrx::{FromDatum, IntoDatum, pg_sys};
+use std::ffi::CStr;
+
+/// A condition on one column of an index, in the order of its columns.
+#[derive(Clone, Copy)]
+pub(crate) enum Key<'a> {
+    Is(i64),
+    IsTrue(bool),
+    IsText(&'a str),
+    AtLeast(i64),
+    AtMost(i64),
+    Below(i64),
+}
+
+impl Key<'_> {
+    /// Strategy number, collation, comparison function and argument.
+    fn parts(&self) -> (u32, pg_sys::Oid, u32, Option<pg_sys::Datum>) {
+        let (eq, none) = (pg_sys::BTEqualStrategyNumber, pg_sys::InvalidOid);
+        match *self {
+            Self::Is(v) => (eq, none, pg_sys::F_INT8EQ, v.into_datum()),
+            Self::IsTrue(v) => (eq, none, pg_sys::F_BOOLEQ, v.into_datum()),
+            Self::IsText(v) => (eq, pg_sys::C_COLLATION_OID, pg_sys::F_TEXTEQ, v.into_datum()),
+            Self::AtLeast(v) => (pg_sys::BTGreaterEqualStrategyNumber, none, pg_sys::F_INT8GE, v.into_datum()),
+            Self::AtMost(v) => (pg_sys::BTLessEqualStrategyNumber, none, pg_sys::F_INT8LE, v.into_datum()),
+            Self::Below(v) => (pg_sys::BTLessStrategyNumber, none, pg_sys::F_INT8LT, v.into_datum()),
+        }
+    }
+}
+
+/// Direction of a scan.
+#[derive(Clone, Copy)]
+pub(crate) enum Order {
+    Ascending,
+    Descending,
+}
+
+/// Which rows a scan sees.
+#[derive(Clone, Copy)]
+pub(crate) enum See {
+    /// Those of open transactions too.
+    Uncommitted,
+    /// What is committed now, and the caller's own.
+    Committed,
+}
+
+/// A scan over one index of one of slotkeeper's tables.
+pub(crate) struct IndexScan {
+    heap: pg_sys::Relation,
+    index: pg_sys::Relation,
+    slot: *mut pg_sys::TupleTableSlot,
+    scan: pg_sys::IndexScanDesc,
+    snapshot: Snapshot,
+    order: pg_sys::ScanDirection::Type,
+    /// Numbers of the index's columns in the table.
+    columns: Vec<i32>,
+}
+
+enum Snapshot {
+    Dirty(Box<pg_sys::SnapshotData>),
+    Registered(pg_sys::Snapshot),
+}
+
+impl IndexScan {
+    /// Opens a scan whose every search has `keys` conditions.
+    pub(crate) fn open(table: &CStr, index: &CStr, keys: usize, see: See) -> Result<Self, Fault> {
+        let (table, index) = (relation_oid(table)?, relation_oid(index)?);
+        // SAFETY: the relations are opened with a lock that lasts to the end of the transaction, as a query would;
+        // the snapshot outlives the scan (boxed, or registered until drop).
+        unsafe {
+            let heap = pg_sys::table_open(table, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+            let index = pg_sys::index_open(index, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+            let attributes = (*(*index).rd_index).indnatts as usize;
+            let columns = (*(*index).rd_index).indkey.values.as_slice(attributes).iter().map(|&c| c.into()).collect();
+            let mut snapshot = match see {
+                See::Uncommitted => Snapshot::Dirty(Box::new(pg_sys::SnapshotData {
+                    snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY,
+                    ..Default::default()
+                })),
+                See::Committed => Snapshot::Registered(pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot())),
+            };
+            let raw: pg_sys::Snapshot = match &mut snapshot {
+                Snapshot::Dirty(data) => &mut **data,
+                Snapshot::Registered(registered) => *registered,
+            };
+            #[cfg(not(feature = "pg18"))]
+            let scan = pg_sys::index_beginscan(heap, index, raw, keys as i32, 0);
+            #[cfg(feature = "pg18")]
+            let scan = pg_sys::index_beginscan(heap, index, raw, std::ptr::null_mut(), keys as i32, 0);
+            let slot = pg_sys::table_slot_create(heap, std::ptr::null_mut());
+            let order = pg_sys::ScanDirection::ForwardScanDirection;
+            Ok(Self { heap, index, slot, scan, snapshot, order, columns })
+        }
+    }
+
+    /// Starts over, at the first row that fits. `keys` are (number of the index's column, condition).
+    pub(crate) fn search(&mut self, keys: &[(i16, Key<'_>)], order: Order) {
+        let mut scan_keys = vec![pg_sys::ScanKeyData::default(); keys.len()];
+        for (entry, (column, key)) in scan_keys.iter_mut().zip(keys) {
+            let (strategy, collation, function, argument) = key.parts();
+            // SAFETY: entry is a ScanKeyData of ours; function is a built-in comparison of the column's type.
+            unsafe {
+                pg_sys::ScanKeyEntryInitialize(
+                    entry,
+                    0,
+                    *column,
+                    strategy as pg_sys::StrategyNumber,
+                    pg_sys::InvalidOid,
+                    collation,
+                    pg_sys::Oid::from(function),
+                    argument.unwrap_or(pg_sys::Datum::from(0)),
+                );
+            }
+        }
+        self.order = match order {
+            Order::Ascending => pg_sys::ScanDirection::ForwardScanDirection,
+            Order::Descending => pg_sys::ScanDirection::BackwardScanDirection,
+        };
+        // SAFETY: as many keys as the scan was opened with; the scan copies them.
+        unsafe {
+            pg_sys::index_rescan(self.scan, scan_keys.as_mut_ptr(), keys.len() as i32, std::ptr::null_mut(), 0);
+        }
+    }
+
+    /// The next row, or none.
+    pub(crate) fn next(&mut self) -> Option<Found<'_>> {
+        // SAFETY: scan and slot belong together.
+        let found = unsafe { pg_sys::index_getnext_slot(self.scan, self.order, self.slot) };
+        found.then_some(Found { scan: self })
+    }
+}
+
+impl Drop for IndexScan {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return; // the abort that is under way closes everything
+        }
+        // SAFETY: each was opened by `open` and is closed once. Relation locks stay until the transaction ends.
+        unsafe {
+            pg_sys::index_endscan(self.scan);
+            pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+            pg_sys::index_close(self.index, pg_sys::NoLock as pg_sys::LOCKMODE);
+            pg_sys::table_close(self.heap, pg_sys::NoLock as pg_sys::LOCKMODE);
+            if let Snapshot::Registered(snapshot) = self.snapshot {
+                pg_sys::UnregisterSnapshot(snapshot);
+            }
+        }
+    }
+}
+
+/// The row that a scan has reached.
+pub(crate) struct Found<'s> {
+    scan: &'s IndexScan,
+}
+
+impl Found<'_> {
+    /// The value of the index's n-th column, from 1, included ones too. All of slotkeeper's are NOT NULL.
+    pub(crate) fn get<T: FromDatum>(&self, n: usize) -> Result<T, Fault> {
+        let column = self.scan.columns.get(n.wrapping_sub(1)).copied().unwrap_or(0);
+        let mut is_null = false;
+        // SAFETY: the slot holds the current row; the column's type is what the index was declared with.
+        let value = unsafe {
+            let datum = pg_sys::slot_getattr(self.scan.slot, column, &mut is_null);
+            T::from_datum(datum, is_null)
+        };
+        value.ok_or_else(|| Fault::Internal(format!("index column {n} is NULL")))
+    }
+
+    /// The table that the row is in.
+    pub(crate) fn table(&self) -> pg_sys::Oid {
+        // SAFETY: the relation is open while the scan is.
+        unsafe { (*self.scan.heap).rd_id }
+    }
+
+    /// Where the row lies: a handle for [`delete_unless_busy`].
+    pub(crate) fn id(&self) -> u64 {
+        // SAFETY: the slot holds the current row.
+        pgrx::itemptr::item_pointer_to_u64(unsafe { (*self.scan.slot).tts_tid })
+    }
+
+    /// The other transaction that inserted this row and has not ended.
+    pub(crate) fn inserter(&self) -> Option<pg_sys::TransactionId> {
+        self.dirty().map(|snapshot| snapshot.xmin).filter(is_valid)
+    }
+
+    /// The other transaction that changes or deletes this row and has not ended.
+    pub(crate) fn changer(&self) -> Option<pg_sys::TransactionId> {
+        self.dirty().map(|snapshot| snapshot.xmax).filter(is_valid)
+    }
+
+    fn dirty(&self) -> Option<&pg_sys::SnapshotData> {
+        match &self.scan.snapshot {
+            Snapshot::Dirty(snapshot) => Some(snapshot),
+            Snapshot::Registered(_) => None,
+        }
+    }
+}
+
+fn is_valid(transaction: &pg_sys::TransactionId) -> bool {
+    *transaction != pg_sys::InvalidTransactionId
+}
+
+/// Deletes rows by handle, except those that another transaction is at: nobody waits and nothing fails, at any
+/// isolation level. Only for tables whose rows are hints.
+pub(crate) fn delete_unless_busy(table: &CStr, ids: &[u64]) -> Result<(), Fault> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let table = relation_oid(table)?;
+    // SAFETY: the handles come from rows that a scan of this transaction has seen as committed or its own, so they
+    // are live or already being deleted; heap_delete checks again under the buffer lock.
+    unsafe {
+        let heap = pg_sys::table_open(table, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+        for &id in ids {
+            let mut tid = pg_sys::ItemPointerData::default();
+            pgrx::itemptr::u64_to_item_pointer(id, &mut tid);
+            let mut failure = pg_sys::TM_FailureData::default();
+            let command = pg_sys::GetCurrentCommandId(true);
+            pg_sys::heap_delete(heap, &mut tid, command, std::ptr::null_mut(), false, &mut failure, false);
+        }
+        pg_sys::table_close(heap, pg_sys::NoLock as pg_sys::LOCKMODE);
+        pg_sys::CommandCounterIncrement();
+    }
+    Ok(())
+}

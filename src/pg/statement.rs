@@ -1,0 +1,243 @@
+//! slotkeeper's own SQL: constant texts, prepared once per backend, run with the owner's rights.
+//!
+//! Texts name every relation, function and operator with its schema. A kept plan is parsed again under whatever
+//! search_path is in force, so a bare `=` would be the caller's to define.
+
+use super::json::JsonArg;
+use super::role::as_owner;
+use super::time::{to_timestamp, to_timestamptz};
+use crate::fault::Fault;
+use pgrx::prelude::*;
+use pgrx::{FromDatum, IntoDatum, pg_sys};
+use slotkeeper_core::Instant;
+use std::cell::Cell;
+use std::ffi::{CStr, c_char};
+
+/// An argument of a statement.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Value<'a> {
+    Int8(i64),
+    Int2(i16),
+    Bool(bool),
+    Text(&'a str),
+    OptionalText(Option<&'a str>),
+    Time(Instant),
+    Json(&'a serde_json::Value),
+    Int8s(&'a [i64]),
+    Int2s(&'a [i16]),
+    Texts(&'a [&'a str]),
+    OptionalTexts(&'a [Option<&'a str>]),
+    Times(&'a [Instant]),
+}
+
+impl Value<'_> {
+    fn type_oid(&self) -> pg_sys::Oid {
+        match self {
+            Self::Int8(_) => pg_sys::INT8OID,
+            Self::Int2(_) => pg_sys::INT2OID,
+            Self::Bool(_) => pg_sys::BOOLOID,
+            Self::Text(_) | Self::OptionalText(_) => pg_sys::TEXTOID,
+            Self::Time(_) => pg_sys::TIMESTAMPTZOID,
+            Self::Json(_) => pg_sys::JSONBOID,
+            Self::Int8s(_) => pg_sys::INT8ARRAYOID,
+            Self::Int2s(_) => pg_sys::INT2ARRAYOID,
+            Self::Texts(_) | Self::OptionalTexts(_) => pg_sys::TEXTARRAYOID,
+            Self::Times(_) => pg_sys::TIMESTAMPTZARRAYOID,
+        }
+    }
+
+    fn datum(&self) -> Option<pg_sys::Datum> {
+        match *self {
+            Self::Int8(v) => v.into_datum(),
+            Self::Int2(v) => v.into_datum(),
+            Self::Bool(v) => v.into_datum(),
+            Self::Text(v) => v.into_datum(),
+            Self::OptionalText(v) => v.into_datum(),
+            Self::Time(v) => to_timestamp(v).into_datum(),
+            Self::Json(v) => pgrx::JsonB(v.clone()).into_datum(),
+            Self::Int8s(v) => v.into_datum(),
+            Self::Int2s(v) => v.into_datum(),
+            Self::Texts(v) => v.into_datum(),
+            Self::OptionalTexts(v) => v.to_vec().into_datum(),
+            Self::Times(v) => v.iter().map(|at| to_timestamptz(*at).ok()).collect::<Vec<_>>().into_datum(),
+        }
+    }
+}
+
+/// One row of a result. Columns count from 1.
+pub(crate) struct Row {
+    tuple: pg_sys::HeapTuple,
+    columns: pg_sys::TupleDesc,
+}
+
+impl Row {
+    /// The value of a column; `None` when it is NULL.
+    pub(crate) fn get<T: FromDatum + IntoDatum>(&self, column: i32) -> Result<Option<T>, Fault> {
+        // SAFETY: tuple and descriptor belong to the SPI result that is still open; the type is checked before the
+        // datum is read as T.
+        unsafe {
+            let found = pg_sys::SPI_gettypeid(self.columns, column);
+            if !T::is_compatible_with(found) {
+                return Err(Fault::Internal(format!("result column {column} has type {}", found.to_u32())));
+            }
+            let mut is_null = false;
+            let datum = pg_sys::SPI_getbinval(self.tuple, self.columns, column, &mut is_null);
+            Ok(T::from_datum(datum, is_null))
+        }
+    }
+
+    /// The value of a column that is never NULL.
+    pub(crate) fn must<T: FromDatum + IntoDatum>(&self, column: i32) -> Result<T, Fault> {
+        self.get(column)?.ok_or_else(|| Fault::Internal(format!("result column {column} is NULL")))
+    }
+
+    /// The value of a jsonb column that is never NULL.
+    pub(crate) fn json(&self, column: i32) -> Result<serde_json::Value, Fault> {
+        // SAFETY: as in `get`; the type is checked before the datum is read.
+        let parsed = unsafe {
+            if pg_sys::SPI_gettypeid(self.columns, column) != pg_sys::JSONBOID {
+                return Err(Fault::Internal(format!("result column {column} is no jsonb")));
+            }
+            let mut is_null = false;
+            let datum = pg_sys::SPI_getbinval(self.tuple, self.columns, column, &mut is_null);
+            JsonArg::from_datum(datum, is_null)
+        };
+        let JsonArg(value) = parsed.ok_or_else(|| Fault::Internal(format!("result column {column} is NULL")))?;
+        value.map_err(|problem| Fault::Internal(format!("result column {column}: {problem}")))
+    }
+
+    /// The instant in a timestamptz column that is never NULL or infinite.
+    pub(crate) fn instant(&self, column: i32) -> Result<Instant, Fault> {
+        let timestamp: TimestampWithTimeZone = self.must(column)?;
+        super::time::from_timestamp(timestamp.into())
+            .ok_or_else(|| Fault::Internal(format!("result column {column} is infinite")))
+    }
+}
+
+/// Which rows a statement sees.
+#[derive(Clone, Copy, PartialEq)]
+enum See {
+    /// What the calling statement sees: for functions that only show.
+    Caller,
+    /// What is committed now, whatever the isolation level: for reads that decide.
+    Latest,
+}
+
+/// A statement with a plan that is kept for the life of the backend.
+pub(crate) struct Statement {
+    text: &'static CStr,
+    plan: Cell<pg_sys::SPIPlanPtr>,
+}
+
+impl Statement {
+    /// A statement whose plan is made at its first use.
+    pub(crate) const fn new(text: &'static CStr) -> Self {
+        Self { text, plan: Cell::new(std::ptr::null_mut()) }
+    }
+
+    /// Rows as the calling statement sees them.
+    pub(crate) fn show<T>(&self, values: &[Value<'_>], row: impl FnMut(&Row) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
+        self.run(values, See::Caller, true, row)
+    }
+
+    /// Rows as they are committed now.
+    pub(crate) fn read<T>(&self, values: &[Value<'_>], row: impl FnMut(&Row) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
+        self.run(values, See::Latest, true, row)
+    }
+
+    /// Executes a statement that writes and returns what its RETURNING gives. It works on what is committed now, so
+    /// that REPEATABLE READ callers do not fail for what others did.
+    pub(crate) fn write<T>(&self, values: &[Value<'_>], row: impl FnMut(&Row) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
+        self.run(values, See::Latest, false, row)
+    }
+
+    fn run<T>(
+        &self,
+        values: &[Value<'_>],
+        see: See,
+        read_only: bool,
+        row: impl FnMut(&Row) -> Result<T, Fault>,
+    ) -> Result<Vec<T>, Fault> {
+        as_owner(|| {
+            // SAFETY: SPI is connected before and finished after; on an error the abort finishes it.
+            unsafe {
+                check(pg_sys::SPI_connect(), "SPI_connect")?;
+                let result = self.execute(values, see, read_only, row);
+                check(pg_sys::SPI_finish(), "SPI_finish")?;
+                result
+            }
+        })
+    }
+
+    /// # Safety
+    /// SPI must be connected.
+    unsafe fn execute<T>(
+        &self,
+        values: &[Value<'_>],
+        see: See,
+        read_only: bool,
+        mut row: impl FnMut(&Row) -> Result<T, Fault>,
+    ) -> Result<Vec<T>, Fault> {
+        // SAFETY: datums and null flags match the plan's arguments in number (prepared from the same list; each
+        // statement has one call site) and outlive the call; the tuple table is read before it is freed.
+        unsafe {
+            let plan = self.prepared(values)?;
+            let (mut datums, nulls): (Vec<pg_sys::Datum>, Vec<c_char>) = values
+                .iter()
+                .map(|v| v.datum().map_or((pg_sys::Datum::from(0), b'n' as c_char), |d| (d, b' ' as c_char)))
+                .unzip();
+            let snapshot = match see {
+                See::Caller => std::ptr::null_mut(),
+                See::Latest => pg_sys::GetLatestSnapshot(),
+            };
+            let status = pg_sys::SPI_execute_snapshot(
+                plan,
+                datums.as_mut_ptr(),
+                nulls.as_ptr(),
+                snapshot,
+                std::ptr::null_mut(),
+                read_only,
+                true,
+                0,
+            );
+            check(status, "SPI_execute_snapshot")?;
+            let table = pg_sys::SPI_tuptable;
+            if table.is_null() {
+                return Ok(Vec::new());
+            }
+            let columns = (*table).tupdesc;
+            let tuples = std::slice::from_raw_parts((*table).vals, (*table).numvals as usize);
+            let rows = tuples.iter().map(|&tuple| row(&Row { tuple, columns })).collect();
+            pg_sys::SPI_freetuptable(table);
+            rows
+        }
+    }
+
+    /// # Safety
+    /// SPI must be connected.
+    unsafe fn prepared(&self, values: &[Value<'_>]) -> Result<pg_sys::SPIPlanPtr, Fault> {
+        if self.plan.get().is_null() {
+            let mut types: Vec<pg_sys::Oid> = values.iter().map(Value::type_oid).collect();
+            // SAFETY: text and types are valid for the call; SPI_keepplan moves the plan out of the SPI context.
+            unsafe {
+                let plan = pg_sys::SPI_prepare_cursor(
+                    self.text.as_ptr(),
+                    types.len() as i32,
+                    types.as_mut_ptr(),
+                    pg_sys::CURSOR_OPT_GENERIC_PLAN as i32,
+                );
+                if plan.is_null() {
+                    let status = pg_sys::SPI_result;
+                    return Err(Fault::Internal(format!("cannot prepare: SPI status {status}")));
+                }
+                check(pg_sys::SPI_keepplan(plan), "SPI_keepplan")?;
+                self.plan.set(plan);
+            }
+        }
+        Ok(self.plan.get())
+    }
+}
+
+fn check(status: i32, call: &str) -> Result<(), Fault> {
+    if status < 0 { Err(Fault::Internal(format!("{call} returned {status}"))) } else { Ok(()) }
+}

@@ -1,0 +1,51 @@
+//! A part of a transaction that can be undone alone.
+
+use crate::fault::Fault;
+use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_sys};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// Runs `act`; what it wrote stays if it returns `Ok`, and is undone if it returns `Err` or raises an error.
+pub(crate) fn undoing<T, E: From<Fault>>(act: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    // SAFETY: the pattern of the server's own procedural languages: memory context and resource owner are put back
+    // after begin and after end, and the subtransaction is ended on every path, also when an error passes through.
+    unsafe {
+        let context = pg_sys::CurrentMemoryContext;
+        let owner = pg_sys::CurrentResourceOwner;
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(context);
+        let result = catch_unwind(AssertUnwindSafe(act));
+        match &result {
+            Ok(Ok(_)) => pg_sys::ReleaseCurrentSubTransaction(),
+            _ => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
+        }
+        pg_sys::MemoryContextSwitchTo(context);
+        pg_sys::CurrentResourceOwner = owner;
+        result.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+}
+
+/// Why a subtransaction was undone.
+enum Undone {
+    Duplicate,
+    Fault(Fault),
+}
+
+impl From<Fault> for Undone {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// Runs a write; `None`, and nothing written, where a unique index refuses it.
+pub(crate) fn unless_duplicate<T>(write: impl FnOnce() -> Result<T, Fault>) -> Result<Option<T>, Fault> {
+    let attempt = || {
+        PgTryBuilder::new(AssertUnwindSafe(|| write().map_err(Undone::Fault)))
+            .catch_when(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION, |_| Err(Undone::Duplicate))
+            .execute()
+    };
+    match undoing(attempt) {
+        Ok(written) => Ok(Some(written)),
+        Err(Undone::Duplicate) => Ok(None),
+        Err(Undone::Fault(fault)) => Err(fault),
+    }
+}

@@ -1,0 +1,165 @@
+//! Taking a seat: look, try the lock, look again, insert.
+//!
+//! Lock before look: the first look finds a candidate without any lock, and counts seats of open transactions as
+//! held. The brief lock on the seat then keeps others from inserting it between our second look and our insert: they
+//! step over it, as over any held seat. Nobody waits, and the unique index has the last word.
+
+use crate::fault::Fault;
+use crate::ledger::{QueueLedger, Reader, Window, keep_findings};
+use crate::pg::lock::{Brief, Key};
+use crate::queue::Queue;
+use slotkeeper_core::Instant;
+use slotkeeper_core::search::{Candidate, EveryGranule, Grid, Search};
+use slotkeeper_core::slots::Slot;
+use std::collections::BTreeSet;
+
+/// Where a content may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Places {
+    /// The slots of the timetable.
+    Slots,
+    /// Any granule.
+    Granules,
+}
+
+impl Places {
+    /// Slots, or granules where the timetable has none.
+    pub(crate) fn of(queue: &Queue) -> Self {
+        if queue.timetable.is_free_form() { Self::Granules } else { Self::Slots }
+    }
+}
+
+/// A search for seats of one queue.
+pub(crate) struct Seeker<'q> {
+    queue: &'q Queue,
+    places: Places,
+    search: Search<Box<dyn Grid + 'q>>,
+    window: Window,
+}
+
+/// A seat that no one else will insert while this is held.
+pub(crate) struct HeldSeat {
+    pub(crate) slot: Slot,
+    pub(crate) seat: i16,
+    _lock: Brief,
+}
+
+/// How an attempt to take a seat ended.
+pub(crate) enum Taken {
+    Seat { slot: Slot, booking_id: i64 },
+    /// Nothing is free inside the horizon.
+    Full,
+    /// The insert met a row that no look had shown: the attempt starts anew.
+    Lost,
+}
+
+impl<'q> Seeker<'q> {
+    /// Looks at or after `from`, not after `until`.
+    pub(crate) fn new(queue: &'q Queue, places: Places, from: Instant, until: Instant) -> Self {
+        let granule_secs = queue.options.granule_secs;
+        let grid: Box<dyn Grid + 'q> = match places {
+            Places::Slots => Box::new(queue.slots()),
+            Places::Granules => Box::new(EveryGranule::new(queue.slots(), granule_secs)),
+        };
+        Self { queue, places, search: Search::new(grid, granule_secs, from, until), window: Window::default() }
+    }
+
+    /// The seat that the content itself holds counts as free.
+    pub(crate) fn ignoring(mut self, granule: i64, seat: i16) -> Self {
+        self.search = self.search.ignoring(granule, seat);
+        self
+    }
+
+    fn with_ledger<T>(
+        &mut self,
+        reader: &mut Reader,
+        chosen: &BTreeSet<(i64, i64, i16)>,
+        act: impl FnOnce(&mut Search<Box<dyn Grid + 'q>>, &mut QueueLedger<'_>) -> T,
+    ) -> T {
+        let every_granule = self.places == Places::Granules;
+        let mut ledger =
+            QueueLedger { reader, queue: self.queue, every_granule, window: &mut self.window, chosen };
+        act(&mut self.search, &mut ledger)
+    }
+
+    /// The next slot with a free seat, as things look.
+    pub(crate) fn next(
+        &mut self,
+        reader: &mut Reader,
+        chosen: &BTreeSet<(i64, i64, i16)>,
+    ) -> Result<Option<Candidate>, Fault> {
+        self.with_ledger(reader, chosen, |search, ledger| search.next(ledger))
+    }
+
+    /// Seats of this slot that are free, as things look now.
+    pub(crate) fn look(
+        &mut self,
+        reader: &mut Reader,
+        chosen: &BTreeSet<(i64, i64, i16)>,
+        slot: &Slot,
+    ) -> Result<Vec<i16>, Fault> {
+        self.with_ledger(reader, chosen, |search, ledger| search.look_again(ledger, slot))
+    }
+
+    /// One of these seats, locked and seen to be free.
+    pub(crate) fn hold(
+        &mut self,
+        reader: &mut Reader,
+        chosen: &BTreeSet<(i64, i64, i16)>,
+        slot: &Slot,
+        seats: &[i16],
+    ) -> Result<Option<HeldSeat>, Fault> {
+        for &seat in seats {
+            let key = Key::Seat { queue_id: self.queue.queue_id, granule: slot.granule, seat };
+            let Some(lock) = Brief::try_acquire(&key) else { continue };
+            if self.look(reader, chosen, slot)?.contains(&seat) {
+                return Ok(Some(HeldSeat { slot: slot.clone(), seat, _lock: lock }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// So many seats of the slot that [`Seeker::next`] gave last are booked now.
+    pub(crate) fn took(&mut self, seats: usize) {
+        self.search.took(seats);
+    }
+
+    /// Takes the first seat that can be had, with `write`.
+    pub(crate) fn take_first(
+        &mut self,
+        reader: &mut Reader,
+        mut write: impl FnMut(&Slot, i16) -> Result<Option<i64>, Fault>,
+    ) -> Result<Taken, Fault> {
+        let nothing = BTreeSet::new();
+        while let Some(candidate) = self.next(reader, &nothing)? {
+            if let Some(held) = self.hold(reader, &nothing, &candidate.slot, &candidate.seats)? {
+                let Some(booking_id) = write(&held.slot, held.seat)? else { return Ok(Taken::Lost) };
+                self.took(1);
+                return Ok(Taken::Seat { slot: held.slot, booking_id });
+            }
+        }
+        Ok(Taken::Full)
+    }
+
+    /// Takes this slot, if it has a seat, with `write`.
+    pub(crate) fn take_this(
+        &mut self,
+        reader: &mut Reader,
+        slot: &Slot,
+        mut write: impl FnMut(&Slot, i16) -> Result<Option<i64>, Fault>,
+    ) -> Result<Taken, Fault> {
+        let nothing = BTreeSet::new();
+        let seats = self.look(reader, &nothing, slot)?;
+        let Some(held) = self.hold(reader, &nothing, slot, &seats)? else { return Ok(Taken::Full) };
+        Ok(match write(&held.slot, held.seat)? {
+            Some(booking_id) => Taken::Seat { slot: held.slot, booking_id },
+            None => Taken::Lost,
+        })
+    }
+
+    /// Stores what the search has found out.
+    pub(crate) fn keep_findings(&mut self) -> Result<(), Fault> {
+        let findings = self.search.findings();
+        keep_findings(self.queue, self.places == Places::Granules, findings)
+    }
+}

@@ -1,0 +1,126 @@
+//! Queues as calls use them: found by name, with the parsed timetable cached per backend.
+
+use crate::arguments::queue_name;
+use crate::fault::Fault;
+use crate::pg::scan::{IndexScan, Key, Order, See};
+use crate::pg::statement::{Statement, Value};
+use crate::pg::time::ServerZone;
+use pgrx::pg_sys;
+use slotkeeper_core::options::QueueOptions;
+use slotkeeper_core::slots::Slots;
+use slotkeeper_core::timetable::Timetable;
+use slotkeeper_core::{Instant, MICROS_PER_SEC};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// So many queues stay parsed in one backend; past that the cache starts anew, and its memory with it.
+const CACHED_QUEUES: usize = 4096;
+
+/// A queue, ready to compute with.
+pub(crate) struct Queue {
+    pub(crate) queue_id: i64,
+    pub(crate) version: i64,
+    pub(crate) profile_id: String,
+    pub(crate) platform: String,
+    pub(crate) time_zone: String,
+    pub(crate) zone: ServerZone,
+    pub(crate) timetable: Timetable,
+    pub(crate) options: QueueOptions,
+}
+
+impl Queue {
+    /// The slots of the timetable.
+    pub(crate) fn slots(&self) -> Slots<'_, &ServerZone> {
+        Slots::new(&self.timetable, &self.zone, self.options.granule_secs)
+    }
+
+    /// The granule in which an instant lies.
+    pub(crate) fn granule_of(&self, at: Instant) -> i64 {
+        at.div_euclid(self.options.granule_secs * MICROS_PER_SEC)
+    }
+
+    /// The last instant at which a content may be scheduled now.
+    pub(crate) fn horizon(&self, now: Instant) -> Instant {
+        self.options.horizon.after(now).unwrap_or(Instant::MAX)
+    }
+}
+
+static LOAD: &std::ffi::CStr = c"
+SELECT queue_id, version, profile_id, platform, time_zone, timetable, options
+FROM slotkeeper.queue
+WHERE queue_id OPERATOR(pg_catalog.=) $1";
+
+thread_local! {
+    static LOAD_QUEUE: Statement = const { Statement::new(LOAD) };
+    static CACHE: RefCell<HashMap<(pg_sys::Oid, i64), Rc<Queue>>> = RefCell::new(HashMap::new());
+}
+
+/// The queue of this profile and platform, as it is committed now; `None` when there is none.
+pub(crate) fn find(profile_id: &str, platform: &str) -> Result<Option<Rc<Queue>>, Fault> {
+    let mut scan = IndexScan::open(c"queue", c"queue_name", 2, See::Committed)?;
+    scan.search(&[(1, Key::IsText(profile_id)), (2, Key::IsText(platform))], Order::Ascending);
+    let Some(row) = scan.next() else { return Ok(None) };
+    let (queue_id, version): (i64, i64) = (row.get(3)?, row.get(4)?);
+    let table = row.table();
+    drop(scan);
+    cached(table, queue_id, Some(version))
+}
+
+/// The queue of this profile and platform, or 42704.
+pub(crate) fn require(profile_id: &str, platform: &str, item: Option<usize>) -> Result<Rc<Queue>, Fault> {
+    find(profile_id, platform)?.ok_or_else(|| Fault::NoQueue {
+        profile_id: profile_id.to_owned(),
+        platform: platform.to_owned(),
+        item,
+    })
+}
+
+/// As [`require`], from the arguments of a call.
+pub(crate) fn require_named(profile_id: Option<&str>, platform: Option<&str>) -> Result<Rc<Queue>, Fault> {
+    let (profile_id, platform) = queue_name(profile_id, platform)?;
+    require(&profile_id, &platform, None)
+}
+
+fn cached(table: pg_sys::Oid, queue_id: i64, version: Option<i64>) -> Result<Option<Rc<Queue>>, Fault> {
+    let hit = CACHE.with_borrow(|cache| cache.get(&(table, queue_id)).cloned());
+    if let Some(queue) = hit.filter(|queue| Some(queue.version) == version) {
+        return Ok(Some(queue));
+    }
+    let loaded = load(queue_id)?.map(Rc::new);
+    CACHE.with_borrow_mut(|cache| {
+        if cache.len() >= CACHED_QUEUES {
+            cache.clear();
+        }
+        match &loaded {
+            Some(queue) => cache.insert((table, queue_id), Rc::clone(queue)),
+            None => cache.remove(&(table, queue_id)),
+        };
+    });
+    Ok(loaded)
+}
+
+fn load(queue_id: i64) -> Result<Option<Queue>, Fault> {
+    let rows = LOAD_QUEUE.with(|load| {
+        load.read(&[Value::Int8(queue_id)], |row| {
+            let options = QueueOptions::parse(&row.json(7)?)?;
+            let time_zone: String = row.must(5)?;
+            let zone = ServerZone::named(&time_zone).ok_or_else(|| Fault::Zone {
+                name: time_zone.clone(),
+                reason: "The server no longer knows the time zone of this queue.".to_owned(),
+                hint: "Give the queue another with slotkeeper.alter_queue().".to_owned(),
+            })?;
+            Ok(Queue {
+                queue_id: row.must(1)?,
+                version: row.must(2)?,
+                profile_id: row.must(3)?,
+                platform: row.must(4)?,
+                zone,
+                time_zone,
+                timetable: Timetable::parse(&row.json(6)?, options.granule_secs)?,
+                options,
+            })
+        })
+    })?;
+    Ok(rows.into_iter().next())
+}
