@@ -16,7 +16,10 @@ pub(crate) fn identifier<'a>(argument: &'static str, value: Option<&'a str>) -> 
 }
 
 /// An identifier that may be left out.
-pub(crate) fn optional_identifier<'a>(argument: &'static str, value: Option<&'a str>) -> Result<Option<&'a str>, Fault> {
+pub(crate) fn optional_identifier<'a>(
+    argument: &'static str,
+    value: Option<&'a str>,
+) -> Result<Option<&'a str>, Fault> {
     let Some(value) = value else { return Ok(None) };
     if value.trim().is_empty() {
         return Err(Fault::Empty { argument });
@@ -48,16 +51,24 @@ pub(crate) fn platform_name(platform: &str) -> Result<String, Fault> {
 
 /// A finite instant, if one was given.
 pub(crate) fn instant(argument: &'static str, value: Option<TimestampWithTimeZone>) -> Result<Option<Instant>, Fault> {
-    value.map(|at| from_timestamp(at.into()).ok_or(Fault::Infinite { argument })).transpose()
+    value
+        .map(|at| from_timestamp(at.into()).ok_or(Fault::Infinite { argument }))
+        .transpose()
 }
 
 /// A JSON argument, if one was given.
 pub(crate) fn json(argument: &'static str, value: Option<JsonArg>) -> Result<Option<Value>, Fault> {
-    value.map(|JsonArg(parsed)| parsed.map_err(|problem| refused(argument, problem))).transpose()
+    value
+        .map(|JsonArg(parsed)| parsed.map_err(|problem| refused(argument, problem)))
+        .transpose()
 }
 
 fn refused(argument: &'static str, problem: String) -> Fault {
-    Fault::Invalid(Invalid { path: argument.to_owned(), problem: format!("cannot be read: {problem}"), hint: None })
+    Fault::Invalid(Invalid {
+        path: argument.to_owned(),
+        problem: format!("cannot be read: {problem}"),
+        hint: None,
+    })
 }
 
 /// What to do where the wished instant is taken.
@@ -70,7 +81,9 @@ pub(crate) enum OnConflict {
 
 impl OnConflict {
     pub(crate) fn parse(value: Option<&str>) -> Result<Self, Fault> {
-        match value.ok_or(Fault::Null { argument: "p_on_conflict" })? {
+        match value.ok_or(Fault::Null {
+            argument: "p_on_conflict",
+        })? {
             "next_slot" => Ok(Self::NextSlot),
             "next_free" => Ok(Self::NextFree),
             "reject" => Ok(Self::Reject),

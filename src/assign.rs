@@ -36,7 +36,11 @@ fn assign_next_available_slot(
         not_before: instant("p_not_before", p_not_before)?,
         source: optional_identifier("p_source", p_source)?.unwrap_or(NO_SOURCE),
     };
-    let reply = if p_dry_run == Some(true) { request.dry_run()? } else { request.assign()? };
+    let reply = if p_dry_run == Some(true) {
+        request.dry_run()?
+    } else {
+        request.assign()?
+    };
     Ok(reply.into())
 }
 
@@ -75,12 +79,23 @@ struct Request<'a> {
 
 impl<'a> Request<'a> {
     fn content(&self, queue: &Queue) -> Content<'a> {
-        Content { content_id: self.content_id, source: self.source, queue_id: queue.queue_id }
+        Content {
+            content_id: self.content_id,
+            source: self.source,
+            queue_id: queue.queue_id,
+        }
     }
 
     fn seat<'s>(&'s self, queue: &'s Queue) -> Seat<'s> {
         let (content_id, user_id) = (self.content_id, self.user_id);
-        Seat { queue, content_id, user_id, slot_ref: None, booking_id: None, at: 0 }
+        Seat {
+            queue,
+            content_id,
+            user_id,
+            slot_ref: None,
+            booking_id: None,
+            at: 0,
+        }
     }
 
     fn seeker<'q>(&self, queue: &'q Queue, now: Instant) -> Seeker<'q> {
@@ -90,7 +105,10 @@ impl<'a> Request<'a> {
 
     fn assign(&self) -> Result<Reply, Fault> {
         refuse_read_only(c"assign_next_available_slot()");
-        use_queues(&mut [Key::Queue { profile_id: self.profile_id, platform: self.platform }]);
+        use_queues(&mut [Key::Queue {
+            profile_id: self.profile_id,
+            platform: self.platform,
+        }]);
         loop {
             let queue = queue::require(self.profile_id, self.platform, None)?;
             let content = self.content(&queue);
@@ -111,14 +129,15 @@ impl<'a> Request<'a> {
             }
             let now = now()?;
             let mut seeker = self.seeker(&queue, now);
-            let taken = seeker.take_first(&mut Reader::default(), |slot, seat| {
+            let mut reader = Reader::default();
+            let taken = seeker.take_first(&mut reader, |slot, seat| {
                 booking::insert(&content, self.user_id, slot, seat, now)
             })?;
             drop(turn);
             if let Taken::Lost = taken {
                 continue;
             }
-            seeker.keep_findings()?;
+            seeker.keep_findings(&mut reader)?;
             return Ok(match taken {
                 Taken::Seat { slot, booking_id } => {
                     Reply::new("assigned").with_seat(&self.seat(&queue).at_slot(&slot, Some(booking_id)))
@@ -131,14 +150,16 @@ impl<'a> Request<'a> {
     fn dry_run(&self) -> Result<Reply, Fault> {
         let queue = queue::require(self.profile_id, self.platform, None)?;
         if let Some(booking) = booking::find(&self.content(&queue))? {
-            return Ok(Reply::new("already_assigned").with_seat(&Seat::of(&booking, &queue)).with("dry_run", true));
+            return Ok(Reply::new("already_assigned")
+                .with_seat(&Seat::of(&booking, &queue))
+                .with("dry_run", true));
         }
         let now = now()?;
-        let candidate = self.seeker(&queue, now).next(&mut Reader::default(), &BTreeSet::new())?;
+        let candidate = self
+            .seeker(&queue, now)
+            .next(&mut Reader::default(), &BTreeSet::new())?;
         let reply = match candidate {
-            Some(candidate) => {
-                Reply::new("assigned").with_seat(&self.seat(&queue).at_slot(&candidate.slot, None))
-            }
+            Some(candidate) => Reply::new("assigned").with_seat(&self.seat(&queue).at_slot(&candidate.slot, None)),
             None => queue_full(self.content_id, &queue, now),
         };
         Ok(reply.with("dry_run", true))
@@ -147,5 +168,7 @@ impl<'a> Request<'a> {
 
 /// Nothing is free inside the horizon.
 pub(crate) fn queue_full(content_id: &str, queue: &Queue, now: Instant) -> Reply {
-    Reply::new("queue_full").of_content(content_id, queue).with_instant("horizon_ends_at", queue.horizon(now))
+    Reply::new("queue_full")
+        .of_content(content_id, queue)
+        .with_instant("horizon_ends_at", queue.horizon(now))
 }

@@ -68,16 +68,35 @@ fn parse_items(items: &Value) -> Result<Vec<Item>, Fault> {
         return Err(invalid("p_items", "must be an array of objects"));
     };
     if items.len() > MAX_ITEMS {
-        return Err(invalid("p_items", &format!("has {} items; at most {MAX_ITEMS} are allowed", items.len())));
+        return Err(invalid(
+            "p_items",
+            &format!("has {} items; at most {MAX_ITEMS} are allowed", items.len()),
+        ));
     }
-    items.iter().enumerate().map(|(i, item)| parse_item(&format!("p_items[{i}]"), item)).collect()
+    items
+        .iter()
+        .enumerate()
+        .map(|(i, item)| parse_item(&format!("p_items[{i}]"), item))
+        .collect()
 }
 
 fn parse_item(path: &str, item: &Value) -> Result<Item, Fault> {
-    const KEYS: [&str; 6] = ["profile_id", "platform", "content_id", "user_id", "not_before", "source"];
-    let Value::Object(fields) = item else { return Err(invalid(path, "must be an object")) };
+    const KEYS: [&str; 6] = [
+        "profile_id",
+        "platform",
+        "content_id",
+        "user_id",
+        "not_before",
+        "source",
+    ];
+    let Value::Object(fields) = item else {
+        return Err(invalid(path, "must be an object"));
+    };
     if let Some(unknown) = fields.keys().find(|key| !KEYS.contains(&key.as_str())) {
-        return Err(invalid(&format!("{path}.{unknown}"), &format!("is unknown; known keys are {}", KEYS.join(", "))));
+        return Err(invalid(
+            &format!("{path}.{unknown}"),
+            &format!("is unknown; known keys are {}", KEYS.join(", ")),
+        ));
     }
     let parse = || {
         let text = |key| text_field(path, fields, key);
@@ -88,7 +107,9 @@ fn parse_item(path: &str, item: &Value) -> Result<Item, Fault> {
             content_id: identifier("content_id", text("content_id")?.as_deref())?.to_owned(),
             user_id: optional_identifier("user_id", text("user_id")?.as_deref())?.map(str::to_owned),
             not_before: text("not_before")?.map(|at| instant_field(path, &at)).transpose()?,
-            source: optional_identifier("source", text("source")?.as_deref())?.unwrap_or(NO_SOURCE).to_owned(),
+            source: optional_identifier("source", text("source")?.as_deref())?
+                .unwrap_or(NO_SOURCE)
+                .to_owned(),
         })
     };
     parse().map_err(|fault: Fault| fault.in_item(path))
@@ -108,7 +129,10 @@ fn instant_field(path: &str, text: &str) -> Result<Instant, Fault> {
     match parse_instant(text) {
         Some(at) => Ok(at),
         None if matches!(text.trim(), "infinity" | "-infinity") => Err(Fault::Infinite { argument: "not_before" }),
-        None => Err(invalid(&format!("{path}.not_before"), "is no ISO 8601 timestamp with offset")),
+        None => Err(invalid(
+            &format!("{path}.not_before"),
+            "is no ISO 8601 timestamp with offset",
+        )),
     }
 }
 
@@ -131,7 +155,10 @@ struct Wanted<'a> {
 
 #[derive(Clone)]
 enum Outcome {
-    Assigned { slot: Slot, booking_id: i64 },
+    Assigned {
+        slot: Slot,
+        booking_id: i64,
+    },
     Already(Box<booking::Booking>),
     Full,
     /// The batch was rejected for another item's sake.
@@ -165,7 +192,11 @@ fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Value, Fault> {
         let Some(queue) = queues.get(&(item.profile_id.as_str(), item.platform.as_str())) else {
             return Err(Fault::Internal("an item without its queue".to_owned()));
         };
-        let content = Content { content_id: &item.content_id, source: &item.source, queue_id: queue.queue_id };
+        let content = Content {
+            content_id: &item.content_id,
+            source: &item.source,
+            queue_id: queue.queue_id,
+        };
         match first.entry(content) {
             Entry::Occupied(entry) => answers.push((*entry.get(), true)),
             Entry::Vacant(entry) => {
@@ -190,7 +221,10 @@ fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Value, Fault> {
             Err(Halt::Fault(fault)) => return Err(fault),
         }
     };
-    let refused = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Full)).count();
+    let refused = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome, Outcome::Full))
+        .count();
     let outcome = match refused {
         _ if rejected => "rejected",
         0 => "assigned",
@@ -217,7 +251,14 @@ fn result(
     Some(match outcomes.get(index)? {
         Outcome::Assigned { slot, booking_id } => {
             let (content_id, user_id) = (first.content_id.as_str(), first.user_id.as_deref());
-            let seat = Seat { queue, content_id, user_id, slot_ref: None, booking_id: None, at: 0 };
+            let seat = Seat {
+                queue,
+                content_id,
+                user_id,
+                slot_ref: None,
+                booking_id: None,
+                at: 0,
+            };
             let outcome = if again { "already_assigned" } else { "assigned" };
             Reply::new(outcome).with_seat(&seat.at_slot(slot, Some(*booking_id)))
         }
@@ -233,8 +274,10 @@ fn queues_of(items: &[Item]) -> Result<BTreeMap<(&str, &str), Rc<Queue>>, Fault>
     for (i, item) in items.iter().enumerate() {
         first_item.entry((&item.profile_id, &item.platform)).or_insert(i);
     }
-    let mut keys: Vec<Key<'_>> =
-        first_item.keys().map(|&(profile_id, platform)| Key::Queue { profile_id, platform }).collect();
+    let mut keys: Vec<Key<'_>> = first_item
+        .keys()
+        .map(|&(profile_id, platform)| Key::Queue { profile_id, platform })
+        .collect();
     use_queues(&mut keys);
     first_item
         .into_iter()
@@ -265,7 +308,12 @@ impl<'q> Source<'q> {
     fn new(queue: &'q Queue, not_before: Option<Instant>, now: Instant) -> Self {
         let from = not_before.map_or(now, |at| at.max(now));
         let seeker = Seeker::new(queue, Places::of(queue), from, queue.horizon(now));
-        Self { seeker, slot: None, seats: Vec::new().into_iter(), used: 0 }
+        Self {
+            seeker,
+            slot: None,
+            seats: Vec::new().into_iter(),
+            used: 0,
+        }
     }
 
     fn next(&mut self, reader: &mut Reader, chosen: &BTreeSet<(i64, i64, i16)>) -> Result<Option<HeldSeat>, Fault> {
@@ -279,7 +327,9 @@ impl<'q> Source<'q> {
                 }
             }
             self.settle();
-            let Some(candidate) = self.seeker.next(reader, chosen)? else { return Ok(None) };
+            let Some(candidate) = self.seeker.next(reader, chosen)? else {
+                return Ok(None);
+            };
             self.slot = Some(candidate.slot);
             self.seats = candidate.seats.into_iter();
         }
@@ -328,7 +378,7 @@ fn book_all(wanted: &[Wanted<'_>], now: Instant, all_or_nothing: bool) -> Result
     }
     for source in sources.values_mut() {
         source.settle();
-        source.seeker.keep_findings()?;
+        source.seeker.keep_findings(&mut reader)?;
     }
     Ok(outcomes)
 }
@@ -362,7 +412,10 @@ fn insert(rows: &[(usize, &Wanted<'_>, HeldSeat)], now: Instant, outcomes: &mut 
         let key = (wanted.queue.queue_id, held.slot.granule, held.seat);
         let booking_id = *ids.get(&key).ok_or(Halt::Lost)?;
         if let Some(outcome) = outcomes.get_mut(*index) {
-            *outcome = Outcome::Assigned { slot: held.slot.clone(), booking_id };
+            *outcome = Outcome::Assigned {
+                slot: held.slot.clone(),
+                booking_id,
+            };
         }
     }
     Ok(())

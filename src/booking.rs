@@ -24,7 +24,11 @@ pub(crate) struct Content<'a> {
 
 impl<'a> Content<'a> {
     pub(crate) fn key(&self) -> Key<'a> {
-        Key::Content { queue_id: self.queue_id, source: self.source, content_id: self.content_id }
+        Key::Content {
+            queue_id: self.queue_id,
+            source: self.source,
+            content_id: self.content_id,
+        }
     }
 }
 
@@ -150,7 +154,11 @@ RETURNING booking_id") };
 
 /// The live booking of a content in a queue, as it is committed now.
 pub(crate) fn find(content: &Content<'_>) -> Result<Option<Booking>, Fault> {
-    let values = [Value::Text(content.content_id), Value::Text(content.source), Value::Int8(content.queue_id)];
+    let values = [
+        Value::Text(content.content_id),
+        Value::Text(content.source),
+        Value::Int8(content.queue_id),
+    ];
     Ok(OF_CONTENT.with(|find| find.read(&values, booking))?.into_iter().next())
 }
 
@@ -161,7 +169,10 @@ pub(crate) fn other_in(queue: &Queue, granule: i64, than: &Content<'_>) -> Resul
             Ok((row.must::<String>(1)?, row.must::<String>(2)?))
         })
     })?;
-    Ok(others.into_iter().find(|(id, source)| (id.as_str(), source.as_str()) != (than.content_id, than.source)).map(|o| o.0))
+    Ok(others
+        .into_iter()
+        .find(|(id, source)| (id.as_str(), source.as_str()) != (than.content_id, than.source))
+        .map(|o| o.0))
 }
 
 /// Books a seat; `None` where the seat or the content turns out to be held.
@@ -183,7 +194,10 @@ pub(crate) fn insert(
         Value::OptionalText(slot.slot_ref.as_deref()),
         Value::Time(now),
     ];
-    Ok(INSERT.with(|insert| insert.write(&values, |row| row.must(1)))?.into_iter().next())
+    Ok(INSERT
+        .with(|insert| insert.write(&values, |row| row.must(1)))?
+        .into_iter()
+        .next())
 }
 
 /// A booking to be made.
@@ -211,7 +225,9 @@ pub(crate) fn insert_all(new: &[New<'_>], now: Instant) -> Result<HashMap<(i64, 
         Value::Time(now),
     ];
     let rows = INSERT_ALL.with(|insert| {
-        insert.write(&values, |row| Ok(((row.must(2)?, row.must(3)?, row.must(4)?), row.must(1)?)))
+        insert.write(&values, |row| {
+            Ok(((row.must(2)?, row.must(3)?, row.must(4)?), row.must(1)?))
+        })
     })?;
     Ok(rows.into_iter().collect())
 }
@@ -225,7 +241,12 @@ pub(crate) fn move_to(booking: &Booking, queue: &Queue, slot: &Slot, seat: i16) 
         Value::Time(slot.at),
         Value::OptionalText(slot.slot_ref.as_deref()),
     ];
-    let update = || Ok(MOVE.with(|statement| statement.write(&values, |row| row.must(1)))?.into_iter().next());
+    let update = || {
+        Ok(MOVE
+            .with(|statement| statement.write(&values, |row| row.must(1)))?
+            .into_iter()
+            .next())
+    };
     if (booking.granule, booking.seat) == (slot.granule, seat) {
         return update();
     }
@@ -279,14 +300,28 @@ pub(crate) fn take(which: &Which<'_>, for_change: bool) -> Result<Option<Mine>, 
             wait_for(transaction);
             continue;
         }
-        let Some((booking, profile_id, platform)) = only_one(which)? else { return Ok(None) };
+        let Some((booking, profile_id, platform)) = only_one(which)? else {
+            return Ok(None);
+        };
         if !for_change {
-            let Some(queue) = queue::find(&profile_id, &platform)? else { return Ok(None) };
-            return Ok(Some(Mine { booking, queue, _turn: None }));
+            let Some(queue) = queue::find(&profile_id, &platform)? else {
+                return Ok(None);
+            };
+            return Ok(Some(Mine {
+                booking,
+                queue,
+                _turn: None,
+            }));
         }
-        use_queues(&mut [Key::Queue { profile_id: &profile_id, platform: &platform }]);
-        let content =
-            Content { content_id: which.content_id, source: &booking.source, queue_id: booking.queue_id };
+        use_queues(&mut [Key::Queue {
+            profile_id: &profile_id,
+            platform: &platform,
+        }]);
+        let content = Content {
+            content_id: which.content_id,
+            source: &booking.source,
+            queue_id: booking.queue_id,
+        };
         let turn = Brief::acquire(&content.key());
         // What was read before the turn was ours may be stale: look again.
         let unchanged = match state(&mut content_scan()?, &content)? {
@@ -295,7 +330,11 @@ pub(crate) fn take(which: &Which<'_>, for_change: bool) -> Result<Option<Mine>, 
         };
         let queue = queue::find(&profile_id, &platform)?;
         if let (Some(booking), Some(queue)) = (unchanged, queue) {
-            return Ok(Some(Mine { booking, queue, _turn: Some(turn) }));
+            return Ok(Some(Mine {
+                booking,
+                queue,
+                _turn: Some(turn),
+            }));
         }
     }
 }
@@ -318,14 +357,27 @@ fn only_one(which: &Which<'_>) -> Result<Option<(Booking, String, String)>, Faul
         Value::OptionalText(which.source),
     ];
     let mut found = OF_CONTENT_ID.with(|find| {
-        find.read(&values, |row| Ok((booking(row)?, row.must::<String>(COLUMNS + 1)?, row.must::<String>(COLUMNS + 2)?)))
+        find.read(&values, |row| {
+            Ok((
+                booking(row)?,
+                row.must::<String>(COLUMNS + 1)?,
+                row.must::<String>(COLUMNS + 2)?,
+            ))
+        })
     })?;
     if found.len() > 1 {
         let candidates = found.iter().map(|(booking, profile_id, platform)| {
-            let source = if booking.source.is_empty() { "none" } else { &booking.source };
+            let source = if booking.source.is_empty() {
+                "none"
+            } else {
+                &booking.source
+            };
             format!("profile {profile_id}, platform {platform}, source {source}")
         });
-        return Err(Fault::Ambiguous { content_id: which.content_id.to_owned(), candidates: candidates.collect() });
+        return Err(Fault::Ambiguous {
+            content_id: which.content_id.to_owned(),
+            candidates: candidates.collect(),
+        });
     }
     Ok(found.pop())
 }

@@ -28,7 +28,9 @@ pub(crate) fn now() -> Result<Instant, Fault> {
     if text.trim().is_empty() {
         return Ok(clock());
     }
-    parse_instant(&text).ok_or_else(|| Fault::Clock { value: text.into_owned() })
+    parse_instant(&text).ok_or_else(|| Fault::Clock {
+        value: text.into_owned(),
+    })
 }
 
 /// An ISO 8601 timestamp with offset. PostgreSQL's own text form, with a blank for the T and the offset's minutes

@@ -21,7 +21,11 @@ pub(crate) enum Fault {
     /// An instant is infinite. 22008
     Infinite { argument: &'static str },
     /// An argument is none of its allowed words, or outside its range. 22023
-    NotAllowed { argument: &'static str, value: String, allowed: String },
+    NotAllowed {
+        argument: &'static str,
+        value: String,
+        allowed: String,
+    },
     /// One of these, in a part of a JSON argument.
     InItem { path: String, fault: Box<Fault> },
     /// A JSON argument is malformed. 22023
@@ -29,17 +33,32 @@ pub(crate) enum Fault {
     /// A time zone cannot be used. 22023
     Zone { name: String, reason: String, hint: String },
     /// No queue of this profile and platform. 42704
-    NoQueue { profile_id: String, platform: String, item: Option<usize> },
+    NoQueue {
+        profile_id: String,
+        platform: String,
+        item: Option<usize>,
+    },
     /// The queue exists already. 42710
     QueueExists { profile_id: String, platform: String },
     /// The queue cannot be dropped, because bookings in it are live. 55006
-    LiveBookings { profile_id: String, platform: String, live: i64 },
+    LiveBookings {
+        profile_id: String,
+        platform: String,
+        live: i64,
+    },
     /// The queue cannot be taken away, because a transaction that books in it is open. 55006
     QueueBusy { profile_id: String, platform: String },
     /// The granule cannot change under live bookings. 55000
-    GranuleInUse { profile_id: String, platform: String, live: i64 },
+    GranuleInUse {
+        profile_id: String,
+        platform: String,
+        live: i64,
+    },
     /// The content id alone names several bookings. 22023
-    Ambiguous { content_id: String, candidates: Vec<String> },
+    Ambiguous {
+        content_id: String,
+        candidates: Vec<String>,
+    },
     /// The injected clock is no timestamp. 22007
     Clock { value: String },
     /// A broken invariant of slotkeeper's own. XX000
@@ -50,9 +69,10 @@ impl Fault {
     /// The same fault, said of a part of a JSON argument.
     pub(crate) fn in_item(self, path: &str) -> Self {
         match self {
-            Self::Null { .. } | Self::Empty { .. } | Self::TooLong { .. } | Self::Infinite { .. } => {
-                Self::InItem { path: path.to_owned(), fault: Box::new(self) }
-            }
+            Self::Null { .. } | Self::Empty { .. } | Self::TooLong { .. } | Self::Infinite { .. } => Self::InItem {
+                path: path.to_owned(),
+                fault: Box::new(self),
+            },
             other => other,
         }
     }
@@ -72,7 +92,12 @@ struct Parts {
 }
 
 fn parts(code: PgSqlErrorCode, message: String, detail: impl Into<String>, hint: impl Into<String>) -> Parts {
-    Parts { code, message, detail: detail.into(), hint: hint.into() }
+    Parts {
+        code,
+        message,
+        detail: detail.into(),
+        hint: hint.into(),
+    }
 }
 
 impl Fault {
@@ -103,7 +128,11 @@ impl Fault {
                 "It is infinite, or lies beyond what slotkeeper can schedule.",
                 "Pass a finite timestamp.",
             ),
-            Self::NotAllowed { argument, value, allowed } => parts(
+            Self::NotAllowed {
+                argument,
+                value,
+                allowed,
+            } => parts(
                 Code::ERRCODE_INVALID_PARAMETER_VALUE,
                 format!("{argument} is not valid: {value}"),
                 "",
@@ -111,7 +140,10 @@ impl Fault {
             ),
             Self::InItem { path, fault } => {
                 let inner = fault.parts();
-                Parts { message: format!("{path}.{}", inner.message), ..inner }
+                Parts {
+                    message: format!("{path}.{}", inner.message),
+                    ..inner
+                }
             }
             Self::Invalid(Invalid { path, problem, hint }) => parts(
                 Code::ERRCODE_INVALID_PARAMETER_VALUE,
@@ -125,7 +157,11 @@ impl Fault {
                 reason,
                 hint,
             ),
-            Self::NoQueue { profile_id, platform, item } => parts(
+            Self::NoQueue {
+                profile_id,
+                platform,
+                item,
+            } => parts(
                 Code::ERRCODE_UNDEFINED_OBJECT,
                 format!("queue ({profile_id}, {platform}) does not exist"),
                 item.map_or(String::new(), |i| format!("Named by p_items[{i}].")),
@@ -137,7 +173,11 @@ impl Fault {
                 "",
                 "Change it with slotkeeper.alter_queue().",
             ),
-            Self::LiveBookings { profile_id, platform, live } => parts(
+            Self::LiveBookings {
+                profile_id,
+                platform,
+                live,
+            } => parts(
                 Code::ERRCODE_OBJECT_IN_USE,
                 format!("queue ({profile_id}, {platform}) has live bookings"),
                 format!("{live} bookings would be lost."),
@@ -149,7 +189,11 @@ impl Fault {
                 "A transaction that books in it is still open.",
                 "Try again when it has ended.",
             ),
-            Self::GranuleInUse { profile_id, platform, live } => parts(
+            Self::GranuleInUse {
+                profile_id,
+                platform,
+                live,
+            } => parts(
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("the granule of queue ({profile_id}, {platform}) cannot change now"),
                 format!("{live} live bookings are counted in the present granule."),
@@ -180,9 +224,18 @@ impl Fault {
 impl From<Fault> for ErrorReport {
     #[track_caller]
     fn from(fault: Fault) -> Self {
-        let Parts { code, message, detail, hint } = fault.parts();
+        let Parts {
+            code,
+            message,
+            detail,
+            hint,
+        } = fault.parts();
         let report = Self::new(code, message, "slotkeeper");
-        let report = if detail.is_empty() { report } else { report.set_detail(detail) };
+        let report = if detail.is_empty() {
+            report
+        } else {
+            report.set_detail(detail)
+        };
         report.set_hint(hint)
     }
 }

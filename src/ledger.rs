@@ -4,12 +4,13 @@ use crate::fault::Fault;
 use crate::pg::scan::{IndexScan, Key, Order, See, delete_unless_busy};
 use crate::pg::statement::{Statement, Value};
 use crate::queue::Queue;
-use slotkeeper_core::run::{NewRun, Run};
+use slotkeeper_core::run::Run;
 use slotkeeper_core::search::{Held, Hole, Ledger};
 use std::collections::BTreeSet;
 
-/// Granules between two slots that were asked for, times this, is read ahead at most: a walk in small steps through
-/// the index, without reading a whole page of it for one seat.
+/// The first look reads so many granules; the walk that goes on reads further each time, in strides between two slots.
+/// Small steps through the index, rather than a whole page of it for one seat.
+const FIRST_READ: i64 = 4;
 const READ_AHEAD: i64 = 64;
 
 /// Rows read ahead at most: free-form bookings may lie densely between two slots.
@@ -40,7 +41,10 @@ impl Reader {
     /// `to` or less where there were more than [`READ_AHEAD_ROWS`].
     fn seats(&mut self, queue_id: i64, from: i64, to: i64, rows: &mut Vec<(i64, Held)>) -> Result<i64, Fault> {
         let scan = opened(&mut self.seats, c"booking", c"booking_seat", 3)?;
-        scan.search(&[(1, Key::Is(queue_id)), (2, Key::AtLeast(from)), (2, Key::Below(to))], Order::Ascending);
+        scan.search(
+            &[(1, Key::Is(queue_id)), (2, Key::AtLeast(from)), (2, Key::Below(to))],
+            Order::Ascending,
+        );
         while let Some(row) = scan.next() {
             let granule: i64 = row.get(2)?;
             let full = rows.len() >= READ_AHEAD_ROWS;
@@ -48,7 +52,13 @@ impl Reader {
                 return Ok(granule);
             }
             let firm = row.inserter().is_none() && row.changer().is_none();
-            rows.push((granule, Held { seat: row.get(3)?, firm }));
+            rows.push((
+                granule,
+                Held {
+                    seat: row.get(3)?,
+                    firm,
+                },
+            ));
         }
         Ok(to)
     }
@@ -79,40 +89,41 @@ impl Reader {
         Ok(hole)
     }
 
-    /// The first committed run that the conditions on `from_granule` let through.
-    fn first_run(
+    /// The committed runs that a condition on their first granule lets through, while `more` wants them. Runs of open
+    /// transactions don't count: their seats may be uncommitted too.
+    fn runs(
         &mut self,
         queue: &Queue,
         every_granule: bool,
-        from_granule: Key<'_>,
+        from_granule: [Key<'_>; 2],
         order: Order,
-        covers: Option<i64>,
-    ) -> Result<Option<Run>, Fault> {
-        let scan = opened(&mut self.runs, c"full_run", c"full_run_from", 4)?;
+        mut more: impl FnMut(Run, u64) -> bool,
+    ) -> Result<(), Fault> {
+        let scan = opened(&mut self.runs, c"full_run", c"full_run_from", 5)?;
         let keys = [
             (1, Key::Is(queue.queue_id)),
             (2, Key::Is(queue.version)),
             (3, Key::IsTrue(every_granule)),
-            (4, from_granule),
+            (4, from_granule[0]),
+            (4, from_granule[1]),
         ];
         scan.search(&keys, order);
-        // Two searches may have written overlapping runs at once, so the nearest one is not always the one that
-        // covers; looking past a few finds it. Missing it costs time only.
-        let mut looks = if covers.is_some() { 4 } else { 1 };
         while let Some(row) = scan.next() {
             if row.inserter().is_some() {
-                continue; // its seats may be uncommitted too
+                continue;
             }
-            let run = Run { from: row.get(4)?, to: row.get(5)?, slots: row.get(6)?, id: row.id() };
-            if covers.is_none_or(|granule| run.to > granule) {
-                return Ok(Some(run));
-            }
-            looks -= 1;
-            if looks == 0 {
+            if !more(
+                Run {
+                    from: row.get(4)?,
+                    to: row.get(5)?,
+                    slots: row.get(6)?,
+                },
+                row.id(),
+            ) {
                 break;
             }
         }
-        Ok(None)
+        Ok(())
     }
 }
 
@@ -140,14 +151,31 @@ pub(crate) struct QueueLedger<'a> {
 impl QueueLedger<'_> {
     fn read(&mut self, granule: i64) -> Result<(), Fault> {
         let window = &mut *self.window;
-        // The first look reads one granule; the walk that goes on reads ahead, further each time.
-        let stride = window.asked.filter(|&asked| asked < granule).map_or(0, |asked| granule - asked);
-        window.ahead = if stride == 0 { 0 } else { (window.ahead * 2).clamp(4, READ_AHEAD) };
-        let to = granule.saturating_add(1).saturating_add(stride.saturating_mul(window.ahead));
+        let stride = window
+            .asked
+            .filter(|&asked| asked < granule)
+            .map_or(1, |asked| granule - asked);
+        window.ahead = if window.ahead == 0 {
+            FIRST_READ
+        } else {
+            (window.ahead * 2).min(READ_AHEAD)
+        };
+        let to = granule.saturating_add(stride.saturating_mul(window.ahead));
         window.rows.clear();
         window.from = granule;
         window.to = self.reader.seats(self.queue.queue_id, granule, to, &mut window.rows)?;
         Ok(())
+    }
+}
+
+impl QueueLedger<'_> {
+    fn add_chosen(&self, granule: i64, held: &mut Vec<Held>) {
+        let queue_id = self.queue.queue_id;
+        let chosen = self
+            .chosen
+            .range((queue_id, granule, i16::MIN)..=(queue_id, granule, i16::MAX));
+        held.extend(chosen.map(|&(_, _, seat)| Held { seat, firm: false }));
+        held.sort_unstable_by_key(|h| h.seat);
     }
 }
 
@@ -161,16 +189,23 @@ impl Ledger for QueueLedger<'_> {
         self.window.asked = Some(granule);
         let rows = &self.window.rows;
         let start = rows.partition_point(|(g, _)| *g < granule);
-        held.extend(rows[start..].iter().take_while(|(g, _)| *g == granule).map(|(_, held)| *held));
-        let queue_id = self.queue.queue_id;
-        let chosen = self.chosen.range((queue_id, granule, i16::MIN)..=(queue_id, granule, i16::MAX));
-        held.extend(chosen.map(|&(_, _, seat)| Held { seat, firm: false }));
-        held.sort_unstable_by_key(|h| h.seat);
+        held.extend(
+            rows[start..]
+                .iter()
+                .take_while(|(g, _)| *g == granule)
+                .map(|(_, held)| *held),
+        );
+        self.add_chosen(granule, held);
         Ok(())
     }
 
-    fn forget(&mut self) {
-        (self.window.from, self.window.to) = (0, 0);
+    fn look_afresh(&mut self, granule: i64, held: &mut Vec<Held>) -> Result<(), Fault> {
+        let mut rows = Vec::new();
+        self.reader
+            .seats(self.queue.queue_id, granule, granule.saturating_add(1), &mut rows)?;
+        held.extend(rows.into_iter().map(|(_, held)| held));
+        self.add_chosen(granule, held);
+        Ok(())
     }
 
     fn first_hole(&mut self, from: i64, to: i64) -> Result<Option<Hole>, Fault> {
@@ -182,12 +217,46 @@ impl Ledger for QueueLedger<'_> {
         Ok([on_slot, beside].into_iter().flatten().min_by_key(|hole| hole.granule))
     }
 
-    fn run_at_or_after(&mut self, granule: i64) -> Result<Option<Run>, Fault> {
-        let (queue, every) = (self.queue, self.every_granule);
-        match self.reader.first_run(queue, every, Key::AtMost(granule), Order::Descending, Some(granule))? {
-            Some(run) => Ok(Some(run)),
-            None => self.reader.first_run(queue, every, Key::AtLeast(granule), Order::Ascending, None),
-        }
+    fn run_covering(&mut self, granule: i64) -> Result<Option<Run>, Fault> {
+        // Two searches may have written overlapping runs at once, so the nearest is not always the one that covers.
+        // Looking past a few finds it; missing it costs time only.
+        let (mut found, mut looks): (Option<Run>, i32) = (None, 4);
+        let bounds = [Key::AtLeast(i64::MIN), Key::AtMost(granule)];
+        self.reader
+            .runs(self.queue, self.every_granule, bounds, Order::Descending, |run, _| {
+                if run.to > found.map_or(granule, |best| best.to) {
+                    found = Some(run);
+                }
+                looks -= 1;
+                looks > 0
+            })?;
+        Ok(found)
+    }
+
+    fn run_after(&mut self, granule: i64) -> Result<Option<Run>, Fault> {
+        let mut found: Option<Run> = None;
+        let bounds = [Key::AtLeast(granule), Key::AtMost(i64::MAX)];
+        self.reader.runs(
+            self.queue,
+            self.every_granule,
+            bounds,
+            Order::Ascending,
+            |run, _| match found {
+                None => {
+                    found = Some(run);
+                    true
+                }
+                Some(first) if first.from == run.from => {
+                    found = Some(Run {
+                        to: first.to.max(run.to),
+                        ..first
+                    });
+                    true
+                }
+                Some(_) => false,
+            },
+        )?;
+        Ok(found)
     }
 }
 
@@ -202,12 +271,21 @@ INSERT INTO slotkeeper.hole (queue_id, version, on_slot, granule) VALUES ($1, $2
 
 /// Stores what a search has found out, for the next ones.
 pub(crate) fn keep_findings(
+    reader: &mut Reader,
     queue: &Queue,
     every_granule: bool,
-    (runs, stale_holes): (Vec<NewRun>, Vec<u64>),
+    (runs, stale_holes): (Vec<Run>, Vec<u64>),
 ) -> Result<(), Fault> {
-    for run in runs {
-        let NewRun { from, to, slots, replaces } = run;
+    for Run { from, to, slots } in runs {
+        let mut inside = Vec::new();
+        let bounds = [Key::AtLeast(from), Key::Below(to)];
+        reader.runs(queue, every_granule, bounds, Order::Ascending, |run, id| {
+            if run.to <= to {
+                inside.push(id);
+            }
+            true
+        })?;
+        delete_unless_busy(c"full_run", &inside)?;
         ADD_RUN.with(|add| {
             let values = [
                 Value::Int8(queue.queue_id),
@@ -219,7 +297,6 @@ pub(crate) fn keep_findings(
             ];
             add.write(&values, |_| Ok(()))
         })?;
-        delete_unless_busy(c"full_run", &replaces)?;
     }
     delete_unless_busy(c"hole", &stale_holes)
 }
@@ -229,8 +306,12 @@ pub(crate) fn keep_findings(
 pub(crate) fn leave_hole(queue: &Queue, granule: i64) -> Result<(), Fault> {
     let on_slot = queue.slots().slot_in_granule(granule).is_some();
     ADD_HOLE.with(|add| {
-        let values =
-            [Value::Int8(queue.queue_id), Value::Int8(queue.version), Value::Bool(on_slot), Value::Int8(granule)];
+        let values = [
+            Value::Int8(queue.queue_id),
+            Value::Int8(queue.version),
+            Value::Bool(on_slot),
+            Value::Int8(granule),
+        ];
         add.write(&values, |_| Ok(()))
     })?;
     Ok(())

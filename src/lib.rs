@@ -30,21 +30,30 @@ mod slotkeeper {}
 extension_sql_file!("../sql/install/00_schema.sql", name = "schema", bootstrap);
 extension_sql_file!("../sql/install/10_queue.sql", name = "queue", requires = ["schema"]);
 extension_sql_file!("../sql/install/20_booking.sql", name = "booking", requires = ["queue"]);
-extension_sql_file!("../sql/install/80_comments.sql", name = "comments", requires = [
-    "booking",
-    assign::assign_next_available_slot,
-    assign::assign_next_available_slot_uuid,
-    batch::assign_slots,
-    manage::create_queue,
-    manage::alter_queue,
-    manage::set_queue_status,
-    manage::drop_queue,
-    preview::preview_slots,
-    schedule::schedule_content,
-    schedule::reschedule_content,
-    schedule::unschedule_content,
-]);
-extension_sql_file!("../sql/install/90_access.sql", name = "access", requires = ["comments"], finalize);
+extension_sql_file!(
+    "../sql/install/80_comments.sql",
+    name = "comments",
+    requires = [
+        "booking",
+        assign::assign_next_available_slot,
+        assign::assign_next_available_slot_uuid,
+        batch::assign_slots,
+        manage::create_queue,
+        manage::alter_queue,
+        manage::set_queue_status,
+        manage::drop_queue,
+        preview::preview_slots,
+        schedule::schedule_content,
+        schedule::reschedule_content,
+        schedule::unschedule_content,
+    ]
+);
+extension_sql_file!(
+    "../sql/install/90_access.sql",
+    name = "access",
+    requires = ["comments"],
+    finalize
+);
 
 #[pg_guard]
 extern "C-unwind" fn _PG_init() {

@@ -76,8 +76,12 @@ fn create_queue(
     p_options: default!(Option<JsonArg>, "'{}'"),
 ) -> Result<JsonB, ErrorReport> {
     let (profile_id, platform) = queue_name(p_profile_id, p_platform)?;
-    let zone = zone(p_time_zone.ok_or(Fault::Null { argument: "p_time_zone" })?)?;
-    let timetable = json("p_timetable", p_timetable)?.ok_or(Fault::Null { argument: "p_timetable" })?;
+    let zone = zone(p_time_zone.ok_or(Fault::Null {
+        argument: "p_time_zone",
+    })?)?;
+    let timetable = json("p_timetable", p_timetable)?.ok_or(Fault::Null {
+        argument: "p_timetable",
+    })?;
     let options = match json("p_options", p_options)? {
         Some(options) => QueueOptions::parse(&options).map_err(Fault::from)?,
         None => QueueOptions::default(),
@@ -87,10 +91,19 @@ fn create_queue(
 
     let name = zone.name();
     let options = options.to_json();
-    let values = [Arg::Text(&profile_id), Arg::Text(&platform), Arg::Text(&name), Arg::Json(&timetable), Arg::Json(&options)];
+    let values = [
+        Arg::Text(&profile_id),
+        Arg::Text(&platform),
+        Arg::Text(&name),
+        Arg::Json(&timetable),
+        Arg::Json(&options),
+    ];
     let created: Vec<i64> = CREATE.with(|create| create.write(&values, |row| row.must(1)))?;
     if created.is_empty() {
-        Err(Fault::QueueExists { profile_id: profile_id.clone(), platform: platform.clone() })?;
+        Err(Fault::QueueExists {
+            profile_id: profile_id.clone(),
+            platform: platform.clone(),
+        })?;
     }
     Ok(Reply::new("created")
         .with("profile_id", profile_id)
@@ -154,24 +167,38 @@ fn alter(
 ) -> Result<Reply, Fault> {
     let row = lock_row(profile_id, platform)?;
     let old_options = QueueOptions::parse(&row.options)?;
-    let options = changes.as_ref().map_or(Ok(old_options), |changes| old_options.merge(changes))?;
+    let options = changes
+        .as_ref()
+        .map_or(Ok(old_options), |changes| old_options.merge(changes))?;
     let timetable = timetable.unwrap_or(row.timetable);
     Timetable::parse(&timetable, options.granule_secs)?;
     let before = queue::require(profile_id, platform, None)?;
     if options.granule_secs != old_options.granule_secs {
         let key = Key::Queue { profile_id, platform };
         if !take_queue(&key, false) {
-            return Err(Fault::QueueBusy { profile_id: profile_id.to_owned(), platform: platform.to_owned() });
+            return Err(Fault::QueueBusy {
+                profile_id: profile_id.to_owned(),
+                platform: platform.to_owned(),
+            });
         }
         let live = count_live(row.queue_id)?;
         if live > 0 {
             let (profile_id, platform) = (profile_id.to_owned(), platform.to_owned());
-            return Err(Fault::GranuleInUse { profile_id, platform, live });
+            return Err(Fault::GranuleInUse {
+                profile_id,
+                platform,
+                live,
+            });
         }
     }
     let name = zone.map_or(row.time_zone, |zone| zone.name());
     let options = options.to_json();
-    let values = [Arg::Int8(row.queue_id), Arg::Text(&name), Arg::Json(&timetable), Arg::Json(&options)];
+    let values = [
+        Arg::Int8(row.queue_id),
+        Arg::Text(&name),
+        Arg::Json(&timetable),
+        Arg::Json(&options),
+    ];
     ALTER.with(|alter| alter.write(&values, |_| Ok(())))?;
     forget_hints(row.queue_id)?;
 
@@ -193,7 +220,13 @@ fn off_timetable(before: &Queue, after: &Queue, now: Instant) -> Result<(usize, 
     if before.options.granule_secs == after.options.granule_secs {
         let (mut old, mut new) = (before.slots(), after.slots());
         let mut scan = IndexScan::open(c"booking", c"booking_seat", 2, See::Committed)?;
-        scan.search(&[(1, ScanKey::Is(after.queue_id)), (2, ScanKey::AtLeast(after.granule_of(now)))], Order::Ascending);
+        scan.search(
+            &[
+                (1, ScanKey::Is(after.queue_id)),
+                (2, ScanKey::AtLeast(after.granule_of(now))),
+            ],
+            Order::Ascending,
+        );
         while let Some(row) = scan.next() {
             let granule: i64 = row.get(2)?;
             if old.slot_in_granule(granule).is_some() && new.slot_in_granule(granule).is_none() {
@@ -230,7 +263,11 @@ fn set_queue_status(
     let (profile_id, platform) = queue_name(p_profile_id, p_platform)?;
     let status = p_status.ok_or(Fault::Null { argument: "p_status" })?;
     if !STATUSES.contains(&status) {
-        Err(Fault::NotAllowed { argument: "p_status", value: format!("{status:?}"), allowed: STATUSES.join(", ") })?;
+        Err(Fault::NotAllowed {
+            argument: "p_status",
+            value: format!("{status:?}"),
+            allowed: STATUSES.join(", "),
+        })?;
     }
     refuse_read_only(c"set_queue_status()");
     let row = lock_row(&profile_id, &platform)?;
@@ -258,17 +295,27 @@ fn drop_queue(
 fn drop_named(profile_id: &str, platform: &str, force: bool) -> Result<Reply, Fault> {
     queue::require(profile_id, platform, None)?;
     if !take_queue(&Key::Queue { profile_id, platform }, force) {
-        return Err(Fault::QueueBusy { profile_id: profile_id.to_owned(), platform: platform.to_owned() });
+        return Err(Fault::QueueBusy {
+            profile_id: profile_id.to_owned(),
+            platform: platform.to_owned(),
+        });
     }
     let row = lock_row(profile_id, platform)?;
     let live = count_live(row.queue_id)?;
     if live > 0 && !force {
-        return Err(Fault::LiveBookings { profile_id: profile_id.to_owned(), platform: platform.to_owned(), live });
+        return Err(Fault::LiveBookings {
+            profile_id: profile_id.to_owned(),
+            platform: platform.to_owned(),
+            live,
+        });
     }
     DROP_LIVE.with(|statement| statement.write(&[Arg::Int8(row.queue_id)], |_| Ok(())))?;
     forget_hints(row.queue_id)?;
     DROP.with(|statement| statement.write(&[Arg::Int8(row.queue_id)], |_| Ok(())))?;
-    Ok(Reply::new("dropped").with("profile_id", profile_id).with("platform", platform).with("released", live))
+    Ok(Reply::new("dropped")
+        .with("profile_id", profile_id)
+        .with("platform", platform)
+        .with("released", live))
 }
 
 fn count_live(queue_id: i64) -> Result<i64, Fault> {
@@ -295,7 +342,11 @@ fn forget_hints(queue_id: i64) -> Result<(), Fault> {
 
 /// The server's zone of this name, or 22023 with a name that is probably meant.
 fn zone(name: &str) -> Result<ServerZone, Fault> {
-    let refused = |reason: String, hint: String| Fault::Zone { name: name.chars().take(80).collect(), reason, hint };
+    let refused = |reason: String, hint: String| Fault::Zone {
+        name: name.chars().take(80).collect(),
+        reason,
+        hint,
+    };
     match zone_name(name) {
         ZoneName::Refused { reason, hint } => Err(refused(reason, hint)),
         ZoneName::Region(region) => match ServerZone::named(&region) {

@@ -25,7 +25,11 @@ pub(crate) enum Places {
 impl Places {
     /// Slots, or granules where the timetable has none.
     pub(crate) fn of(queue: &Queue) -> Self {
-        if queue.timetable.is_free_form() { Self::Granules } else { Self::Slots }
+        if queue.timetable.is_free_form() {
+            Self::Granules
+        } else {
+            Self::Slots
+        }
     }
 }
 
@@ -46,7 +50,10 @@ pub(crate) struct HeldSeat {
 
 /// How an attempt to take a seat ended.
 pub(crate) enum Taken {
-    Seat { slot: Slot, booking_id: i64 },
+    Seat {
+        slot: Slot,
+        booking_id: i64,
+    },
     /// Nothing is free inside the horizon.
     Full,
     /// The insert met a row that no look had shown: the attempt starts anew.
@@ -61,7 +68,12 @@ impl<'q> Seeker<'q> {
             Places::Slots => Box::new(queue.slots()),
             Places::Granules => Box::new(EveryGranule::new(queue.slots(), granule_secs)),
         };
-        Self { queue, places, search: Search::new(grid, granule_secs, from, until), window: Window::default() }
+        Self {
+            queue,
+            places,
+            search: Search::new(grid, granule_secs, from, until),
+            window: Window::default(),
+        }
     }
 
     /// The seat that the content itself holds counts as free.
@@ -77,8 +89,13 @@ impl<'q> Seeker<'q> {
         act: impl FnOnce(&mut Search<Box<dyn Grid + 'q>>, &mut QueueLedger<'_>) -> T,
     ) -> T {
         let every_granule = self.places == Places::Granules;
-        let mut ledger =
-            QueueLedger { reader, queue: self.queue, every_granule, window: &mut self.window, chosen };
+        let mut ledger = QueueLedger {
+            reader,
+            queue: self.queue,
+            every_granule,
+            window: &mut self.window,
+            chosen,
+        };
         act(&mut self.search, &mut ledger)
     }
 
@@ -110,10 +127,18 @@ impl<'q> Seeker<'q> {
         seats: &[i16],
     ) -> Result<Option<HeldSeat>, Fault> {
         for &seat in seats {
-            let key = Key::Seat { queue_id: self.queue.queue_id, granule: slot.granule, seat };
+            let key = Key::Seat {
+                queue_id: self.queue.queue_id,
+                granule: slot.granule,
+                seat,
+            };
             let Some(lock) = Brief::try_acquire(&key) else { continue };
             if self.look(reader, chosen, slot)?.contains(&seat) {
-                return Ok(Some(HeldSeat { slot: slot.clone(), seat, _lock: lock }));
+                return Ok(Some(HeldSeat {
+                    slot: slot.clone(),
+                    seat,
+                    _lock: lock,
+                }));
             }
         }
         Ok(None)
@@ -133,9 +158,14 @@ impl<'q> Seeker<'q> {
         let nothing = BTreeSet::new();
         while let Some(candidate) = self.next(reader, &nothing)? {
             if let Some(held) = self.hold(reader, &nothing, &candidate.slot, &candidate.seats)? {
-                let Some(booking_id) = write(&held.slot, held.seat)? else { return Ok(Taken::Lost) };
+                let Some(booking_id) = write(&held.slot, held.seat)? else {
+                    return Ok(Taken::Lost);
+                };
                 self.took(1);
-                return Ok(Taken::Seat { slot: held.slot, booking_id });
+                return Ok(Taken::Seat {
+                    slot: held.slot,
+                    booking_id,
+                });
             }
         }
         Ok(Taken::Full)
@@ -150,16 +180,21 @@ impl<'q> Seeker<'q> {
     ) -> Result<Taken, Fault> {
         let nothing = BTreeSet::new();
         let seats = self.look(reader, &nothing, slot)?;
-        let Some(held) = self.hold(reader, &nothing, slot, &seats)? else { return Ok(Taken::Full) };
+        let Some(held) = self.hold(reader, &nothing, slot, &seats)? else {
+            return Ok(Taken::Full);
+        };
         Ok(match write(&held.slot, held.seat)? {
-            Some(booking_id) => Taken::Seat { slot: held.slot, booking_id },
+            Some(booking_id) => Taken::Seat {
+                slot: held.slot,
+                booking_id,
+            },
             None => Taken::Lost,
         })
     }
 
     /// Stores what the search has found out.
-    pub(crate) fn keep_findings(&mut self) -> Result<(), Fault> {
+    pub(crate) fn keep_findings(&mut self, reader: &mut Reader) -> Result<(), Fault> {
         let findings = self.search.findings();
-        keep_findings(self.queue, self.places == Places::Granules, findings)
+        keep_findings(reader, self.queue, self.places == Places::Granules, findings)
     }
 }

@@ -49,7 +49,11 @@ fn preview_slots(
     let count = p_count.ok_or(Fault::Null { argument: "p_count" })?;
     if !(0..=MAX_COUNT).contains(&count) {
         let allowed = format!("0 to {MAX_COUNT}");
-        Err(Fault::NotAllowed { argument: "p_count", value: count.to_string(), allowed })?;
+        Err(Fault::NotAllowed {
+            argument: "p_count",
+            value: count.to_string(),
+            allowed,
+        })?;
     }
     let queue = queue::require_named(p_profile_id, p_platform)?;
     let mut slots = queue.slots();
@@ -64,7 +68,13 @@ fn preview_slots(
         .map(|slot| {
             let ids = contents.remove(&slot.granule).unwrap_or_default();
             let local = format_local(&queue.zone, slot.at);
-            Ok((to_timestamptz(slot.at)?, local, i32::from(slot.capacity), ids.len() as i32, ids))
+            Ok((
+                to_timestamptz(slot.at)?,
+                local,
+                i32::from(slot.capacity),
+                ids.len() as i32,
+                ids,
+            ))
         })
         .collect();
     Ok(TableIterator::new(shown?))

@@ -59,7 +59,10 @@ thread_local! {
 /// The queue of this profile and platform, as it is committed now; `None` when there is none.
 pub(crate) fn find(profile_id: &str, platform: &str) -> Result<Option<Rc<Queue>>, Fault> {
     let mut scan = IndexScan::open(c"queue", c"queue_name", 2, See::Committed)?;
-    scan.search(&[(1, Key::IsText(profile_id)), (2, Key::IsText(platform))], Order::Ascending);
+    scan.search(
+        &[(1, Key::IsText(profile_id)), (2, Key::IsText(platform))],
+        Order::Ascending,
+    );
     let Some(row) = scan.next() else { return Ok(None) };
     let (queue_id, version): (i64, i64) = (row.get(3)?, row.get(4)?);
     let table = row.table();

@@ -38,7 +38,8 @@ impl Reply {
 
     /// Adds the queue's name.
     pub(crate) fn with_queue(self, queue: &Queue) -> Self {
-        self.with("profile_id", queue.profile_id.as_str()).with("platform", queue.platform.as_str())
+        self.with("profile_id", queue.profile_id.as_str())
+            .with("platform", queue.platform.as_str())
     }
 
     /// Adds content and queue.
@@ -94,6 +95,11 @@ impl<'a> Seat<'a> {
 
     /// The same content in another slot.
     pub(crate) fn at_slot(self, slot: &'a Slot, booking_id: Option<i64>) -> Self {
-        Self { slot_ref: slot.slot_ref.as_deref(), booking_id, at: slot.at, ..self }
+        Self {
+            slot_ref: slot.slot_ref.as_deref(),
+            booking_id,
+            at: slot.at,
+            ..self
+        }
     }
 }

@@ -56,7 +56,11 @@ fn schedule(
     }
     loop {
         let queue = queue::require(profile_id, platform, None)?;
-        let content = Content { content_id, source, queue_id: queue.queue_id };
+        let content = Content {
+            content_id,
+            source,
+            queue_id: queue.queue_id,
+        };
         let turn = (!wish.dry_run).then(|| Brief::acquire(&content.key()));
         let state = booking::state(&mut booking::content_scan()?, &content)?;
         match state {
@@ -75,7 +79,13 @@ fn schedule(
             State::Busy(_) | State::Free => {}
         }
         let now = now()?;
-        let mover = Mover { queue: &queue, content, user_id, own: None, now };
+        let mover = Mover {
+            queue: &queue,
+            content,
+            user_id,
+            own: None,
+            now,
+        };
         if let Some(reply) = mover.fulfil(wish, |slot, seat| booking::insert(&content, user_id, slot, seat, now))? {
             return Ok(wish.mark(reply));
         }
@@ -93,7 +103,9 @@ fn reschedule_content(
     p_platform: default!(Option<&str>, "NULL"),
     p_source: default!(Option<&str>, "NULL"),
 ) -> Result<JsonB, ErrorReport> {
-    let platform = optional_identifier("p_platform", p_platform)?.map(platform_name).transpose()?;
+    let platform = optional_identifier("p_platform", p_platform)?
+        .map(platform_name)
+        .transpose()?;
     let which = Which {
         content_id: identifier("p_content_id", p_content_id)?,
         profile_id: optional_identifier("p_profile_id", p_profile_id)?,
@@ -113,15 +125,25 @@ fn reschedule(which: &Which<'_>, wish: &Wish) -> Result<Reply, Fault> {
         refuse_read_only(c"reschedule_content()");
     }
     loop {
-        let Some(mine) = booking::take(which, !wish.dry_run)? else { return Ok(not_found(which)) };
+        let Some(mine) = booking::take(which, !wish.dry_run)? else {
+            return Ok(not_found(which));
+        };
         let (booking, queue) = (&mine.booking, &mine.queue);
         if booking.scheduled_at == wish.at {
             return Ok(Reply::new("unchanged").with_seat(&Seat::of(booking, queue)));
         }
-        let content =
-            Content { content_id: &booking.content_id, source: &booking.source, queue_id: booking.queue_id };
-        let mover =
-            Mover { queue, content, user_id: booking.user_id.as_deref(), own: Some(booking), now: now()? };
+        let content = Content {
+            content_id: &booking.content_id,
+            source: &booking.source,
+            queue_id: booking.queue_id,
+        };
+        let mover = Mover {
+            queue,
+            content,
+            user_id: booking.user_id.as_deref(),
+            own: Some(booking),
+            now: now()?,
+        };
         if let Some(reply) = mover.fulfil(wish, |slot, seat| booking::move_to(booking, queue, slot, seat))? {
             return Ok(reply);
         }
@@ -135,7 +157,9 @@ fn unschedule_content(
     p_platform: default!(Option<&str>, "NULL"),
     p_source: default!(Option<&str>, "NULL"),
 ) -> Result<JsonB, ErrorReport> {
-    let platform = optional_identifier("p_platform", p_platform)?.map(platform_name).transpose()?;
+    let platform = optional_identifier("p_platform", p_platform)?
+        .map(platform_name)
+        .transpose()?;
     let which = Which {
         content_id: identifier("p_content_id", p_content_id)?,
         profile_id: optional_identifier("p_profile_id", p_profile_id)?,
@@ -148,7 +172,9 @@ fn unschedule_content(
 fn unschedule(which: &Which<'_>) -> Result<Reply, Fault> {
     refuse_read_only(c"unschedule_content()");
     loop {
-        let Some(mine) = booking::take(which, true)? else { return Ok(not_found(which)) };
+        let Some(mine) = booking::take(which, true)? else {
+            return Ok(not_found(which));
+        };
         if booking::release(&mine.booking, &mine.queue, now()?)? {
             return Ok(Reply::new("unscheduled").with_seat(&Seat::of(&mine.booking, &mine.queue)));
         }
@@ -172,7 +198,11 @@ struct Wish {
 
 impl Wish {
     fn mark(&self, reply: Reply) -> Reply {
-        if self.dry_run { reply.with("dry_run", true) } else { reply }
+        if self.dry_run {
+            reply.with("dry_run", true)
+        } else {
+            reply
+        }
     }
 }
 
@@ -221,23 +251,30 @@ impl Mover<'_> {
             return self.conflict(wish, "taken", at, until).map(Some);
         }
         let conflicts_with = booking::other_in(self.queue, slot.granule, &self.content)?;
-        let moved = |reply: Reply| reply.with_instant("requested_at", wish.at).with_some("conflicts_with", conflicts_with);
+        let moved = |reply: Reply| {
+            reply
+                .with_instant("requested_at", wish.at)
+                .with_some("conflicts_with", conflicts_with)
+        };
         let taken = if wish.dry_run {
             match seeker.next(&mut reader, &BTreeSet::new())? {
-                Some(candidate) => Taken::Seat { slot: candidate.slot, booking_id: 0 },
+                Some(candidate) => Taken::Seat {
+                    slot: candidate.slot,
+                    booking_id: 0,
+                },
                 None => Taken::Full,
             }
         } else {
             let taken = seeker.take_first(&mut reader, write)?;
             if !matches!(taken, Taken::Lost) {
-                seeker.keep_findings()?;
+                seeker.keep_findings(&mut reader)?;
             }
             taken
         };
         Ok(match taken {
-            Taken::Seat { slot, booking_id } => {
-                Some(moved(Reply::new("moved").with_seat(&self.seat(&slot, wish, booking_id))))
-            }
+            Taken::Seat { slot, booking_id } => Some(moved(
+                Reply::new("moved").with_seat(&self.seat(&slot, wish, booking_id)),
+            )),
             Taken::Full => Some(moved(queue_full(self.content.content_id, self.queue, self.now))),
             Taken::Lost => None,
         })
@@ -255,7 +292,14 @@ impl Mover<'_> {
             return seeker.take_this(reader, slot, write);
         }
         let free = !seeker.look(reader, &BTreeSet::new(), slot)?.is_empty();
-        Ok(if free { Taken::Seat { slot: slot.clone(), booking_id: 0 } } else { Taken::Full })
+        Ok(if free {
+            Taken::Seat {
+                slot: slot.clone(),
+                booking_id: 0,
+            }
+        } else {
+            Taken::Full
+        })
     }
 
     fn seeker(&self, places: Places, from: Instant, until: Instant) -> Seeker<'_> {
@@ -271,7 +315,12 @@ impl Mover<'_> {
         let granule = self.queue.granule_of(at);
         match self.queue.slots().slot_in_granule(granule) {
             Some(slot) => Slot { at, ..slot },
-            None => Slot { at, granule, capacity: 1, slot_ref: None },
+            None => Slot {
+                at,
+                granule,
+                capacity: 1,
+                slot_ref: None,
+            },
         }
     }
 
@@ -279,20 +328,36 @@ impl Mover<'_> {
         let held = self.own.map(|own| own.booking_id);
         let booking_id = if wish.dry_run { held } else { Some(booking_id) };
         let (content_id, user_id) = (self.content.content_id, self.user_id);
-        Seat { queue: self.queue, content_id, user_id, slot_ref: None, booking_id: None, at: 0 }.at_slot(slot, booking_id)
+        Seat {
+            queue: self.queue,
+            content_id,
+            user_id,
+            slot_ref: None,
+            booking_id: None,
+            at: 0,
+        }
+        .at_slot(slot, booking_id)
     }
 
     fn conflict(&self, wish: &Wish, reason: &str, at: Instant, until: Instant) -> Result<Reply, Fault> {
         let taken = reason == "taken";
-        let conflicts_with =
-            if taken { booking::other_in(self.queue, self.queue.granule_of(at), &self.content)? } else { None };
+        let conflicts_with = if taken {
+            booking::other_in(self.queue, self.queue.granule_of(at), &self.content)?
+        } else {
+            None
+        };
         let from = if taken { at.saturating_add(1) } else { at };
-        let next = self.seeker(Places::Granules, from, until).next(&mut Reader::default(), &BTreeSet::new())?;
+        let next = self
+            .seeker(Places::Granules, from, until)
+            .next(&mut Reader::default(), &BTreeSet::new())?;
         Ok(Reply::new("conflict")
             .of_content(self.content.content_id, self.queue)
             .with("reason", reason)
             .with_instant("requested_at", wish.at)
-            .with("next_free_at", next.map(|candidate| slotkeeper_core::zone::format_utc(candidate.slot.at)))
+            .with(
+                "next_free_at",
+                next.map(|candidate| slotkeeper_core::zone::format_utc(candidate.slot.at)),
+            )
             .with_some("conflicts_with", conflicts_with))
     }
 }

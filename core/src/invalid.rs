@@ -17,7 +17,11 @@ pub struct Invalid {
 
 impl Invalid {
     pub(crate) fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { path: path.into(), problem: problem.into(), hint: None }
+        Self {
+            path: path.into(),
+            problem: problem.into(),
+            hint: None,
+        }
     }
 
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {

@@ -5,7 +5,7 @@
 //! and look only at the holes in it. Losing a run (rollback, crash, deletion) costs time, never correctness.
 
 /// The fewest slots that must have been walked one by one before it pays to write a run.
-pub const WORTH_WRITING: i64 = 32;
+pub const WORTH_WRITING: i64 = 8;
 
 /// A new run swallows its left neighbour unless that is more than this many times its size. So a growing stretch is
 /// rewritten a logarithmic number of times, and a search meets a logarithmic number of runs: no row is updated on
@@ -21,58 +21,52 @@ pub struct Run {
     pub to: i64,
     /// How many slots it holds.
     pub slots: i64,
-    /// The ledger's handle of the stored row.
-    pub id: u64,
-}
-
-/// A run worth storing, and the stored ones that it replaces.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewRun {
-    /// First granule.
-    pub from: i64,
-    /// First granule after it.
-    pub to: i64,
-    /// How many slots it holds.
-    pub slots: i64,
-    /// Handles of the stored runs that it contains.
-    pub replaces: Vec<u64>,
 }
 
 #[derive(Clone, Debug)]
 struct Piece {
-    from: i64,
-    to: i64,
-    slots: i64,
-    /// `None`: walked just now.
-    id: Option<u64>,
+    run: Run,
+    /// Seen one by one just now, not read from a stored run.
+    walked: bool,
 }
 
 /// What one search has seen to be full without a gap, in order; turned into new runs when it ends.
 #[derive(Default, Debug)]
 pub struct Chain {
     pieces: Vec<Piece>,
-    new_runs: Vec<NewRun>,
+    new_runs: Vec<Run>,
 }
 
 impl Chain {
     /// The next slot is full, firmly.
     pub fn full(&mut self, granule: i64) {
         match self.pieces.last_mut() {
-            Some(last) if last.id.is_none() => {
-                last.to = granule + 1;
-                last.slots += 1;
+            Some(Piece { run, walked: true }) => {
+                run.to = granule + 1;
+                run.slots += 1;
             }
-            _ => self.pieces.push(Piece { from: granule, to: granule + 1, slots: 1, id: None }),
+            _ => self.pieces.push(Piece {
+                run: Run {
+                    from: granule,
+                    to: granule + 1,
+                    slots: 1,
+                },
+                walked: true,
+            }),
         }
     }
 
     /// The next slot lies in a stored run, over which the search jumps.
-    pub fn jump(&mut self, run: &Run) {
+    pub fn jump(&mut self, run: Run) {
         // Slots walked inside the run before it was looked up are no news.
-        while self.pieces.last().is_some_and(|p| p.from >= run.from && p.to <= run.to) {
+        while self
+            .pieces
+            .last()
+            .is_some_and(|p| p.run.from >= run.from && p.run.to <= run.to)
+        {
             self.pieces.pop();
         }
-        self.pieces.push(Piece { from: run.from, to: run.to, slots: run.slots, id: Some(run.id) });
+        self.pieces.push(Piece { run, walked: false });
     }
 
     /// The next slot is free, or its holders have not committed: nothing reaches across it.
@@ -80,58 +74,61 @@ impl Chain {
         let mut group: Option<Group> = None;
         for piece in self.pieces.drain(..).rev() {
             group = Some(match group {
-                None => Group::default().swallow(piece),
-                Some(g) if g.swallows(&piece) => g.swallow(piece),
-                Some(g) => {
-                    self.new_runs.extend(g.into_new_run());
-                    Group::default().swallow(piece)
+                None => Group::of(piece),
+                Some(group) if group.swallows(&piece) => group.swallow(piece),
+                Some(group) => {
+                    self.new_runs.extend(group.worth_writing());
+                    Group::of(piece)
                 }
             });
         }
-        self.new_runs.extend(group.and_then(Group::into_new_run));
+        self.new_runs.extend(group.and_then(Group::worth_writing));
     }
 
-    /// Ends the chain and hands over the runs worth storing.
-    pub fn take_new_runs(&mut self) -> Vec<NewRun> {
+    /// Ends the chain and hands over the runs worth storing. Each replaces the stored runs inside it.
+    pub fn take_new_runs(&mut self) -> Vec<Run> {
         self.cut();
         std::mem::take(&mut self.new_runs)
     }
 }
 
-#[derive(Default)]
 struct Group {
-    bounds: Option<(i64, i64)>,
-    slots: i64,
+    run: Run,
     walked: i64,
-    replaces: Vec<u64>,
+    stored: u32,
 }
 
 impl Group {
-    fn swallows(&self, left: &Piece) -> bool {
-        left.id.is_none() || (self.walked > 0 && left.slots <= SWALLOW_RATIO * self.slots)
-    }
-
-    fn swallow(mut self, piece: Piece) -> Self {
-        // Runs may overlap (two searches may write the same stretch at once), so the end is a maximum.
-        let to = self.bounds.map_or(piece.to, |(_, to)| to.max(piece.to));
-        self.bounds = Some((piece.from, to));
-        self.slots += piece.slots;
-        match piece.id {
-            Some(id) => self.replaces.push(id),
-            None => self.walked += piece.slots,
+    fn of(Piece { run, walked }: Piece) -> Self {
+        Self {
+            run,
+            walked: if walked { run.slots } else { 0 },
+            stored: u32::from(!walked),
         }
-        self
     }
 
-    fn into_new_run(self) -> Option<NewRun> {
-        let (from, to) = self.bounds?;
-        let closes_a_gap = self.walked > 0 && self.replaces.len() > 1;
-        (self.walked >= WORTH_WRITING || closes_a_gap).then_some(NewRun {
-            from,
-            to,
-            slots: self.slots,
-            replaces: self.replaces,
-        })
+    fn swallows(&self, left: &Piece) -> bool {
+        left.walked || (self.walked > 0 && left.run.slots <= SWALLOW_RATIO * self.run.slots)
+    }
+
+    fn swallow(self, left: Piece) -> Self {
+        let left = Self::of(left);
+        let run = Run {
+            from: left.run.from,
+            // Runs may overlap (two searches may write the same stretch at once), so the end is a maximum.
+            to: self.run.to.max(left.run.to),
+            slots: self.run.slots + left.run.slots,
+        };
+        Self {
+            run,
+            walked: self.walked + left.walked,
+            stored: self.stored + left.stored,
+        }
+    }
+
+    fn worth_writing(self) -> Option<Run> {
+        let closes_a_gap = self.walked > 0 && self.stored > 1;
+        (self.walked >= WORTH_WRITING || closes_a_gap).then_some(self.run)
     }
 }
 
@@ -139,8 +136,12 @@ impl Group {
 mod tests {
     use super::*;
 
-    fn run(from: i64, to: i64, id: u64) -> Run {
-        Run { from, to, slots: to - from, id }
+    fn run(from: i64, to: i64) -> Run {
+        Run {
+            from,
+            to,
+            slots: to - from,
+        }
     }
 
     #[test]
@@ -154,8 +155,7 @@ mod tests {
     fn a_long_walk_is_written_once() {
         let mut chain = Chain::default();
         (10..10 + WORTH_WRITING).for_each(|g| chain.full(g));
-        let written = NewRun { from: 10, to: 10 + WORTH_WRITING, slots: WORTH_WRITING, replaces: vec![] };
-        assert_eq!(chain.take_new_runs(), [written]);
+        assert_eq!(chain.take_new_runs(), [run(10, 10 + WORTH_WRITING)]);
         assert_eq!(chain.take_new_runs(), []);
     }
 
@@ -165,48 +165,48 @@ mod tests {
         (0..40).for_each(|g| chain.full(g));
         chain.cut();
         (41..80).for_each(|g| chain.full(g));
-        let bounds: Vec<_> = chain.take_new_runs().iter().map(|r| (r.from, r.to)).collect();
-        assert_eq!(bounds, [(0, 40), (41, 80)]);
+        assert_eq!(chain.take_new_runs(), [run(0, 40), run(41, 80)]);
     }
 
     #[test]
     fn a_gap_that_closed_joins_its_neighbours() {
         let mut chain = Chain::default();
-        chain.jump(&run(0, 50, 1));
+        chain.jump(run(0, 50));
         chain.full(50);
-        chain.jump(&run(51, 100, 2));
-        let joined = NewRun { from: 0, to: 100, slots: 100, replaces: vec![2, 1] };
-        assert_eq!(chain.take_new_runs(), [joined]);
+        chain.jump(run(51, 100));
+        assert_eq!(chain.take_new_runs(), [run(0, 100)]);
     }
 
     #[test]
     fn slots_walked_inside_a_stored_run_are_no_news() {
         let mut chain = Chain::default();
         (5..9).for_each(|g| chain.full(g));
-        chain.jump(&run(0, 100, 1));
+        chain.jump(run(0, 100));
         assert_eq!(chain.take_new_runs(), []);
     }
 
     /// A queue that only grows keeps few runs, and rewrites each slot few times.
     #[test]
     fn a_growing_stretch_keeps_a_logarithmic_number_of_runs() {
-        let (mut stored, mut next_id, mut rewritten): (Vec<Run>, u64, i64) = (Vec::new(), 0, 0);
-        let batches = 30_000;
+        let (mut stored, mut rewritten): (Vec<Run>, i64) = (Vec::new(), 0);
+        let batches = 60_000;
         for batch in 0..batches {
             let mut chain = Chain::default();
-            stored.iter().for_each(|r| chain.jump(r));
+            stored.iter().for_each(|&r| chain.jump(r));
             let start = batch * WORTH_WRITING;
             (start..start + WORTH_WRITING).for_each(|g| chain.full(g));
             for new in chain.take_new_runs() {
-                stored.retain(|r| !new.replaces.contains(&r.id));
-                next_id += 1;
+                stored.retain(|r| r.from < new.from || r.to > new.to);
                 rewritten += new.slots;
-                stored.push(Run { from: new.from, to: new.to, slots: new.slots, id: next_id });
+                stored.push(new);
                 stored.sort_by_key(|r| r.from);
             }
             assert!(stored.len() <= 8, "{} runs after {batch} batches", stored.len());
         }
         assert_eq!(stored.iter().map(|r| r.slots).sum::<i64>(), batches * WORTH_WRITING);
-        assert!(rewritten / (batches * WORTH_WRITING) < 60, "write amplification {rewritten}");
+        assert!(
+            rewritten / (batches * WORTH_WRITING) < 60,
+            "write amplification {rewritten}"
+        );
     }
 }

@@ -4,14 +4,14 @@
 //! run (see [`crate::run`]) and jumps over it, stopping only at holes. What it had to walk over it offers as a new
 //! run, so that the next search need not. `docs/design.md` tells why no hole is ever missed.
 
-use crate::run::{Chain, NewRun, Run};
+use crate::run::{Chain, Run};
 use crate::seat;
 use crate::slots::{Slot, Slots};
 use crate::zone::Zone;
 use crate::{Instant, MICROS_PER_SEC};
 
 /// Held slots that are simply walked over before the ledger is asked for runs: most queues need no more.
-const PATIENCE: u32 = 4;
+const PATIENCE: u32 = 3;
 
 /// One held seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +39,14 @@ pub trait Ledger {
     /// The seats held in `granule`, ascending, appended to `held`. Called for ascending granules mostly, so that an
     /// implementation may read ahead.
     fn held_in(&mut self, granule: i64, held: &mut Vec<Held>) -> Result<(), Self::Error>;
-    /// What was read ahead is forgotten: the next look is a fresh one.
-    fn forget(&mut self);
+    /// The same, from nothing that was read ahead.
+    fn look_afresh(&mut self, granule: i64, held: &mut Vec<Held>) -> Result<(), Self::Error>;
     /// The first hole in the granules `from..to`.
     fn first_hole(&mut self, from: i64, to: i64) -> Result<Option<Hole>, Self::Error>;
-    /// A run that covers `granule`, otherwise the first one that begins after it.
-    fn run_at_or_after(&mut self, granule: i64) -> Result<Option<Run>, Self::Error>;
+    /// A run that covers `granule`; the longest reaching where there are several.
+    fn run_covering(&mut self, granule: i64) -> Result<Option<Run>, Self::Error>;
+    /// The first run that begins at `granule` or after it.
+    fn run_after(&mut self, granule: i64) -> Result<Option<Run>, Self::Error>;
 }
 
 /// The places where a content may go, ascending.
@@ -93,12 +95,22 @@ pub struct EveryGranule<'a, Z> {
 impl<'a, Z: Zone> EveryGranule<'a, Z> {
     /// The granules of a queue with these slots.
     pub fn new(slots: Slots<'a, Z>, granule_secs: i64) -> Self {
-        Self { slots, granule_secs, next_granule: 0, next_slot: None }
+        Self {
+            slots,
+            granule_secs,
+            next_granule: 0,
+            next_slot: None,
+        }
     }
 
     fn plain(&self, granule: i64) -> Option<Slot> {
         let at = granule_start(granule, self.granule_secs)?;
-        Some(Slot { at, granule, capacity: 1, slot_ref: None })
+        Some(Slot {
+            at,
+            granule,
+            capacity: 1,
+            slot_ref: None,
+        })
     }
 }
 
@@ -153,7 +165,7 @@ pub struct Search<G> {
     until: Instant,
     own: Option<(i64, i16)>,
     walked: u32,
-    next_run: Option<Option<Run>>,
+    ahead: Ahead,
     inside: Option<Inside>,
     offered: Option<Offer>,
     chain: Chain,
@@ -165,6 +177,20 @@ pub struct Search<G> {
 struct Inside {
     next_granule: i64,
     to: i64,
+}
+
+/// What is known of the runs ahead.
+#[derive(Clone, Copy)]
+enum Ahead {
+    Unknown,
+    Run(Run),
+    Nothing,
+}
+
+impl Ahead {
+    fn of(run: Option<Run>) -> Self {
+        run.map_or(Self::Nothing, Self::Run)
+    }
 }
 
 struct Offer {
@@ -185,7 +211,7 @@ impl<G: Grid> Search<G> {
             until,
             own: None,
             walked: 0,
-            next_run: None,
+            ahead: Ahead::Unknown,
             inside: None,
             offered: None,
             chain: Chain::default(),
@@ -209,7 +235,9 @@ impl<G: Grid> Search<G> {
                 Place::Jumped => continue,
                 Place::End => return Ok(None),
             };
-            match self.look(ledger, &slot)? {
+            self.held.clear();
+            ledger.held_in(slot.granule, &mut self.held)?;
+            match self.judge(&slot) {
                 Look::Free(seats) => {
                     self.offered = Some(Offer {
                         granule: slot.granule,
@@ -230,8 +258,9 @@ impl<G: Grid> Search<G> {
 
     /// Looks again at a slot that was offered: what others did meanwhile shows.
     pub fn look_again<L: Ledger>(&mut self, ledger: &mut L, slot: &Slot) -> Result<Vec<i16>, L::Error> {
-        ledger.forget();
-        Ok(match self.look(ledger, slot)? {
+        self.held.clear();
+        ledger.look_afresh(slot.granule, &mut self.held)?;
+        Ok(match self.judge(slot) {
             Look::Free(seats) => seats,
             Look::Full { .. } => Vec::new(),
         })
@@ -243,7 +272,7 @@ impl<G: Grid> Search<G> {
     }
 
     /// Runs worth storing and handles of holes that are stale, after the search.
-    pub fn findings(&mut self) -> (Vec<NewRun>, Vec<u64>) {
+    pub fn findings(&mut self) -> (Vec<Run>, Vec<u64>) {
         self.settle_offer(0);
         (self.chain.take_new_runs(), std::mem::take(&mut self.stale))
     }
@@ -261,14 +290,21 @@ impl<G: Grid> Search<G> {
 
     fn next_place<L: Ledger>(&mut self, ledger: &mut L) -> Result<Place, L::Error> {
         if let Some(inside) = &mut self.inside {
-            let own = self.own.map(|(granule, _)| granule).filter(|g| (inside.next_granule..inside.to).contains(g));
+            let own = self
+                .own
+                .map(|(granule, _)| granule)
+                .filter(|g| (inside.next_granule..inside.to).contains(g));
             let hole = ledger.first_hole(inside.next_granule, own.map_or(inside.to, |g| g + 1))?;
             // The caller's own seat is as good as a hole.
-            let Some(hole) = hole.or(own.map(|granule| Hole { granule, ids: Vec::new() })) else {
+            let Some(hole) = hole.or(own.map(|granule| Hole {
+                granule,
+                ids: Vec::new(),
+            })) else {
                 if let Some(end) = granule_start(inside.to, self.granule_secs) {
                     self.grid.seek(end.max(self.from));
+                    // A run that goes on from here begins here; one that overlaps would only save a few steps.
+                    self.ahead = Ahead::of(ledger.run_after(inside.to)?);
                     self.inside = None;
-                    self.next_run = None;
                     return Ok(Place::Jumped);
                 }
                 return Ok(Place::End);
@@ -280,34 +316,51 @@ impl<G: Grid> Search<G> {
                 _ => Place::Jumped,
             });
         }
-        let Some(slot) = self.grid.next() else { return Ok(Place::End) };
+        let Some(slot) = self.grid.next() else {
+            return Ok(Place::End);
+        };
         if slot.at > self.until {
             return Ok(Place::End);
         }
         if self.walked < PATIENCE {
             self.walked += 1;
         } else if let Some(run) = self.run_over(ledger, slot.granule)? {
-            self.chain.jump(&run);
-            self.inside = Some(Inside { next_granule: slot.granule, to: run.to });
+            self.chain.jump(run);
+            self.inside = Some(Inside {
+                next_granule: slot.granule,
+                to: run.to,
+            });
             return Ok(Place::Jumped);
         }
         Ok(Place::Slot(slot, Vec::new()))
     }
 
+    /// The stored run that `granule` lies in.
     fn run_over<L: Ledger>(&mut self, ledger: &mut L, granule: i64) -> Result<Option<Run>, L::Error> {
-        let known = match self.next_run {
-            Some(None) => return Ok(None),
-            Some(Some(run)) if run.to > granule => Some(run),
-            _ => ledger.run_at_or_after(granule)?,
-        };
-        self.next_run = Some(known);
-        Ok(known.filter(|run| run.from <= granule && granule < run.to))
+        match self.ahead {
+            Ahead::Run(run) if run.to > granule => {}
+            Ahead::Nothing => return Ok(None),
+            Ahead::Run(_) => self.ahead = Ahead::of(ledger.run_after(granule)?),
+            Ahead::Unknown => {
+                let run = match ledger.run_covering(granule)? {
+                    Some(run) => Some(run),
+                    None => ledger.run_after(granule)?,
+                };
+                self.ahead = Ahead::of(run);
+            }
+        }
+        Ok(match self.ahead {
+            Ahead::Run(run) if (run.from..run.to).contains(&granule) => Some(run),
+            _ => None,
+        })
     }
 
-    fn look<L: Ledger>(&mut self, ledger: &mut L, slot: &Slot) -> Result<Look, L::Error> {
-        self.held.clear();
-        ledger.held_in(slot.granule, &mut self.held)?;
-        let own = self.own.filter(|(granule, _)| *granule == slot.granule).map(|(_, seat)| seat);
+    /// What the seats in `self.held` leave free of a slot.
+    fn judge(&self, slot: &Slot) -> Look {
+        let own = self
+            .own
+            .filter(|(granule, _)| *granule == slot.granule)
+            .map(|(_, seat)| seat);
         let held = self.held.iter().filter(|h| Some(h.seat) != own);
         let taken: Vec<i16> = held.clone().map(|h| h.seat).collect();
         let mut free: Vec<i16> = seat::free_seats(slot.capacity, &taken).collect();
@@ -316,14 +369,16 @@ impl<G: Grid> Search<G> {
             free.swap(0, position);
         }
         if !free.is_empty() {
-            return Ok(Look::Free(free));
+            return Look::Free(free);
         }
         let firm = held.clone().all(|h| h.firm) || {
             let firmly: Vec<i16> = held.filter(|h| h.firm).map(|h| h.seat).collect();
             seat::free_seat(slot.capacity, &firmly).is_none()
         };
         // A seat that this very search disregards must not make a run that others believe.
-        Ok(Look::Full { firm: firm && own.is_none() })
+        Look::Full {
+            firm: firm && own.is_none(),
+        }
     }
 }
 

@@ -73,7 +73,11 @@ impl<'a, Z: Zone> Slots<'a, Z> {
             zone,
             granule_secs: granule_secs.clamp(1, DAY),
             position: FIRST_SECOND,
-            stretch: Stretch { start: 0, end: 0, walk: Walk::Window(Vec::new()) },
+            stretch: Stretch {
+                start: 0,
+                end: 0,
+                walk: Walk::Window(Vec::new()),
+            },
         }
     }
 
@@ -86,7 +90,10 @@ impl<'a, Z: Zone> Slots<'a, Z> {
 
     /// The next slot; instants and granules ascend strictly. `None` for a free-form timetable and past the year
     /// 294246.
-    #[expect(clippy::should_implement_trait, reason = "a cursor that seeks, not an iterator to adapt")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a cursor that seeks, not an iterator to adapt"
+    )]
     pub fn next(&mut self) -> Option<Slot> {
         if self.timetable.is_free_form() {
             return None;
@@ -149,11 +156,19 @@ impl<'a, Z: Zone> Slots<'a, Z> {
 
     fn stretch_around(&self, position: i64) -> Stretch {
         if self.timetable.clock() == Clock::Utc {
-            return Stretch { start: FIRST_SECOND, end: END_SECOND, walk: Walk::Calm { offset: 0 } };
+            return Stretch {
+                start: FIRST_SECOND,
+                end: END_SECOND,
+                walk: Walk::Calm { offset: 0 },
+            };
         }
         let start = self.floor(position);
         match self.calm_or_window(start) {
-            CalmOrWindow::Calm { offset, end } => Stretch { start, end, walk: Walk::Calm { offset } },
+            CalmOrWindow::Calm { offset, end } => Stretch {
+                start,
+                end,
+                walk: Walk::Calm { offset },
+            },
             CalmOrWindow::Window { end } => Stretch {
                 start,
                 end,
@@ -173,9 +188,14 @@ impl<'a, Z: Zone> Slots<'a, Z> {
             let calm_end = self.floor(period.end.min(END_SECOND));
             if calm_start < calm_end {
                 return if calm_start == start {
-                    CalmOrWindow::Calm { offset: period.offset, end: calm_end }
+                    CalmOrWindow::Calm {
+                        offset: period.offset,
+                        end: calm_end,
+                    }
                 } else {
-                    CalmOrWindow::Window { end: calm_start.min(window_end) }
+                    CalmOrWindow::Window {
+                        end: calm_start.min(window_end),
+                    }
                 };
             }
             if period.end >= window_end {
@@ -211,7 +231,10 @@ struct Wake {
 
 impl Default for Wake {
     fn default() -> Self {
-        Self { walls_shown: i64::MIN / 2, shifts_over: i64::MIN / 2 }
+        Self {
+            walls_shown: i64::MIN / 2,
+            shifts_over: i64::MIN / 2,
+        }
     }
 }
 

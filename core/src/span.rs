@@ -30,7 +30,11 @@ impl Span {
     /// `01:30:00`), in any case, one after the other. Months and years must be whole. `None` for anything
     /// else, for a length of zero, and for one that PostgreSQL's interval cannot hold.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut sum = Self { months: 0, days: 0, micros: 0 };
+        let mut sum = Self {
+            months: 0,
+            days: 0,
+            micros: 0,
+        };
         let mut rest = text.trim();
         while !rest.is_empty() {
             let (part, tail) = parse_part(rest)?;
@@ -45,7 +49,9 @@ impl Span {
         if self.months != 0 {
             return None;
         }
-        i64::from(self.days).checked_mul(MICROS_PER_DAY)?.checked_add(self.micros)
+        i64::from(self.days)
+            .checked_mul(MICROS_PER_DAY)?
+            .checked_add(self.micros)
     }
 
     /// The instant this long after `from`: months, then days, then the rest, counted in UTC; a day of the
@@ -135,11 +141,22 @@ fn parse_clock<'t>(hours: &str, rest: &'t str) -> Option<(Span, &'t str)> {
         .ok()?
         .checked_mul(MICROS_PER_HOUR)?
         .checked_add(minutes * MICROS_PER_MINUTE + seconds * MICROS_PER_SEC + fraction)?;
-    Some((Span { months: 0, days: 0, micros }, rest))
+    Some((
+        Span {
+            months: 0,
+            days: 0,
+            micros,
+        },
+        rest,
+    ))
 }
 
 fn amount(whole: i64, fraction: &str, unit: Unit) -> Option<Span> {
-    let mut span = Span { months: 0, days: 0, micros: 0 };
+    let mut span = Span {
+        months: 0,
+        days: 0,
+        micros: 0,
+    };
     match unit {
         Unit::Months(_) if !fraction.is_empty() => return None,
         Unit::Months(each) => span.months = i32::try_from(whole).ok()?.checked_mul(each)?,
@@ -247,16 +264,43 @@ mod tests {
 
     #[test]
     fn reads_how_postgres_writes_an_interval() {
-        assert_eq!(Span::parse("1 year 2 mons 3 days 04:05:06.5"), span(14, 3, 14_706_500_000));
+        assert_eq!(
+            Span::parse("1 year 2 mons 3 days 04:05:06.5"),
+            span(14, 3, 14_706_500_000)
+        );
     }
 
     #[test]
     fn refuses_everything_else() {
         for text in [
-            "", " ", "0", "5", "0 minutes", "00:00:00", "-5 minutes", "1 hour -5 minutes", "+5 minutes",
-            "5 parsecs", "minutes", "1.5 months", "0.5 years", "1. hours", ".5 hours", "1:2:3", "01:60",
-            "01:30:00h", "1 hour ago", "1e3 s", "infinity", "５ minutes", "1 hour, 5 minutes", "1:",
-            "99999999999999999999 s", "9223372036854775807 hours", "2147483648 days", "2147483647 years",
+            "",
+            " ",
+            "0",
+            "5",
+            "0 minutes",
+            "00:00:00",
+            "-5 minutes",
+            "1 hour -5 minutes",
+            "+5 minutes",
+            "5 parsecs",
+            "minutes",
+            "1.5 months",
+            "0.5 years",
+            "1. hours",
+            ".5 hours",
+            "1:2:3",
+            "01:60",
+            "01:30:00h",
+            "1 hour ago",
+            "1e3 s",
+            "infinity",
+            "５ minutes",
+            "1 hour, 5 minutes",
+            "1:",
+            "99999999999999999999 s",
+            "9223372036854775807 hours",
+            "2147483648 days",
+            "2147483647 years",
             "9223372036854775807:00:00",
         ] {
             assert_eq!(Span::parse(text), None, "{text}");
@@ -268,16 +312,36 @@ mod tests {
         let fixed = |text| Span::parse(text).unwrap().as_fixed_micros();
         assert_eq!(fixed("1 month"), None);
         assert_eq!(fixed("1 day 1 second"), Some(86_401 * MICROS_PER_SEC));
-        assert_eq!(Span { months: 0, days: i32::MAX, micros: i64::MAX }.as_fixed_micros(), None);
+        assert_eq!(
+            Span {
+                months: 0,
+                days: i32::MAX,
+                micros: i64::MAX
+            }
+            .as_fixed_micros(),
+            None
+        );
     }
 
     #[test]
     fn months_clamp_to_the_end_of_the_month() {
         let after = |span, from| Span::parse(span).unwrap().after(instant(from));
-        assert_eq!(after("1 month", "2026-01-31T10:00:00Z"), Some(instant("2026-02-28T10:00:00Z")));
-        assert_eq!(after("1 year", "2024-02-29T00:00:00Z"), Some(instant("2025-02-28T00:00:00Z")));
-        assert_eq!(after("1 month 1 day", "2026-01-31T00:00:00Z"), Some(instant("2026-03-01T00:00:00Z")));
-        assert_eq!(after("90 s", "2026-01-01T00:00:00.5Z"), Some(instant("2026-01-01T00:01:30.5Z")));
+        assert_eq!(
+            after("1 month", "2026-01-31T10:00:00Z"),
+            Some(instant("2026-02-28T10:00:00Z"))
+        );
+        assert_eq!(
+            after("1 year", "2024-02-29T00:00:00Z"),
+            Some(instant("2025-02-28T00:00:00Z"))
+        );
+        assert_eq!(
+            after("1 month 1 day", "2026-01-31T00:00:00Z"),
+            Some(instant("2026-03-01T00:00:00Z"))
+        );
+        assert_eq!(
+            after("90 s", "2026-01-01T00:00:00.5Z"),
+            Some(instant("2026-01-01T00:01:30.5Z"))
+        );
     }
 
     #[test]
@@ -286,9 +350,33 @@ mod tests {
         assert_eq!(year.after(Instant::MAX), None);
         assert_eq!(year.after(Instant::MIN), None);
         assert_eq!(Span::parse("178956970 years").unwrap().after(0), None);
-        assert_eq!(Span { months: i32::MIN, days: i32::MIN, micros: i64::MIN }.after(0), None);
-        assert_eq!(Span { months: 0, days: 0, micros: i64::MAX }.after(0), None);
-        assert_eq!(Span { months: -12 * 7000, days: 0, micros: 0 }.after(0), None);
+        assert_eq!(
+            Span {
+                months: i32::MIN,
+                days: i32::MIN,
+                micros: i64::MIN
+            }
+            .after(0),
+            None
+        );
+        assert_eq!(
+            Span {
+                months: 0,
+                days: 0,
+                micros: i64::MAX
+            }
+            .after(0),
+            None
+        );
+        assert_eq!(
+            Span {
+                months: -12 * 7000,
+                days: 0,
+                micros: 0
+            }
+            .after(0),
+            None
+        );
     }
 
     #[test]
@@ -304,6 +392,14 @@ mod tests {
         ] {
             assert_eq!(Span::parse(text).unwrap().to_string(), canonical);
         }
-        assert_eq!(Span { months: 0, days: 0, micros: 0 }.to_string(), "0 seconds");
+        assert_eq!(
+            Span {
+                months: 0,
+                days: 0,
+                micros: 0
+            }
+            .to_string(),
+            "0 seconds"
+        );
     }
 }

@@ -88,7 +88,12 @@ impl Timetable {
 
     fn check_spacing(&self, granule_secs: i64) -> Result<(), Invalid> {
         let times = || {
-            (0..DAYS_PER_WEEK).flat_map(|day| self.rules_of(day).iter().map(move |rule| WeekTime { day, minute: rule.minute }))
+            (0..DAYS_PER_WEEK).flat_map(|day| {
+                self.rules_of(day).iter().map(move |rule| WeekTime {
+                    day,
+                    minute: rule.minute,
+                })
+            })
         };
         // The first time follows the last one again, a week later.
         let next_week = times().next().map(|first| (first, DAYS_PER_WEEK as i64 * SECS_PER_DAY));
@@ -150,7 +155,9 @@ fn minute_of(text: &str) -> Option<u16> {
     };
     let (hour, minute) = text.split_once(':')?;
     let (hour, minute) = (two_digits(hour)?, two_digits(minute)?);
-    (minute < 60).then_some(hour * 60 + minute).filter(|&total| total <= MINUTES_PER_DAY)
+    (minute < 60)
+        .then_some(hour * 60 + minute)
+        .filter(|&total| total <= MINUTES_PER_DAY)
 }
 
 #[cfg(test)]

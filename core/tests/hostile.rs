@@ -31,7 +31,8 @@ fn hostile_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(4, 64, 8, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..8).prop_map(Value::Array),
-            prop::collection::btree_map(key.clone(), inner, 0..8).prop_map(|map| Value::Object(map.into_iter().collect())),
+            prop::collection::btree_map(key.clone(), inner, 0..8)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
         ]
     })
 }
@@ -43,8 +44,15 @@ fn nearly_right_timetable() -> impl Strategy<Value = Value> {
         time.prop_map(Value::from),
         (time, 0_i64..1002).prop_map(|(time, capacity)| json!({"time": time, "capacity": capacity})),
     ];
-    prop::collection::btree_map("(mon|tue-thu|sat,sun|daily)", prop::collection::vec(item, 0..4), 0..3)
-        .prop_map(|days| Value::Object(days.into_iter().map(|(day, items)| (day, Value::Array(items))).collect()))
+    prop::collection::btree_map("(mon|tue-thu|sat,sun|daily)", prop::collection::vec(item, 0..4), 0..3).prop_map(
+        |days| {
+            Value::Object(
+                days.into_iter()
+                    .map(|(day, items)| (day, Value::Array(items)))
+                    .collect(),
+            )
+        },
+    )
 }
 
 proptest! {

@@ -1,5 +1,7 @@
 //! Slots against a slow, obvious model, and against real transitions.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
 mod common;
 
 use std::collections::{BTreeMap, HashSet};
@@ -20,7 +22,10 @@ fn timetable(json: Value) -> Timetable {
 fn shown(timetable: &Timetable, zone: &HandMade, from: &str, count: usize) -> Vec<String> {
     let mut slots = Slots::new(timetable, zone, 60);
     slots.seek(instant(from));
-    (0..count).map_while(|_| slots.next()).map(|slot| format_local(zone, slot.at)).collect()
+    (0..count)
+        .map_while(|_| slots.next())
+        .map(|slot| format_local(zone, slot.at))
+        .collect()
 }
 
 #[test]
@@ -99,25 +104,43 @@ fn two_rules_on_one_instant_are_one_slot_under_the_rule_that_names_the_time() {
     let slot = slots.next().unwrap();
     assert_eq!(format_local(&zone, slot.at), "2026-03-08T03:30:00-04:00");
     assert_eq!((slot.capacity, slot.slot_ref.as_deref()), (3, Some("named")));
-    assert_eq!(format_local(&zone, slots.next().unwrap().at), "2026-03-15T02:30:00-04:00");
+    assert_eq!(
+        format_local(&zone, slots.next().unwrap().at),
+        "2026-03-15T02:30:00-04:00"
+    );
 }
 
 #[test]
 fn two_slots_that_a_shift_puts_into_one_granule_become_the_earlier_one() {
     let json = json!({"sun": [{"time": "02:35", "capacity": 2}, "03:40", "03:50"]});
     let timetable = Timetable::parse(&json, 600).unwrap();
-    let zone = HandMade { first: 0, transitions: vec![(instant("2026-03-01T02:00:00Z") / MICROS_PER_SEC, 3_900)] };
+    let zone = HandMade {
+        first: 0,
+        transitions: vec![(instant("2026-03-01T02:00:00Z") / MICROS_PER_SEC, 3_900)],
+    };
     let mut slots = Slots::new(&timetable, &zone, 600);
     slots.seek(instant("2026-03-01T00:00:00Z"));
     // Clocks go from 02:00 to 03:05: 02:35 is 03:40, and 03:50 is 02:45Z.
-    let yielded: Vec<_> = (0..2).map(|_| slots.next().unwrap()).map(|s| (format_utc(s.at), s.capacity)).collect();
-    assert_eq!(yielded, [("2026-03-01T02:35:00+00:00".into(), 2), ("2026-03-01T02:45:00+00:00".into(), 1)]);
+    let yielded: Vec<_> = (0..2)
+        .map(|_| slots.next().unwrap())
+        .map(|s| (format_utc(s.at), s.capacity))
+        .collect();
+    assert_eq!(
+        yielded,
+        [
+            ("2026-03-01T02:35:00+00:00".into(), 2),
+            ("2026-03-01T02:45:00+00:00".into(), 1)
+        ]
+    );
 
     let close = Timetable::parse(&json!({"sun": [{"time": "02:36", "capacity": 2}, "03:46"]}), 900).unwrap();
     let mut slots = Slots::new(&close, &zone, 900);
     slots.seek(instant("2026-03-01T00:00:00Z"));
     let slot = slots.next().unwrap();
-    assert_eq!((format_utc(slot.at).as_str(), slot.capacity), ("2026-03-01T02:36:00+00:00", 2));
+    assert_eq!(
+        (format_utc(slot.at).as_str(), slot.capacity),
+        ("2026-03-01T02:36:00+00:00", 2)
+    );
     slots.seek(slot.at + 1);
     assert_eq!(format_utc(slots.next().unwrap().at), "2026-03-08T01:31:00+00:00");
 }
@@ -173,11 +196,14 @@ fn a_zone_that_changes_every_second_for_ever_comes_to_an_end() {
     assert!(slots.next().is_some());
 }
 
-/// Days around 1970-01-05, a Monday, in which the zones' transitions lie, and what is compared.
+/// The first day on which random zones have a transition.
 const FIRST_DAY: i64 = 0;
 
 /// A slot of the model: instant, granule, capacity, ref.
 type ModelSlot = (i64, i64, u16, Option<String>);
+
+/// A rule on one day: whether a gap shifted it, wall time, instant, capacity, ref.
+type Occurrence = (bool, i64, i64, u16, Option<String>);
 
 /// All slots from 4 days before to 4 days after the days of the transitions: walk through time second by second (or
 /// `unit` by `unit`), note when clocks first show what, then go through every day and rule.
@@ -207,7 +233,7 @@ fn model(timetable: &Timetable, zone: &HandMade, granule: i64, unit: i64, days: 
         }
         last = Some((wall, offset));
     }
-    let mut granules: BTreeMap<i64, Vec<(bool, i64, i64, u16, Option<String>)>> = BTreeMap::new();
+    let mut granules: BTreeMap<i64, Vec<Occurrence>> = BTreeMap::new();
     for day in FIRST_DAY - 6..FIRST_DAY + days + 6 {
         for rule in timetable.rules_of((day + 3).rem_euclid(7) as usize) {
             let wall = day * SECS_PER_DAY + i64::from(rule.minute) * 60;
@@ -242,7 +268,12 @@ fn model(timetable: &Timetable, zone: &HandMade, granule: i64, unit: i64, days: 
 }
 
 fn as_model(slot: Slot) -> ModelSlot {
-    (slot.at / MICROS_PER_SEC, slot.granule, slot.capacity, slot.slot_ref.as_deref().map(str::to_owned))
+    (
+        slot.at / MICROS_PER_SEC,
+        slot.granule,
+        slot.capacity,
+        slot.slot_ref.as_deref().map(str::to_owned),
+    )
 }
 
 /// Timetables whose slots are at least `granule_minutes` apart, with the granule in seconds.
@@ -254,34 +285,59 @@ fn timetables() -> impl Strategy<Value = (Timetable, i64)> {
         let item = (time, 1_u16..4, prop::option::of("[a-c]")).prop_map(|(minute, capacity, slot_ref)| {
             json!({"time": format!("{:02}:{:02}", minute / 60, minute % 60), "capacity": capacity, "ref": slot_ref})
         });
-        let day = prop::collection::btree_map("(mon|tue|wed|thu|fri|sat|sun|daily|weekends|fri-mon)", prop::collection::vec(item, 1..6), 1..4)
-            .prop_map(|days| {
-                let days = days.into_iter().map(|(day, mut items)| {
-                    items.sort_by_key(|item| item["time"].to_string());
-                    items.dedup_by_key(|item| item["time"].to_string());
-                    (day, Value::Array(items))
-                });
-                Value::Object(days.collect())
+        let day = prop::collection::btree_map(
+            "(mon|tue|wed|thu|fri|sat|sun|daily|weekends|fri-mon)",
+            prop::collection::vec(item, 1..6),
+            1..4,
+        )
+        .prop_map(|days| {
+            let days = days.into_iter().map(|(day, mut items)| {
+                items.sort_by_key(|item| item["time"].to_string());
+                items.dedup_by_key(|item| item["time"].to_string());
+                (day, Value::Array(items))
             });
+            Value::Object(days.collect())
+        });
         let every = (1_u16..40, 0_u16..1440).prop_map(move |(steps, from)| {
             let from = from / step * step;
             json!({"every": format!("{} minutes", steps * step), "from": format!("{:02}:{:02}", from / 60, from % 60)})
         });
-        let utc = prop::collection::vec((-100_i64..100).prop_map(move |n| json!({"time": n * i64::from(step)})), 1..5)
-            .prop_map(Value::Array);
-        prop_oneof![4 => day, 2 => every, 1 => utc]
-            .prop_map(move |json| (Timetable::parse(&json, granule).expect("spaced by the granule"), granule))
+        let utc = prop::collection::vec(
+            (-100_i64..100).prop_map(move |n| json!({"time": n * i64::from(step)})),
+            1..5,
+        )
+        .prop_map(Value::Array);
+        prop_oneof![4 => day, 2 => every, 1 => utc].prop_map(move |json| {
+            (
+                Timetable::parse(&json, granule).expect("spaced by the granule"),
+                granule,
+            )
+        })
     })
 }
 
-fn agree(timetable: &Timetable, granule: i64, zone: &HandMade, unit: i64, days: i64, seeks: &[f64]) -> Result<(), TestCaseError> {
+fn agree(
+    timetable: &Timetable,
+    granule: i64,
+    zone: &HandMade,
+    unit: i64,
+    days: i64,
+    seeks: &[f64],
+) -> Result<(), TestCaseError> {
     let expected = model(timetable, zone, granule, unit, days);
     let (start, end) = ((FIRST_DAY - 4) * SECS_PER_DAY, (FIRST_DAY + days + 4) * SECS_PER_DAY);
     let mut slots = Slots::new(timetable, zone, granule);
     slots.seek(start * MICROS_PER_SEC);
-    let walked: Vec<ModelSlot> = std::iter::from_fn(|| slots.next()).map(as_model).take_while(|slot| slot.0 < end).collect();
+    let walked: Vec<ModelSlot> = std::iter::from_fn(|| slots.next())
+        .map(as_model)
+        .take_while(|slot| slot.0 < end)
+        .collect();
     prop_assert_eq!(&walked, &expected);
-    prop_assert!(walked.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1));
+    prop_assert!(
+        walked
+            .windows(2)
+            .all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1)
+    );
 
     for part in seeks {
         let from = start * MICROS_PER_SEC + ((end - start) as f64 * MICROS_PER_SEC as f64 * part) as i64;

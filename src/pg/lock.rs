@@ -27,7 +27,11 @@ pub(crate) enum Key<'a> {
     /// One seat: held by whoever is about to insert or move a booking there.
     Seat { queue_id: i64, granule: i64, seat: i16 },
     /// One content in one queue: held by whoever decides whether it is booked.
-    Content { queue_id: i64, source: &'a str, content_id: &'a str },
+    Content {
+        queue_id: i64,
+        source: &'a str,
+        content_id: &'a str,
+    },
     /// Batches take turns between their look and their inserts.
     Batches,
     /// One queue must not disappear or change its granule.
@@ -121,13 +125,20 @@ pub(crate) fn use_queues(keys: &mut [Key<'_>]) {
 /// From here to the end of the transaction nobody else books in this queue. False when a transaction that did is
 /// still open and `wait` is not set.
 pub(crate) fn take_queue(key: &Key<'_>, wait: bool) -> bool {
-    [key, &Key::AllQueues].into_iter().all(|key| acquire(&key.tag(), pg_sys::ExclusiveLock, wait))
+    [key, &Key::AllQueues]
+        .into_iter()
+        .all(|key| acquire(&key.tag(), pg_sys::ExclusiveLock, wait))
 }
 
 /// Waits until a transaction has ended, whichever way.
 pub(crate) fn wait_for(transaction: pg_sys::TransactionId) {
     // SAFETY: relation and tuple are only for the error context and may be null.
     unsafe {
-        pg_sys::XactLockTableWait(transaction, std::ptr::null_mut(), std::ptr::null_mut(), pg_sys::XLTW_Oper::XLTW_None)
+        pg_sys::XactLockTableWait(
+            transaction,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            pg_sys::XLTW_Oper::XLTW_None,
+        )
     };
 }

@@ -22,7 +22,10 @@ fn relation_oid(name: &CStr) -> Result<pg_sys::Oid, Fault> {
     // SAFETY: both are syscache look-ups of NUL-terminated names; neither keeps the pointer.
     let oid = unsafe { pg_sys::get_relname_relid(name.as_ptr(), pg_sys::get_namespace_oid(SCHEMA.as_ptr(), true)) };
     if oid == pg_sys::InvalidOid {
-        return Err(Fault::Internal(format!("relation slotkeeper.{} is missing", name.to_string_lossy())));
+        return Err(Fault::Internal(format!(
+            "relation slotkeeper.{} is missing",
+            name.to_string_lossy()
+        )));
     }
     Ok(oid)
 }

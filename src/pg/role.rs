@@ -23,7 +23,10 @@ impl Drop for Restore {
 /// Runs `act` with the rights of the owner of slotkeeper's tables.
 pub(crate) fn as_owner<T>(act: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
     let owner = owner()?;
-    let mut caller = Restore { user: pg_sys::InvalidOid, context: 0 };
+    let mut caller = Restore {
+        user: pg_sys::InvalidOid,
+        context: 0,
+    };
     // SAFETY: both pointers are valid for the call; the flags only narrow what the switched role may do.
     unsafe {
         pg_sys::GetUserIdAndSecContext(&mut caller.user, &mut caller.context);
@@ -50,6 +53,10 @@ pub(crate) fn caller_name() -> String {
     // SAFETY: returns a palloc'd C string, or null for a role that was dropped meanwhile.
     unsafe {
         let name = pg_sys::GetUserNameFromId(pg_sys::GetUserId(), true);
-        if name.is_null() { String::new() } else { std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned() }
+        if name.is_null() {
+            String::new()
+        } else {
+            std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned()
+        }
     }
 }

@@ -28,8 +28,18 @@ impl Key<'_> {
             Self::Is(v) => (eq, none, pg_sys::F_INT8EQ, v.into_datum()),
             Self::IsTrue(v) => (eq, none, pg_sys::F_BOOLEQ, v.into_datum()),
             Self::IsText(v) => (eq, pg_sys::C_COLLATION_OID, pg_sys::F_TEXTEQ, v.into_datum()),
-            Self::AtLeast(v) => (pg_sys::BTGreaterEqualStrategyNumber, none, pg_sys::F_INT8GE, v.into_datum()),
-            Self::AtMost(v) => (pg_sys::BTLessEqualStrategyNumber, none, pg_sys::F_INT8LE, v.into_datum()),
+            Self::AtLeast(v) => (
+                pg_sys::BTGreaterEqualStrategyNumber,
+                none,
+                pg_sys::F_INT8GE,
+                v.into_datum(),
+            ),
+            Self::AtMost(v) => (
+                pg_sys::BTLessEqualStrategyNumber,
+                none,
+                pg_sys::F_INT8LE,
+                v.into_datum(),
+            ),
             Self::Below(v) => (pg_sys::BTLessStrategyNumber, none, pg_sys::F_INT8LT, v.into_datum()),
         }
     }
@@ -78,7 +88,13 @@ impl IndexScan {
             let heap = pg_sys::table_open(table, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
             let index = pg_sys::index_open(index, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
             let attributes = (*(*index).rd_index).indnatts as usize;
-            let columns = (*(*index).rd_index).indkey.values.as_slice(attributes).iter().map(|&c| c.into()).collect();
+            let columns = (*(*index).rd_index)
+                .indkey
+                .values
+                .as_slice(attributes)
+                .iter()
+                .map(|&c| c.into())
+                .collect();
             let mut snapshot = match see {
                 See::Uncommitted => Snapshot::Dirty(Box::new(pg_sys::SnapshotData {
                     snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY,
@@ -96,7 +112,15 @@ impl IndexScan {
             let scan = pg_sys::index_beginscan(heap, index, raw, std::ptr::null_mut(), keys as i32, 0);
             let slot = pg_sys::table_slot_create(heap, std::ptr::null_mut());
             let order = pg_sys::ScanDirection::ForwardScanDirection;
-            Ok(Self { heap, index, slot, scan, snapshot, order, columns })
+            Ok(Self {
+                heap,
+                index,
+                slot,
+                scan,
+                snapshot,
+                order,
+                columns,
+            })
         }
     }
 
@@ -125,7 +149,13 @@ impl IndexScan {
         };
         // SAFETY: as many keys as the scan was opened with; the scan copies them.
         unsafe {
-            pg_sys::index_rescan(self.scan, scan_keys.as_mut_ptr(), keys.len() as i32, std::ptr::null_mut(), 0);
+            pg_sys::index_rescan(
+                self.scan,
+                scan_keys.as_mut_ptr(),
+                keys.len() as i32,
+                std::ptr::null_mut(),
+                0,
+            );
         }
     }
 
@@ -223,7 +253,15 @@ pub(crate) fn delete_unless_busy(table: &CStr, ids: &[u64]) -> Result<(), Fault>
             pgrx::itemptr::u64_to_item_pointer(id, &mut tid);
             let mut failure = pg_sys::TM_FailureData::default();
             let command = pg_sys::GetCurrentCommandId(true);
-            pg_sys::heap_delete(heap, &mut tid, command, std::ptr::null_mut(), false, &mut failure, false);
+            pg_sys::heap_delete(
+                heap,
+                &mut tid,
+                command,
+                std::ptr::null_mut(),
+                false,
+                &mut failure,
+                false,
+            );
         }
         pg_sys::table_close(heap, pg_sys::NoLock as pg_sys::LOCKMODE);
         pg_sys::CommandCounterIncrement();

@@ -59,7 +59,11 @@ impl Value<'_> {
             Self::Int2s(v) => v.into_datum(),
             Self::Texts(v) => v.into_datum(),
             Self::OptionalTexts(v) => v.to_vec().into_datum(),
-            Self::Times(v) => v.iter().map(|at| to_timestamptz(*at).ok()).collect::<Vec<_>>().into_datum(),
+            Self::Times(v) => v
+                .iter()
+                .map(|at| to_timestamptz(*at).ok())
+                .collect::<Vec<_>>()
+                .into_datum(),
         }
     }
 }
@@ -78,7 +82,10 @@ impl Row {
         unsafe {
             let found = pg_sys::SPI_gettypeid(self.columns, column);
             if !T::is_compatible_with(found) {
-                return Err(Fault::Internal(format!("result column {column} has type {}", found.to_u32())));
+                return Err(Fault::Internal(format!(
+                    "result column {column} has type {}",
+                    found.to_u32()
+                )));
             }
             let mut is_null = false;
             let datum = pg_sys::SPI_getbinval(self.tuple, self.columns, column, &mut is_null);
@@ -88,7 +95,8 @@ impl Row {
 
     /// The value of a column that is never NULL.
     pub(crate) fn must<T: FromDatum + IntoDatum>(&self, column: i32) -> Result<T, Fault> {
-        self.get(column)?.ok_or_else(|| Fault::Internal(format!("result column {column} is NULL")))
+        self.get(column)?
+            .ok_or_else(|| Fault::Internal(format!("result column {column} is NULL")))
     }
 
     /// The value of a jsonb column that is never NULL.
@@ -132,22 +140,37 @@ pub(crate) struct Statement {
 impl Statement {
     /// A statement whose plan is made at its first use.
     pub(crate) const fn new(text: &'static CStr) -> Self {
-        Self { text, plan: Cell::new(std::ptr::null_mut()) }
+        Self {
+            text,
+            plan: Cell::new(std::ptr::null_mut()),
+        }
     }
 
     /// Rows as the calling statement sees them.
-    pub(crate) fn show<T>(&self, values: &[Value<'_>], row: impl FnMut(&Row) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
+    pub(crate) fn show<T>(
+        &self,
+        values: &[Value<'_>],
+        row: impl FnMut(&Row) -> Result<T, Fault>,
+    ) -> Result<Vec<T>, Fault> {
         self.run(values, See::Caller, true, row)
     }
 
     /// Rows as they are committed now.
-    pub(crate) fn read<T>(&self, values: &[Value<'_>], row: impl FnMut(&Row) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
+    pub(crate) fn read<T>(
+        &self,
+        values: &[Value<'_>],
+        row: impl FnMut(&Row) -> Result<T, Fault>,
+    ) -> Result<Vec<T>, Fault> {
         self.run(values, See::Latest, true, row)
     }
 
     /// Executes a statement that writes and returns what its RETURNING gives. It works on what is committed now, so
     /// that REPEATABLE READ callers do not fail for what others did.
-    pub(crate) fn write<T>(&self, values: &[Value<'_>], row: impl FnMut(&Row) -> Result<T, Fault>) -> Result<Vec<T>, Fault> {
+    pub(crate) fn write<T>(
+        &self,
+        values: &[Value<'_>],
+        row: impl FnMut(&Row) -> Result<T, Fault>,
+    ) -> Result<Vec<T>, Fault> {
         self.run(values, See::Latest, false, row)
     }
 
@@ -184,7 +207,10 @@ impl Statement {
             let plan = self.prepared(values)?;
             let (mut datums, nulls): (Vec<pg_sys::Datum>, Vec<c_char>) = values
                 .iter()
-                .map(|v| v.datum().map_or((pg_sys::Datum::from(0), b'n' as c_char), |d| (d, b' ' as c_char)))
+                .map(|v| {
+                    v.datum()
+                        .map_or((pg_sys::Datum::from(0), b'n' as c_char), |d| (d, b' ' as c_char))
+                })
                 .unzip();
             let snapshot = match see {
                 See::Caller => std::ptr::null_mut(),
@@ -239,5 +265,9 @@ impl Statement {
 }
 
 fn check(status: i32, call: &str) -> Result<(), Fault> {
-    if status < 0 { Err(Fault::Internal(format!("{call} returned {status}"))) } else { Ok(()) }
+    if status < 0 {
+        Err(Fault::Internal(format!("{call} returned {status}")))
+    } else {
+        Ok(())
+    }
 }

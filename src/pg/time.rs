@@ -3,8 +3,8 @@
 use crate::fault::Fault;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{FromDatum, pg_sys};
-use slotkeeper_core::zone::Zone;
 use slotkeeper_core::Instant;
+use slotkeeper_core::zone::Zone;
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
 
@@ -50,13 +50,18 @@ impl ServerZone {
         let name = CString::new(name).ok()?;
         // SAFETY: the name is NUL-terminated; the result lives as long as the backend.
         let zone = unsafe { pg_sys::pg_tzset(name.as_ptr()) };
-        (!zone.is_null()).then(|| Self { zone, last: Cell::new((0, 0, 0)) })
+        (!zone.is_null()).then(|| Self {
+            zone,
+            last: Cell::new((0, 0, 0)),
+        })
     }
 
     /// The name in the spelling of the zone data.
     pub(crate) fn name(&self) -> String {
         // SAFETY: `zone` came from pg_tzset, its name is a C string inside it.
-        unsafe { CStr::from_ptr(pg_sys::pg_get_timezone_name(self.zone)) }.to_string_lossy().into_owned()
+        unsafe { CStr::from_ptr(pg_sys::pg_get_timezone_name(self.zone)) }
+            .to_string_lossy()
+            .into_owned()
     }
 }
 

@@ -22,9 +22,7 @@ pub(crate) fn build(host: &Host) -> Result<PathBuf> {
     let install = host.run_dir.join("install");
     publish(&stage, &install)?;
     if matches!(lookup(host)?, Lookup::System) {
-        ui::note(
-            "this PostgreSQL has no setting for private extensions; installing into its own folders",
-        );
+        ui::note("this PostgreSQL has no setting for private extensions; installing into its own folders");
         install_into_system(host)?;
     }
     Ok(install)
@@ -41,11 +39,7 @@ pub(crate) fn stage(host: &Host) -> Result<PathBuf> {
     if host.debug {
         package.arg("--debug");
     }
-    package.args([
-        "--no-default-features",
-        "--features",
-        &format!("pg{}", host.pg.major),
-    ]);
+    package.args(["--no-default-features", "--features", &format!("pg{}", host.pg.major)]);
     package
         .arg("--pg-config")
         .arg(&host.pg.pg_config)
@@ -115,8 +109,7 @@ fn publish(from: &Path, to: &Path) -> Result<()> {
         let hidden = to.join(hidden);
         fs::write(&hidden, new).with_context(|| format!("cannot write {}", hidden.display()))?;
         host::open_to_all(&hidden)?;
-        fs::rename(&hidden, &target)
-            .with_context(|| format!("cannot replace {}", target.display()))?;
+        fs::rename(&hidden, &target).with_context(|| format!("cannot replace {}", target.display()))?;
     }
     for entry in fs::read_dir(to).with_context(|| format!("cannot read {}", to.display()))? {
         let entry = entry?;
@@ -165,16 +158,11 @@ pub(crate) fn install_into_system(host: &Host) -> Result<()> {
 /// A number that changes when the extension's SQL does.
 pub(crate) fn sql_fingerprint(install: &Path) -> Result<u64> {
     fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-        for entry in
-            fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?
-        {
+        for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
             let path = entry?.path();
             if path.is_dir() {
                 walk(&path, files)?;
-            } else if path
-                .extension()
-                .is_some_and(|end| end == "sql" || end == "control")
-            {
+            } else if path.extension().is_some_and(|end| end == "sql" || end == "control") {
                 files.push(path);
             }
         }

@@ -53,14 +53,11 @@ impl Cluster {
     /// The server of that name, running with these settings: whatever it takes, from `initdb` to a restart.
     pub(crate) fn open(host: &Host, name: &str, settings: &Settings) -> Result<Self> {
         let folder = host.run_dir.join("cluster").join(name);
-        fs::create_dir_all(&folder)
-            .with_context(|| format!("cannot create {}", folder.display()))?;
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         // Two runs at once would both find it stopped and both start it.
         let lock = folder.join("lock");
-        let lock =
-            File::create(&lock).with_context(|| format!("cannot create {}", lock.display()))?;
-        lock.lock()
-            .context("cannot lock the private server's folder")?;
+        let lock = File::create(&lock).with_context(|| format!("cannot create {}", lock.display()))?;
+        lock.lock().context("cannot lock the private server's folder")?;
 
         let mut cluster = Self {
             sockets: socket_folder(host)?,
@@ -78,8 +75,7 @@ impl Cluster {
                 &format!("initdb: private {} server \"{name}\"", host.pg.version),
                 || cluster.create(),
             )?;
-            fs::write(&stamp_file, stamp)
-                .with_context(|| format!("cannot write {}", stamp_file.display()))?;
+            fs::write(&stamp_file, stamp).with_context(|| format!("cannot write {}", stamp_file.display()))?;
         }
         fs::write(
             cluster.folder.join("bindir"),
@@ -89,8 +85,7 @@ impl Cluster {
         let wanted = cluster.configuration(host, settings)?;
         if let Some(port) = cluster.running_port() {
             cluster.port = port;
-            let started_with =
-                fs::read_to_string(cluster.folder.join("started.conf")).unwrap_or_default();
+            let started_with = fs::read_to_string(cluster.folder.join("started.conf")).unwrap_or_default();
             if started_with == wanted && cluster.answers() {
                 return Ok(cluster);
             }
@@ -99,15 +94,11 @@ impl Cluster {
         let started = cluster.start(&wanted);
         if settings.throwaway && started.is_err() {
             // Without fsync a machine that went down leaves a broken cluster; nothing in this one is worth keeping.
-            ui::note(&format!(
-                "the private server \"{name}\" does not start; making it anew"
-            ));
+            ui::note(&format!("the private server \"{name}\" does not start; making it anew"));
             cluster.create()?;
             cluster.start(&wanted)?;
         } else {
-            started.context(
-                "`cargo xtask clean` deletes the private servers' data, if that is what is broken",
-            )?;
+            started.context("`cargo xtask clean` deletes the private servers' data, if that is what is broken")?;
         }
         Ok(cluster)
     }
@@ -141,12 +132,10 @@ impl Cluster {
         self.stop()?;
         let data = self.data();
         if data.exists() {
-            fs::remove_dir_all(&data)
-                .with_context(|| format!("cannot remove {}", data.display()))?;
+            fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
         }
         fs::create_dir(&data).with_context(|| format!("cannot create {}", data.display()))?;
-        fs::set_permissions(&data, Permissions::from_mode(0o700))
-            .context("cannot close the data folder to others")?;
+        fs::set_permissions(&data, Permissions::from_mode(0o700)).context("cannot close the data folder to others")?;
         if let Some(user) = &self.run_as {
             std::os::unix::fs::chown(&data, Some(user.uid), Some(user.gid))
                 .context("cannot give away the data folder")?;
@@ -163,13 +152,9 @@ impl Cluster {
         // The folder itself is the server's user's; what leads to it need not be.
         process::output(&mut initdb, "creating a private PostgreSQL cluster")?;
         let postgresql_conf = data.join("postgresql.conf");
-        let text =
-            fs::read_to_string(&postgresql_conf).context("initdb left no postgresql.conf")?;
-        fs::write(
-            &postgresql_conf,
-            format!("{text}\ninclude 'slotkeeper.conf'\n"),
-        )
-        .context("cannot write postgresql.conf")
+        let text = fs::read_to_string(&postgresql_conf).context("initdb left no postgresql.conf")?;
+        fs::write(&postgresql_conf, format!("{text}\ninclude 'slotkeeper.conf'\n"))
+            .context("cannot write postgresql.conf")
     }
 
     /// All settings but the port.
@@ -212,28 +197,16 @@ impl Cluster {
             host::open_to_all(&conf)?;
             let mut pg_ctl = self.tool("pg_ctl");
             pg_ctl.args(["start", "--silent", "--wait", "--timeout=60"]);
-            pg_ctl
-                .arg("--pgdata")
-                .arg(self.data())
-                .arg("--log")
-                .arg(self.log());
+            pg_ctl.arg("--pgdata").arg(self.data()).arg("--log").arg(self.log());
             // Nothing of ours may stay open in the server, or whoever reads our output waits for ever.
-            pg_ctl
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null());
+            pg_ctl.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             let status = process::status(&mut pg_ctl, "starting a private PostgreSQL")?;
             if status.success() && self.answers() {
-                fs::write(self.folder.join("port"), port.to_string())
-                    .context("cannot note the port")?;
-                fs::write(self.folder.join("started.conf"), configuration)
-                    .context("cannot note the settings")?;
+                fs::write(self.folder.join("port"), port.to_string()).context("cannot note the port")?;
+                fs::write(self.folder.join("started.conf"), configuration).context("cannot note the settings")?;
                 return Ok(());
             }
-            failure = anyhow!(
-                "pg_ctl ended with {status}; the end of its log:\n{}",
-                self.end_of_log()
-            );
+            failure = anyhow!("pg_ctl ended with {status}; the end of its log:\n{}", self.end_of_log());
             // What is usually in the way: the port was taken meanwhile, or processes of a killed server hold its memory.
             self.stop()?;
             port = free_port()?;
@@ -253,20 +226,12 @@ impl Cluster {
 
     /// A program of PostgreSQL's as the user that the server runs as.
     pub(crate) fn tool(&self, name: &str) -> Command {
-        process::as_server(
-            self.bindir.join(name),
-            self.run_as.as_ref(),
-            &self.data_or_root(),
-        )
+        process::as_server(self.bindir.join(name), self.run_as.as_ref(), &self.data_or_root())
     }
 
     fn data_or_root(&self) -> PathBuf {
         let data = self.data();
-        if data.is_dir() {
-            data
-        } else {
-            PathBuf::from("/")
-        }
+        if data.is_dir() { data } else { PathBuf::from("/") }
     }
 
     /// The first line of postmaster.pid is the server's process, the fourth its port.
@@ -292,8 +257,7 @@ impl Cluster {
         }
         self.kill_leftovers()?;
         let file = self.data().join("postmaster.pid");
-        fs::remove_file(&file)
-            .with_context(|| format!("cannot remove the stale {}", file.display()))
+        fs::remove_file(&file).with_context(|| format!("cannot remove the stale {}", file.display()))
     }
 
     /// Ends this cluster's processes that have lost their postmaster; only those have their working folder there.
@@ -330,20 +294,10 @@ impl Cluster {
 
     /// Stops it if it runs, and clears away what a killed one left.
     pub(crate) fn stop(&self) -> Result<()> {
-        if self
-            .pid_file()
-            .is_some_and(|(pid, _)| works_in(pid, &self.data()))
-        {
+        if self.pid_file().is_some_and(|(pid, _)| works_in(pid, &self.data())) {
             let mut pg_ctl = self.tool("pg_ctl");
             pg_ctl
-                .args([
-                    "stop",
-                    "--silent",
-                    "--wait",
-                    "--mode=fast",
-                    "--timeout=30",
-                    "--pgdata",
-                ])
+                .args(["stop", "--silent", "--wait", "--mode=fast", "--timeout=30", "--pgdata"])
                 .arg(self.data());
             if process::succeeds(&mut pg_ctl) {
                 return Ok(());
@@ -357,8 +311,7 @@ impl Cluster {
         self.kill_leftovers()?;
         let file = self.data().join("postmaster.pid");
         if file.exists() {
-            fs::remove_file(&file)
-                .with_context(|| format!("cannot remove the stale {}", file.display()))?;
+            fs::remove_file(&file).with_context(|| format!("cannot remove the stale {}", file.display()))?;
         }
         Ok(())
     }
@@ -381,17 +334,16 @@ impl Cluster {
 
     /// A connection as its superuser.
     pub(crate) fn connect(&self, database: &str) -> Result<Client> {
-        self.config(database).connect(NoTls).with_context(|| {
-            format!("cannot connect to database {database} of the private PostgreSQL")
-        })
+        self.config(database)
+            .connect(NoTls)
+            .with_context(|| format!("cannot connect to database {database} of the private PostgreSQL"))
     }
 
     /// Whether it has a database of that name.
     pub(crate) fn has_database(&self, name: &str) -> Result<bool> {
-        let rows = self.connect("postgres")?.query(
-            "SELECT FROM pg_catalog.pg_database WHERE datname = $1",
-            &[&name],
-        )?;
+        let rows = self
+            .connect("postgres")?
+            .query("SELECT FROM pg_catalog.pg_database WHERE datname = $1", &[&name])?;
         Ok(!rows.is_empty())
     }
 
@@ -418,21 +370,15 @@ impl Cluster {
         let query = "SELECT shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database WHERE datname = $1";
         let row = self.connect("postgres")?.query_one(query, &[&name])?;
         let comment: Option<String> = row.get(0);
-        Ok(comment
-            != Some(format!(
-                "slotkeeper {:016x}",
-                build::sql_fingerprint(install)?
-            )))
+        Ok(comment != Some(format!("slotkeeper {:016x}", build::sql_fingerprint(install)?)))
     }
 
     /// psql on a database, as ourselves.
     pub(crate) fn psql(&self, database: &str) -> Command {
         let mut psql = process::command(self.bindir.join("psql"));
-        psql.arg("--host").arg(&self.sockets).args([
-            "--port",
-            &self.port.to_string(),
-            "--username=postgres",
-        ]);
+        psql.arg("--host")
+            .arg(&self.sockets)
+            .args(["--port", &self.port.to_string(), "--username=postgres"]);
         psql.args(["--dbname", database]);
         for name in [
             "PGHOST",
@@ -454,11 +400,7 @@ impl Cluster {
         println!("  psql      cargo xtask psql");
         println!("            {}", process::shown(&self.psql(database)));
         println!("  URL       {}", self.url(database));
-        println!(
-            "  socket    {} (port {})",
-            self.sockets.display(),
-            self.port
-        );
+        println!("  socket    {} (port {})", self.sockets.display(), self.port);
         println!("  log       {}", self.log().display());
         println!("  stop      cargo xtask stop");
     }
@@ -502,10 +444,7 @@ fn works_in(pid: u32, folder: &Path) -> bool {
 
 fn free_port() -> Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).context("no free port on 127.0.0.1")?;
-    Ok(listener
-        .local_addr()
-        .context("no free port on 127.0.0.1")?
-        .port())
+    Ok(listener.local_addr().context("no free port on 127.0.0.1")?.port())
 }
 
 /// A folder that only the server's user (and root) may enter, short enough for a socket.
@@ -535,9 +474,7 @@ pub(crate) fn stop_all(delete: bool) -> Result<()> {
     for versions in [repo.target.join("slotkeeper"), fallback.clone()] {
         for version in subfolders(&versions) {
             for folder in subfolders(&version.join("cluster")) {
-                let bindir = fs::read_to_string(folder.join("bindir"))
-                    .unwrap_or_default()
-                    .into();
+                let bindir = fs::read_to_string(folder.join("bindir")).unwrap_or_default().into();
                 // pg_ctl refuses root; its data folder's owner is the user that it ran as.
                 let run_as = owner_if_not_us(&folder.join("data"))?;
                 let cluster = Cluster {
@@ -554,23 +491,17 @@ pub(crate) fn stop_all(delete: bool) -> Result<()> {
             for name in ["cluster", "sockets", "regress", "isolation", "scratch"] {
                 let folder = version.join(name);
                 if delete && folder.exists() {
-                    fs::remove_dir_all(&folder)
-                        .with_context(|| format!("cannot remove {}", folder.display()))?;
+                    fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
                 }
             }
         }
     }
     for folder in [fallback, short] {
         if delete && folder.exists() {
-            fs::remove_dir_all(&folder)
-                .with_context(|| format!("cannot remove {}", folder.display()))?;
+            fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
         }
     }
-    let removed = if delete {
-        ", and their data removed"
-    } else {
-        ""
-    };
+    let removed = if delete { ", and their data removed" } else { "" };
     ui::done(&format!(
         "{stopped} private server{} stopped{removed}",
         if stopped == 1 { "" } else { "s" }
@@ -595,7 +526,5 @@ fn owner_if_not_us(path: &Path) -> Result<Option<User>> {
 
 fn subfolders(folder: &Path) -> Vec<PathBuf> {
     let list = fs::read_dir(folder).into_iter().flatten().flatten();
-    list.map(|entry| entry.path())
-        .filter(|path| path.is_dir())
-        .collect()
+    list.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }

@@ -85,10 +85,7 @@ impl Checks {
         if self.failed.is_empty() {
             return ExitCode::SUCCESS;
         }
-        ui::failed(&format!(
-            "{} of the demo's promises did not hold:",
-            self.failed.len()
-        ));
+        ui::failed(&format!("{} of the demo's promises did not hold:", self.failed.len()));
         for what in &self.failed {
             println!("    {what}");
         }
@@ -99,9 +96,7 @@ impl Checks {
 /// Ten requests at once: first as the application did it, then with slotkeeper.
 fn stacking(cluster: &Cluster, checks: &mut Checks) -> Result<()> {
     ui::heading("1. ten requests within 300 ms, one profile, slots in WIB");
-    println!(
-        "\nThe application's way: SELECT the first slot that no content has, think, INSERT.\n"
-    );
+    println!("\nThe application's way: SELECT the first slot that no content has, think, INSERT.\n");
     let mut client = cluster.connect(DATABASE)?;
     client.batch_execute(
         "CREATE SCHEMA demo;
@@ -110,15 +105,9 @@ fn stacking(cluster: &Cluster, checks: &mut Checks) -> Result<()> {
              id text PRIMARY KEY, platform text NOT NULL, scheduled_at timestamptz NOT NULL,
              stored_at timestamptz NOT NULL DEFAULT clock_timestamp());",
     )?;
-    for (platform, times) in [
-        ("tiktok", TIKTOK.as_slice()),
-        ("instagram", INSTAGRAM.as_slice()),
-    ] {
+    for (platform, times) in [("tiktok", TIKTOK.as_slice()), ("instagram", INSTAGRAM.as_slice())] {
         for time in times {
-            client.execute(
-                "INSERT INTO demo.slots VALUES ($1, $2::text::time)",
-                &[&platform, time],
-            )?;
+            client.execute("INSERT INTO demo.slots VALUES ($1, $2::text::time)", &[&platform, time])?;
         }
     }
     ui::step("10 parallel connections, naive", || {
@@ -164,23 +153,11 @@ fn stacking(cluster: &Cluster, checks: &mut Checks) -> Result<()> {
         table.add_row(vec![text(row, 0), text(row, 1), text(row, 2), mark]);
     }
     show(&table);
-    println!(
-        "{stacked} of {} contents share a slot with another one.",
-        rows.len()
-    );
+    println!("{stacked} of {} contents share a slot with another one.", rows.len());
 
-    println!(
-        "\nslotkeeper's way: SELECT slotkeeper.assign_next_available_slot(profile, platform, content).\n"
-    );
-    for (platform, times) in [
-        ("tiktok", TIKTOK.as_slice()),
-        ("instagram", INSTAGRAM.as_slice()),
-    ] {
-        create_queue(
-            &mut client,
-            platform,
-            &serde_json::json!({ "daily": times }),
-        )?;
+    println!("\nslotkeeper's way: SELECT slotkeeper.assign_next_available_slot(profile, platform, content).\n");
+    for (platform, times) in [("tiktok", TIKTOK.as_slice()), ("instagram", INSTAGRAM.as_slice())] {
+        create_queue(&mut client, platform, &serde_json::json!({ "daily": times }))?;
     }
     let replies = ui::step("10 parallel connections, all at the same moment", || {
         at_once(cluster, REQUESTS.len(), Duration::ZERO, |client, index| {
@@ -195,12 +172,7 @@ fn stacking(cluster: &Cluster, checks: &mut Checks) -> Result<()> {
         })
     })?;
     let mut rows: Vec<_> = replies.iter().collect();
-    rows.sort_by_key(|(index, reply, _)| {
-        (
-            std::cmp::Reverse(REQUESTS[*index]),
-            string(reply, "scheduled_at"),
-        )
-    });
+    rows.sort_by_key(|(index, reply, _)| (std::cmp::Reverse(REQUESTS[*index]), string(reply, "scheduled_at")));
     let mut table = ui::table(&["platform", "content", "slot (WIB)", "outcome", "took"]);
     for (index, reply, took) in &rows {
         table.add_row(vec![
@@ -218,10 +190,7 @@ fn stacking(cluster: &Cluster, checks: &mut Checks) -> Result<()> {
         .count();
     checks.expect(
         assigned == REQUESTS.len(),
-        &format!(
-            "{assigned} of {} calls were assigned a slot",
-            REQUESTS.len()
-        ),
+        &format!("{assigned} of {} calls were assigned a slot", REQUESTS.len()),
     );
     // The ledger, not the replies: what each queue's seats hold now.
     let (mut seats, mut first) = (0, 0);
@@ -284,19 +253,13 @@ fn same_minute(cluster: &Cluster, checks: &mut Checks) -> Result<()> {
         .count();
     checks.expect(
         live == replies.len(),
-        &format!(
-            "{live} of {} are scheduled; none was ignored",
-            replies.len()
-        ),
+        &format!("{live} of {} are scheduled; none was ignored", replies.len()),
     );
     let told = replies
         .iter()
         .filter(|reply| reply["outcome"] == "moved")
         .all(|reply| reply["requested_at"].is_string());
-    checks.expect(
-        told,
-        "each that was moved says so, with the instant that was asked for",
-    );
+    checks.expect(told, "each that was moved says so, with the instant that was asked for");
     Ok(())
 }
 
@@ -304,8 +267,7 @@ fn same_minute(cluster: &Cluster, checks: &mut Checks) -> Result<()> {
 fn drag_race(cluster: &Cluster, checks: &mut Checks) -> Result<()> {
     ui::heading("3. two posts dragged to the same instant at the same time");
     let mut client = cluster.connect(DATABASE)?;
-    let timetable =
-        serde_json::json!({ "every": "1 hour", "from": "00:00", "to": "23:00", "days": "daily" });
+    let timetable = serde_json::json!({ "every": "1 hour", "from": "00:00", "to": "23:00", "days": "daily" });
     create_queue(&mut client, "x", &timetable)?;
     for post in ["drag-a", "drag-b"] {
         reply(
@@ -330,18 +292,9 @@ fn drag_race(cluster: &Cluster, checks: &mut Checks) -> Result<()> {
         kept == 1,
         &format!("{kept} of the two has the instant that both wanted"),
     );
-    checks.expect(
-        distinct == 2,
-        &format!("{distinct} different instants for two posts"),
-    );
-    let moved: Vec<&Value> = replies
-        .iter()
-        .filter(|reply| reply["outcome"] == "moved")
-        .collect();
-    let told = moved
-        .iter()
-        .filter(|reply| reply["requested_at"].is_string())
-        .count();
+    checks.expect(distinct == 2, &format!("{distinct} different instants for two posts"));
+    let moved: Vec<&Value> = replies.iter().filter(|reply| reply["outcome"] == "moved").collect();
+    let told = moved.iter().filter(|reply| reply["requested_at"].is_string()).count();
     checks.expect(
         moved.len() == 1 && told == 1,
         &format!(
@@ -439,22 +392,15 @@ fn at_once<T: Send>(
 }
 
 /// Calls one of slotkeeper's functions and reads its JSON reply.
-fn reply(
-    client: &mut Client,
-    query: &str,
-    arguments: &[&(dyn postgres::types::ToSql + Sync)],
-) -> Result<Value> {
-    let row = client
-        .query_one(query, arguments)
-        .map_err(explained)
-        .with_context(|| {
-            let call = query
-                .split("slotkeeper.")
-                .nth(1)
-                .and_then(|rest| rest.split('(').next())
-                .unwrap_or(query);
-            format!("slotkeeper.{call} failed")
-        })?;
+fn reply(client: &mut Client, query: &str, arguments: &[&(dyn postgres::types::ToSql + Sync)]) -> Result<Value> {
+    let row = client.query_one(query, arguments).map_err(explained).with_context(|| {
+        let call = query
+            .split("slotkeeper.")
+            .nth(1)
+            .and_then(|rest| rest.split('(').next())
+            .unwrap_or(query);
+        format!("slotkeeper.{call} failed")
+    })?;
     serde_json::from_str(row.get(0)).context("the reply is not JSON")
 }
 

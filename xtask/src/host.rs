@@ -71,11 +71,7 @@ impl Host {
     pub(crate) fn open(major: u32, debug: bool) -> Result<Self> {
         let repo = Repo::find()?;
         let pg = Postgres::find_or_install(major)?;
-        let run_as = if is_root()? {
-            Some(server_user()?)
-        } else {
-            None
-        };
+        let run_as = if is_root()? { Some(server_user()?) } else { None };
         let name = if debug {
             format!("pg{major}-debug")
         } else {
@@ -94,8 +90,7 @@ impl Host {
                     folder.display()
                 ));
                 let folder = folder.join(&name);
-                fs::create_dir_all(&folder)
-                    .with_context(|| format!("cannot create {}", folder.display()))?;
+                fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
                 open_to_all(&folder)?;
                 folder
             }
@@ -208,11 +203,7 @@ impl Host {
 
     /// Says what was found.
     pub(crate) fn describe(&self) {
-        ui::done(&format!(
-            "{} ({})",
-            self.pg.version,
-            self.pg.pg_config.display()
-        ));
+        ui::done(&format!("{} ({})", self.pg.version, self.pg.pg_config.display()));
         ui::done(&format!("cargo-pgrx {PGRX}"));
         if let Some(user) = &self.run_as {
             ui::done(&format!("servers run as user {}", user.name));
@@ -233,9 +224,7 @@ fn give(path: &Path, user: &User) -> Result<()> {
     std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid))
         .with_context(|| format!("cannot give {} to user {}", path.display(), user.name))?;
     if path.is_dir() && !path.is_symlink() {
-        for entry in
-            fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?
-        {
+        for entry in fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))? {
             give(&entry?.path(), user)?;
         }
     }
@@ -249,8 +238,7 @@ impl Repo {
         metadata.args(["metadata", "--format-version=1", "--no-deps", "--offline"]);
         metadata.current_dir(env!("CARGO_MANIFEST_DIR"));
         let text = process::output(&mut metadata, "asking cargo where the target folder is")?;
-        let json: serde_json::Value =
-            serde_json::from_str(&text).context("cargo metadata is not JSON")?;
+        let json: serde_json::Value = serde_json::from_str(&text).context("cargo metadata is not JSON")?;
         let path = |key: &str| -> Result<PathBuf> {
             Ok(json[key]
                 .as_str()
@@ -259,11 +247,7 @@ impl Repo {
         };
         let version = json["packages"]
             .as_array()
-            .and_then(|packages| {
-                packages
-                    .iter()
-                    .find(|package| package["name"] == "slotkeeper")
-            })
+            .and_then(|packages| packages.iter().find(|package| package["name"] == "slotkeeper"))
             .and_then(|package| package["version"].as_str())
             .ok_or_else(|| anyhow!("cargo metadata has no package slotkeeper"))?;
         Ok(Self {
@@ -299,19 +283,9 @@ impl Postgres {
         let major = version
             .split_whitespace()
             .nth(1)
-            .map(|number| {
-                number
-                    .chars()
-                    .take_while(char::is_ascii_digit)
-                    .collect::<String>()
-            })
+            .map(|number| number.chars().take_while(char::is_ascii_digit).collect::<String>())
             .and_then(|number| number.parse().ok())
-            .ok_or_else(|| {
-                anyhow!(
-                    "{} says a version that is none: {version}",
-                    pg_config.display()
-                )
-            })?;
+            .ok_or_else(|| anyhow!("{} says a version that is none: {version}", pg_config.display()))?;
         Ok(Self {
             major,
             version,
@@ -350,9 +324,7 @@ fn find(major: u32) -> Result<Option<Postgres>> {
     let asked = std::env::var_os("PG_CONFIG").map(PathBuf::from);
     let places = [
         asked.clone(),
-        Some(PathBuf::from(format!(
-            "/usr/lib/postgresql/{major}/bin/pg_config"
-        ))),
+        Some(PathBuf::from(format!("/usr/lib/postgresql/{major}/bin/pg_config"))),
         Some(PathBuf::from(format!("/usr/pgsql-{major}/bin/pg_config"))),
         process::which("pg_config"),
     ];
@@ -378,22 +350,25 @@ fn missing(major: u32) -> Vec<String> {
     if !server {
         packages.push(format!("postgresql-{major}"));
     }
-    let headers = pg.as_ref().is_some_and(|pg| {
-        pg.pgxs.is_file()
-            && process::output(
-                process::command(&pg.pg_config).arg("--includedir-server"),
-                "asking pg_config",
-            )
-            .is_ok_and(|folder| Path::new(&folder).join("postgres.h").is_file())
+    let headers = pg.as_ref().and_then(|pg| {
+        let folder = process::output(
+            process::command(&pg.pg_config).arg("--includedir-server"),
+            "asking pg_config",
+        );
+        let folder = folder.map(PathBuf::from).ok()?;
+        (pg.pgxs.is_file() && folder.join("postgres.h").is_file()).then_some(folder)
     });
-    if !headers {
+    if headers.is_none() {
         packages.push(format!("postgresql-server-dev-{major}"));
     }
-    for (program, package) in [
-        ("clang", "clang"),
-        ("gcc", "gcc"),
-        ("pkg-config", "pkg-config"),
-    ] {
+    // The headers include ICU's, as built by Debian, without their package asking for it.
+    let wants_icu = headers.is_none_or(|folder| {
+        fs::read_to_string(folder.join("pg_config.h")).is_ok_and(|text| text.contains("#define USE_ICU 1"))
+    });
+    if wants_icu && !Path::new("/usr/include/unicode/ucol.h").is_file() {
+        packages.push("libicu-dev".to_owned());
+    }
+    for (program, package) in [("clang", "clang"), ("gcc", "gcc"), ("pkg-config", "pkg-config")] {
         let other = program == "gcc" && process::which("cc").is_some();
         if process::which(program).is_none() && !other {
             packages.push(package.to_owned());
@@ -429,14 +404,12 @@ fn has_libclang() -> bool {
             .filter(|path| path.is_dir())
             .collect()
     };
-    let mut folders: Vec<PathBuf> = ["/usr/lib", "/usr/lib64", "/usr/local/lib"]
-        .map(PathBuf::from)
-        .to_vec();
-    folders.extend(subfolders("/usr/lib", "").into_iter().filter(|path| {
-        path.to_string_lossy()
-            .trim_end_matches('/')
-            .ends_with("-linux-gnu")
-    }));
+    let mut folders: Vec<PathBuf> = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(PathBuf::from).to_vec();
+    folders.extend(
+        subfolders("/usr/lib", "")
+            .into_iter()
+            .filter(|path| path.to_string_lossy().trim_end_matches('/').ends_with("-linux-gnu")),
+    );
     folders.extend(
         subfolders("/usr/lib", "lib")
             .into_iter()
@@ -450,9 +423,7 @@ fn install(major: u32, packages: &[String]) -> Result<()> {
     let list = packages.join(" ");
     let by_hand = format!("apt-get update && apt-get install --yes --no-install-recommends {list}");
     if process::which("apt-get").is_none() {
-        bail!(
-            "this machine lacks what the Debian packages {list} contain; install that, or set $PG_CONFIG"
-        );
+        bail!("this machine lacks what the Debian packages {list} contain; install that, or set $PG_CONFIG");
     }
     let root = is_root()?;
     if !root && !process::succeeds(Command::new("sudo").args(["-n", "true"])) {
@@ -480,11 +451,7 @@ fn install(major: u32, packages: &[String]) -> Result<()> {
         "fetching Debian's list of packages",
     )?;
     for package in packages {
-        if !process::succeeds(process::command("apt-cache").args([
-            "show",
-            "--no-all-versions",
-            package,
-        ])) {
+        if !process::succeeds(process::command("apt-cache").args(["show", "--no-all-versions", package])) {
             let release = debian_release();
             bail!(
                 "{release} has no package {package}{}",
@@ -502,9 +469,7 @@ fn install(major: u32, packages: &[String]) -> Result<()> {
     // Debian's PostgreSQL packages create and start a cluster of their own unless they are told not to.
     let folder = "/etc/postgresql-common/createcluster.d";
     let file = format!("{folder}/slotkeeper-xtask.conf");
-    let no_cluster = packages
-        .iter()
-        .any(|package| *package == format!("postgresql-{major}"));
+    let no_cluster = packages.iter().any(|package| *package == format!("postgresql-{major}"));
     if no_cluster {
         let script = format!("mkdir -p {folder} && echo 'create_main_cluster = false' > {file}");
         process::output(
@@ -524,10 +489,7 @@ fn install(major: u32, packages: &[String]) -> Result<()> {
     arguments.extend(packages.iter().map(String::as_str));
     let installed = process::output(&mut privileged(&arguments), "installing packages");
     if no_cluster {
-        process::output(
-            &mut privileged(&["rm", "-f", &file]),
-            "removing the setting again",
-        )?;
+        process::output(&mut privileged(&["rm", "-f", &file]), "removing the setting again")?;
     }
     installed.map(drop)
 }
@@ -536,10 +498,7 @@ fn debian_release() -> String {
     let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
     text.lines()
         .find_map(|line| line.strip_prefix("PRETTY_NAME="))
-        .map_or_else(
-            || "this system".to_owned(),
-            |name| name.trim_matches('"').to_owned(),
-        )
+        .map_or_else(|| "this system".to_owned(), |name| name.trim_matches('"').to_owned())
 }
 
 /// Whether rustc is older than what pgrx declares.
@@ -566,12 +525,7 @@ fn pgrx_versions(config: &Path) -> Vec<(String, String)> {
     let text = fs::read_to_string(config).unwrap_or_default();
     text.lines()
         .filter_map(|line| line.split_once('='))
-        .map(|(name, path)| {
-            (
-                name.trim().to_owned(),
-                path.trim().trim_matches(['"', '\'']).to_owned(),
-            )
-        })
+        .map(|(name, path)| (name.trim().to_owned(), path.trim().trim_matches(['"', '\'']).to_owned()))
         .filter(|(name, _)| name.starts_with("pg"))
         .collect()
 }
@@ -645,13 +599,9 @@ pub(crate) fn own_folder(folder: &Path) -> Result<()> {
         }
         Ok(()) | Err(_) => {}
     }
-    let found = fs::symlink_metadata(folder)
-        .with_context(|| format!("cannot read {}", folder.display()))?;
+    let found = fs::symlink_metadata(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     if !found.is_dir() || found.uid() != my_uid()? {
-        bail!(
-            "{} belongs to somebody else; remove it first",
-            folder.display()
-        );
+        bail!("{} belongs to somebody else; remove it first", folder.display());
     }
     open_to_all(folder)
 }

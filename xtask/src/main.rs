@@ -23,11 +23,7 @@ use crate::host::Host;
 
 /// Build, try, test, measure and package slotkeeper.
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    disable_help_subcommand = true
-)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -112,9 +108,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let cluster = demo_cluster(&host, fresh)?;
             let mut psql = cluster.psql(demo::DATABASE);
             let status = process::status(psql.args(args), "psql")?;
-            return Ok(
-                u8::try_from(status.code().unwrap_or(1)).map_or(ExitCode::FAILURE, ExitCode::from)
-            );
+            return Ok(u8::try_from(status.code().unwrap_or(1)).map_or(ExitCode::FAILURE, ExitCode::from));
         }
         Command::Stop => cluster::stop_all(false)?,
         Command::Clean => cluster::stop_all(true)?,

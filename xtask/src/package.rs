@@ -1,12 +1,15 @@
 //! A tar.gz of the files to install.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::host::Host;
 use crate::{build, process, ui};
 
 /// Builds and packs the files below the paths that they have on a system.
 pub(crate) fn run(host: &Host) -> Result<()> {
+    if host.debug {
+        bail!("a package is made of an optimised build: leave out --debug");
+    }
     let stage = build::stage(host)?;
     let name = format!(
         "slotkeeper-{}-pg{}-{}-{}.tar.gz",
@@ -26,17 +29,10 @@ pub(crate) fn run(host: &Host) -> Result<()> {
         "--numeric-owner",
         "--mode=u=rwX,go=rX",
     ]);
-    tar.arg("--file")
-        .arg(&archive)
-        .arg("--directory")
-        .arg(&stage)
-        .arg(".");
+    tar.arg("--file").arg(&archive).arg("--directory").arg(&stage).arg(".");
     process::output(&mut tar, "packing")?;
     let list = process::output(
-        process::command("tar")
-            .arg("--list")
-            .arg("--file")
-            .arg(&archive),
+        process::command("tar").arg("--list").arg("--file").arg(&archive),
         "listing the package",
     )?;
     for file in list.lines().filter(|line| !line.ends_with('/')) {

@@ -23,10 +23,7 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
             "CARGO_CRATE_",
             "CARGO_PRIMARY_",
         ];
-        if cargos.iter().any(|prefix| text.starts_with(prefix))
-            || text == "CARGO"
-            || text == "LD_LIBRARY_PATH"
-        {
+        if cargos.iter().any(|prefix| text.starts_with(prefix)) || text == "CARGO" || text == "LD_LIBRARY_PATH" {
             command.env_remove(&name);
         }
     }
@@ -39,10 +36,7 @@ pub(crate) fn as_server(program: impl AsRef<OsStr>, user: Option<&User>, folder:
     let mut command = Command::new(program);
     command.env_clear();
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
-    command
-        .env("PATH", path)
-        .env("LC_ALL", "C")
-        .env("HOME", folder);
+    command.env("PATH", path).env("LC_ALL", "C").env("HOME", folder);
     command.current_dir(folder);
     if let Some(user) = user {
         command.env("USER", &user.name).uid(user.uid).gid(user.gid);
@@ -99,12 +93,7 @@ pub(crate) fn output(command: &mut Command, what: &str) -> Result<String> {
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         let said = format!("{}\n{}", stdout.trim(), stderr.trim());
-        bail!(
-            "{what} failed ({}): {}\n{}",
-            output.status,
-            shown(command),
-            said.trim()
-        );
+        bail!("{what} failed ({}): {}\n{}", output.status, shown(command), said.trim());
     }
     Ok(stdout.trim().to_owned())
 }
@@ -135,18 +124,14 @@ pub(crate) fn tee(command: &mut Command, what: &str) -> Result<(ExitStatus, Vec<
             .with_context(|| format!("{what}: cannot read its output"))?
             > 0
         {
-            let line = String::from_utf8_lossy(&raw)
-                .trim_end_matches(['\n', '\r'])
-                .to_owned();
+            let line = String::from_utf8_lossy(&raw).trim_end_matches(['\n', '\r']).to_owned();
             raw.clear();
             println!("{line}");
             lines.push(line);
         }
     }
     std::io::stdout().flush().ok();
-    let status = child
-        .wait()
-        .with_context(|| format!("{what}: cannot wait for it"))?;
+    let status = child.wait().with_context(|| format!("{what}: cannot wait for it"))?;
     Ok((status, lines))
 }
 
@@ -177,9 +162,7 @@ pub(crate) fn filtered(command: &mut Command, what: &str, noise: &[&str]) -> Res
             }
         }
     }
-    let status = child
-        .wait()
-        .with_context(|| format!("{what}: cannot wait for it"))?;
+    let status = child.wait().with_context(|| format!("{what}: cannot wait for it"))?;
     let printed = quiet.join().unwrap_or_default();
     if !status.success() {
         bail!(

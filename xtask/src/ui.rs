@@ -9,9 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// Whether standard output is a terminal that wants colour.
 pub(crate) fn fancy() -> bool {
-    std::io::stdout().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none()
-        && std::env::var_os("CI").is_none()
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() && std::env::var_os("CI").is_none()
 }
 
 fn paint(code: &str, text: &str) -> String {
@@ -65,11 +63,7 @@ pub(crate) fn seconds(duration: Duration) -> String {
     if duration < Duration::from_secs(120) {
         format!("{:.1} s", duration.as_secs_f64())
     } else {
-        format!(
-            "{} min {} s",
-            duration.as_secs() / 60,
-            duration.as_secs() % 60
-        )
+        format!("{} min {} s", duration.as_secs() / 60, duration.as_secs() % 60)
     }
 }
 

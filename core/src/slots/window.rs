@@ -17,8 +17,10 @@ struct Occurrence<'a> {
 /// The slots whose instants lie in `range`, whose ends are edges of granules, ascending.
 pub(super) fn slots(timetable: &Timetable, zone: impl Zone, granule_secs: i64, range: Range<i64>) -> Vec<Slot> {
     let occurrences = occurrences(timetable, zone, &range);
-    let mut keyed: Vec<(i64, Occurrence<'_>)> =
-        occurrences.into_iter().map(|occurrence| (occurrence.placed.at.div_euclid(granule_secs), occurrence)).collect();
+    let mut keyed: Vec<(i64, Occurrence<'_>)> = occurrences
+        .into_iter()
+        .map(|occurrence| (occurrence.placed.at.div_euclid(granule_secs), occurrence))
+        .collect();
     // Within a granule the rule that names the very wall time speaks first.
     keyed.sort_by_key(|(granule, occurrence)| (*granule, occurrence.placed.shifted, occurrence.wall));
     keyed

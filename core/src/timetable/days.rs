@@ -2,11 +2,17 @@
 
 use super::{DAY_NAMES, DAYS_PER_WEEK};
 
-const FULL_NAMES: [&str; DAYS_PER_WEEK] =
-    ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+const FULL_NAMES: [&str; DAYS_PER_WEEK] = [
+    "monday",
+    "tuesday",
+    "wednesday",
+    "thursday",
+    "friday",
+    "saturday",
+    "sunday",
+];
 
-pub(super) const HINT: &str =
-    "days are mon, tue, wed, thu, fri, sat, sun, ranges such as mon-fri, lists such as sat,sun, or daily, weekdays, weekends";
+pub(super) const HINT: &str = "days are mon, tue, wed, thu, fri, sat, sun, ranges such as mon-fri, lists such as sat,sun, or daily, weekdays, weekends";
 
 /// A set of weekdays, indexed from Monday.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +34,10 @@ impl Days {
 
     /// The weekdays in the set, 0 is Monday.
     pub(super) fn iter(self) -> impl Iterator<Item = usize> {
-        self.0.into_iter().enumerate().filter_map(|(day, named)| named.then_some(day))
+        self.0
+            .into_iter()
+            .enumerate()
+            .filter_map(|(day, named)| named.then_some(day))
     }
 
     fn add(&mut self, part: &str) -> Option<()> {
@@ -89,7 +98,20 @@ mod tests {
 
     #[test]
     fn anything_else_is_no_day() {
-        for text in ["", " ", "m", "montag", "mon-", "-mon", "mon,,tue", "mon,", "mon-tue-wed", "daily-fri", "mon..fri", "0"] {
+        for text in [
+            "",
+            " ",
+            "m",
+            "montag",
+            "mon-",
+            "-mon",
+            "mon,,tue",
+            "mon,",
+            "mon-tue-wed",
+            "daily-fri",
+            "mon..fri",
+            "0",
+        ] {
             assert_eq!(Days::parse(text), None, "{text}");
         }
     }

@@ -79,7 +79,11 @@ fn day_rules(list: &Value, path: &str) -> Result<Vec<Rule>, Invalid> {
 
 fn rule(item: &Value, path: &str) -> Result<Rule, Invalid> {
     match item {
-        Value::String(_) => Ok(Rule { minute: slot_time(item, path)?, capacity: 1, slot_ref: None }),
+        Value::String(_) => Ok(Rule {
+            minute: slot_time(item, path)?,
+            capacity: 1,
+            slot_ref: None,
+        }),
         Value::Object(fields) => {
             check_keys(fields, path, &["time", "capacity", "ref"])?;
             let time = fields.get("time").ok_or_else(|| missing(path, "time"))?;
@@ -116,7 +120,11 @@ fn interval(object: &Object) -> Result<Week, Invalid> {
     // Midnight at the end is the next day's.
     let rules: Vec<Rule> = (from..=to.min(MINUTES_PER_DAY - 1))
         .step_by(usize::from(step))
-        .map(|minute| Rule { minute, capacity, slot_ref: None })
+        .map(|minute| Rule {
+            minute,
+            capacity,
+            slot_ref: None,
+        })
         .collect();
     let mut week = Week::default();
     for day in interval_days(object)?.iter() {
@@ -169,16 +177,24 @@ fn utc_minutes(times: &[Value]) -> Result<Week, Invalid> {
         let path = element(ROOT, index);
         let Value::Object(fields) = item else {
             let problem = format!("must be an object, not {}", kind_of(item));
-            return Err(Invalid::new(path, problem)
-                .with_hint(r#"such as {"time": 540}, minutes from UTC midnight; local times go under days: {"daily": ["09:00"]}"#));
+            return Err(Invalid::new(path, problem).with_hint(
+                r#"such as {"time": 540}, minutes from UTC midnight; local times go under days: {"daily": ["09:00"]}"#,
+            ));
         };
         check_keys(fields, &path, &["time"])?;
         let time = fields.get("time").ok_or_else(|| missing(&path, "time"))?;
         let minute = wrapped_minute(time).ok_or_else(|| {
-            Invalid::new(member(&path, "time"), format!("must be an integer, not {}", kind_of(time)))
-                .with_hint("minutes from UTC midnight")
+            Invalid::new(
+                member(&path, "time"),
+                format!("must be an integer, not {}", kind_of(time)),
+            )
+            .with_hint("minutes from UTC midnight")
         })?;
-        rules.push(Rule { minute, capacity: 1, slot_ref: None });
+        rules.push(Rule {
+            minute,
+            capacity: 1,
+            slot_ref: None,
+        });
     }
     Ok(std::array::from_fn(|_| rules.clone()))
 }
@@ -201,7 +217,12 @@ fn capacity(fields: &Object, path: &str) -> Result<u16, Invalid> {
         .as_u64()
         .and_then(|seats| u16::try_from(seats).ok())
         .filter(|seats| (1..=MAX_CAPACITY).contains(seats))
-        .ok_or_else(|| Invalid::new(member(path, "capacity"), format!("must be an integer from 1 to {MAX_CAPACITY}")))
+        .ok_or_else(|| {
+            Invalid::new(
+                member(path, "capacity"),
+                format!("must be an integer from 1 to {MAX_CAPACITY}"),
+            )
+        })
 }
 
 fn slot_ref(fields: &Object, path: &str) -> Result<Option<Arc<str>>, Invalid> {
@@ -246,7 +267,8 @@ fn check_keys(fields: &Object, path: &str, known: &[&str]) -> Result<(), Invalid
     match fields.keys().find(|key| !known.contains(&key.as_str())) {
         None => Ok(()),
         Some(key) => {
-            Err(Invalid::new(member(path, key), "is not a key here").with_hint(format!("known keys: {}", known.join(", "))))
+            Err(Invalid::new(member(path, key), "is not a key here")
+                .with_hint(format!("known keys: {}", known.join(", "))))
         }
     }
 }
@@ -256,5 +278,8 @@ fn check_length(items: &[Value], path: &str) -> Result<(), Invalid> {
     if items.len() <= usize::from(MINUTES_PER_DAY) {
         return Ok(());
     }
-    Err(Invalid::new(path, format!("has {} items; a day has {MINUTES_PER_DAY} minutes", items.len())))
+    Err(Invalid::new(
+        path,
+        format!("has {} items; a day has {MINUTES_PER_DAY} minutes", items.len()),
+    ))
 }

@@ -21,13 +21,26 @@ pub enum ZoneName {
 const LONGEST_NAME: usize = 255;
 
 /// Names without a region's slash that people use in Indonesia, and what they mean.
-const ALIASES: [(&str, &str); 3] =
-    [("WIB", "Asia/Jakarta"), ("WITA", "Asia/Makassar"), ("WIT", "Asia/Jayapura")];
+const ALIASES: [(&str, &str); 3] = [
+    ("WIB", "Asia/Jakarta"),
+    ("WITA", "Asia/Makassar"),
+    ("WIT", "Asia/Jayapura"),
+];
 
 /// All zone names with a digit that name one zone without doubt.
 const NAMES_WITH_DIGITS: [&str; 12] = [
-    "EST5EDT", "CST6CDT", "MST7MDT", "PST8PDT", "GMT0", "GMT+0", "GMT-0", "Etc/GMT0", "Etc/GMT+0", "Etc/GMT-0",
-    "posix/Etc/GMT0", "posix/GMT0",
+    "EST5EDT",
+    "CST6CDT",
+    "MST7MDT",
+    "PST8PDT",
+    "GMT0",
+    "GMT+0",
+    "GMT-0",
+    "Etc/GMT0",
+    "Etc/GMT+0",
+    "Etc/GMT-0",
+    "posix/Etc/GMT0",
+    "posix/GMT0",
 ];
 
 /// Abbreviations that are no zone names, and the zones their users may mean.
@@ -96,7 +109,10 @@ const ABBREVIATIONS: &[(&str, &[&str])] = &[
 
 /// Judges a zone name by its shape; an alias is replaced by the region it means. Case does not matter.
 pub fn zone_name(name: &str) -> ZoneName {
-    let refused = |reason: String, hint: &str| ZoneName::Refused { reason, hint: hint.to_owned() };
+    let refused = |reason: String, hint: &str| ZoneName::Refused {
+        reason,
+        hint: hint.to_owned(),
+    };
     if name.is_empty() {
         return refused("is empty".to_owned(), USE_A_REGION);
     }
@@ -106,7 +122,10 @@ pub fn zone_name(name: &str) -> ZoneName {
     if is_posix_rule(name) {
         return refused("is a POSIX offset, not a zone name".to_owned(), POSIX_HINT);
     }
-    if let Some(other) = name.chars().find(|&c| !(c.is_ascii_alphabetic() || "/_+-".contains(c) || c.is_ascii_digit())) {
+    if let Some(other) = name
+        .chars()
+        .find(|&c| !(c.is_ascii_alphabetic() || "/_+-".contains(c) || c.is_ascii_digit()))
+    {
         return refused(format!("contains {other:?}, which no zone name does"), USE_A_REGION);
     }
     if let Some((_, region)) = find(&ALIASES, name) {
@@ -128,7 +147,10 @@ fn abbreviation(regions: &[&str]) -> ZoneName {
         [_] => "is an abbreviation, not a zone name",
         _ => "is an abbreviation of more than one zone",
     };
-    ZoneName::Refused { reason: reason.to_owned(), hint: format!("use {}", regions.join(" or ")) }
+    ZoneName::Refused {
+        reason: reason.to_owned(),
+        hint: format!("use {}", regions.join(" or ")),
+    }
 }
 
 /// Whether the server would read the name as a POSIX rule. Every such rule has an offset, hence a digit, and few
@@ -184,10 +206,40 @@ mod tests {
     #[test]
     fn zone_names_pass_unchanged() {
         for name in [
-            "Asia/Jakarta", "asia/jakarta", "America/Argentina/Buenos_Aires", "America/Port-au-Prince",
-            "EST5EDT", "cst6cdt", "MST7MDT", "PST8PDT", "GMT0", "GMT+0", "GMT-0", "Etc/GMT0", "Etc/GMT+0",
-            "Etc/GMT-0", "Etc/UTC", "EST", "MST", "HST", "CET", "EET", "MET", "WET", "UTC", "GMT", "UCT", "Zulu",
-            "PRC", "ROC", "ROK", "W-SU", "NZ-CHAT", "GB-Eire", "Japan", "Cuba",
+            "Asia/Jakarta",
+            "asia/jakarta",
+            "America/Argentina/Buenos_Aires",
+            "America/Port-au-Prince",
+            "EST5EDT",
+            "cst6cdt",
+            "MST7MDT",
+            "PST8PDT",
+            "GMT0",
+            "GMT+0",
+            "GMT-0",
+            "Etc/GMT0",
+            "Etc/GMT+0",
+            "Etc/GMT-0",
+            "Etc/UTC",
+            "EST",
+            "MST",
+            "HST",
+            "CET",
+            "EET",
+            "MET",
+            "WET",
+            "UTC",
+            "GMT",
+            "UCT",
+            "Zulu",
+            "PRC",
+            "ROC",
+            "ROK",
+            "W-SU",
+            "NZ-CHAT",
+            "GB-Eire",
+            "Japan",
+            "Cuba",
         ] {
             assert_eq!(zone_name(name), ZoneName::Region(name.to_owned()));
         }
@@ -195,7 +247,11 @@ mod tests {
 
     #[test]
     fn indonesian_names_mean_their_regions() {
-        for (alias, region) in [("WIB", "Asia/Jakarta"), ("wita", "Asia/Makassar"), ("Wit", "Asia/Jayapura")] {
+        for (alias, region) in [
+            ("WIB", "Asia/Jakarta"),
+            ("wita", "Asia/Makassar"),
+            ("Wit", "Asia/Jayapura"),
+        ] {
             assert_eq!(zone_name(alias), ZoneName::Region(region.to_owned()));
         }
     }
@@ -203,9 +259,30 @@ mod tests {
     #[test]
     fn posix_offsets_are_refused_and_the_sign_explained() {
         for name in [
-            "Etc/GMT+7", "Etc/GMT-7", "etc/gmt-7", "GMT+7", "GMT-14", "UTC+7", "+07", "-07", "+7", "+07:00", "7",
-            "<+07>-7", "<WIB>-7", "WIB-7", "WIB7", "JST-9", "CET-1CEST", "EST5", "AEST10AEDT", "foo/bar2",
-            "posix/Etc/GMT+7", "EST5EDT,M3.2.0,M11.1.0", "GMT+00", "<>",
+            "Etc/GMT+7",
+            "Etc/GMT-7",
+            "etc/gmt-7",
+            "GMT+7",
+            "GMT-14",
+            "UTC+7",
+            "+07",
+            "-07",
+            "+7",
+            "+07:00",
+            "7",
+            "<+07>-7",
+            "<WIB>-7",
+            "WIB-7",
+            "WIB7",
+            "JST-9",
+            "CET-1CEST",
+            "EST5",
+            "AEST10AEDT",
+            "foo/bar2",
+            "posix/Etc/GMT+7",
+            "EST5EDT,M3.2.0,M11.1.0",
+            "GMT+00",
+            "<>",
         ] {
             let (reason, hint) = refused(name);
             assert!(reason.contains("POSIX"), "{name}: {reason}");
@@ -218,16 +295,33 @@ mod tests {
         let (reason, hint) = refused("IST");
         assert!(reason.contains("more than one"));
         assert_eq!(hint, "use Asia/Kolkata or Asia/Jerusalem or Europe/Dublin");
-        assert_eq!(refused("cst").1, "use America/Chicago or Asia/Shanghai or America/Havana");
+        assert_eq!(
+            refused("cst").1,
+            "use America/Chicago or Asia/Shanghai or America/Havana"
+        );
         assert_eq!(refused("EDT").1, "use America/New_York");
         for (name, regions) in ABBREVIATIONS {
-            assert!(regions.iter().all(|r| matches!(zone_name(r), ZoneName::Region(_))), "{name}");
+            assert!(
+                regions.iter().all(|r| matches!(zone_name(r), ZoneName::Region(_))),
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn malformed_names_are_refused() {
-        for name in ["", " ", "Asia/Jakarta ", "..", "../etc/passwd", "Asia/..", "Asia.Jakarta", "Größe", "a\0b", "a;b"] {
+        for name in [
+            "",
+            " ",
+            "Asia/Jakarta ",
+            "..",
+            "../etc/passwd",
+            "Asia/..",
+            "Asia.Jakarta",
+            "Größe",
+            "a\0b",
+            "a;b",
+        ] {
             refused(name);
         }
         assert!(matches!(zone_name(&"a".repeat(255)), ZoneName::Region(_)));
@@ -238,9 +332,16 @@ mod tests {
     #[test]
     fn suggests_the_nearest_name_or_none() {
         let names = || {
-            ["posix/Asia/Jakarta", "Asia/Jakarta", "Asia/Tokyo", "America/New_York", "Europe/Kyiv", "UTC"]
-                .into_iter()
-                .map(str::to_owned)
+            [
+                "posix/Asia/Jakarta",
+                "Asia/Jakarta",
+                "Asia/Tokyo",
+                "America/New_York",
+                "Europe/Kyiv",
+                "UTC",
+            ]
+            .into_iter()
+            .map(str::to_owned)
         };
         let nearest = |wanted| suggest(wanted, names());
         assert_eq!(nearest("Jakarta").as_deref(), Some("Asia/Jakarta"));

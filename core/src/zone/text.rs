@@ -19,7 +19,10 @@ pub fn format_local(zone: impl Zone, instant: Instant) -> String {
     let clock = local.rem_euclid(SECS_PER_DAY);
     let (hour, minute, second) = (clock / 3_600, clock / 60 % 60, clock % 60);
     let sign = if year < 0 { "-" } else { "" };
-    let mut text = format!("{sign}{:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}", year.abs());
+    let mut text = format!(
+        "{sign}{:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}",
+        year.abs()
+    );
     if micros != 0 {
         text.push('.');
         text.push_str(format!("{micros:06}").trim_end_matches('0'));
@@ -37,7 +40,7 @@ fn push_offset(text: &mut String, offset: i32) {
     let size = offset.unsigned_abs();
     text.push(if offset < 0 { '-' } else { '+' });
     text.push_str(&format!("{:02}:{:02}", size / 3_600, size / 60 % 60));
-    if size % 60 != 0 {
+    if !size.is_multiple_of(60) {
         text.push_str(&format!(":{:02}", size % 60));
     }
 }

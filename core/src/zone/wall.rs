@@ -51,7 +51,11 @@ pub(crate) struct Period {
 impl Period {
     pub(crate) fn at(zone: impl Zone, at: i64) -> Self {
         let (offset, end) = zone.offset_at(at);
-        Self { start: at, end: end.max(at.saturating_add(1)), offset: bounded(offset).into() }
+        Self {
+            start: at,
+            end: end.max(at.saturating_add(1)),
+            offset: bounded(offset).into(),
+        }
     }
 
     fn instant_of(&self, wall: i64) -> Option<i64> {
@@ -118,14 +122,19 @@ impl Periods {
             })
             .or(self.0.first());
         let offset = before_gap.map_or(0, |period| period.offset);
-        Placed { at: wall.saturating_sub(offset), shifted: true }
+        Placed {
+            at: wall.saturating_sub(offset),
+            shifted: true,
+        }
     }
 
     /// Whether clocks show any time of `day`; right if the periods reach from a day before it to a day after.
     pub(crate) fn have_day(&self, day: i64) -> bool {
         let first = day.saturating_mul(SECS_PER_DAY);
         let end = first.saturating_add(SECS_PER_DAY);
-        self.0.iter().any(|period| period.first_wall() < end && first < period.end_wall())
+        self.0
+            .iter()
+            .any(|period| period.first_wall() < end && first < period.end_wall())
     }
 }
 
@@ -145,13 +154,21 @@ mod tests {
 
     impl Zone for Jump {
         fn offset_at(&self, at: i64) -> (i32, i64) {
-            if at < self.at { (self.before, self.at) } else { (self.after, i64::MAX) }
+            if at < self.at {
+                (self.before, self.at)
+            } else {
+                (self.after, i64::MAX)
+            }
         }
     }
 
     #[test]
     fn a_wall_time_in_a_gap_shifts_forward_by_the_gap() {
-        let zone = Jump { at: 2 * HOUR, before: 0, after: 3_600 };
+        let zone = Jump {
+            at: 2 * HOUR,
+            before: 0,
+            after: 3_600,
+        };
         assert_eq!(instant_of_wall(&zone, 2 * HOUR - 1), 2 * HOUR - 1);
         assert_eq!(instant_of_wall(&zone, 2 * HOUR), 2 * HOUR);
         assert_eq!(instant_of_wall(&zone, 2 * HOUR + 1_800), 2 * HOUR + 1_800);
@@ -160,7 +177,11 @@ mod tests {
 
     #[test]
     fn a_wall_time_in_an_overlap_is_its_first_instant() {
-        let zone = Jump { at: 2 * HOUR, before: 0, after: -3_600 };
+        let zone = Jump {
+            at: 2 * HOUR,
+            before: 0,
+            after: -3_600,
+        };
         assert_eq!(instant_of_wall(&zone, HOUR), HOUR);
         assert_eq!(instant_of_wall(&zone, 2 * HOUR - 1), 2 * HOUR - 1);
         assert_eq!(instant_of_wall(&zone, 2 * HOUR), 3 * HOUR);
@@ -168,10 +189,18 @@ mod tests {
 
     #[test]
     fn only_a_gap_that_swallows_the_whole_day_skips_it() {
-        let dateline = Jump { at: 0, before: -36_000, after: 50_400 };
+        let dateline = Jump {
+            at: 0,
+            before: -36_000,
+            after: 50_400,
+        };
         // 1969-12-31T14:00 local is followed by 1970-01-01T14:00.
         assert!(day_exists(&dateline, -1) && day_exists(&dateline, 0));
-        let midnight = Jump { at: 36_000, before: -36_000, after: 50_400 };
+        let midnight = Jump {
+            at: 36_000,
+            before: -36_000,
+            after: 50_400,
+        };
         assert!(day_exists(&midnight, -1) && !day_exists(&midnight, 0) && day_exists(&midnight, 1));
         assert_eq!(wall_time(&midnight, 12 * HOUR), WallTime::SkippedDay);
         assert_eq!(wall_time(&midnight, 24 * HOUR), WallTime::At(36_000));

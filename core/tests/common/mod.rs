@@ -2,6 +2,7 @@
 
 // Each test binary uses its own part of this.
 #![allow(dead_code)]
+#![allow(clippy::unwrap_used, reason = "a helper of tests")]
 
 use proptest::prelude::*;
 use slotkeeper_core::zone::Zone;
@@ -18,8 +19,13 @@ pub(crate) struct HandMade {
 impl Zone for HandMade {
     fn offset_at(&self, at: i64) -> (i32, i64) {
         let passed = self.transitions.partition_point(|&(start, _)| start <= at);
-        let offset = passed.checked_sub(1).map_or(self.first, |last| self.transitions[last].1);
-        (offset, self.transitions.get(passed).map_or(i64::MAX, |&(start, _)| start))
+        let offset = passed
+            .checked_sub(1)
+            .map_or(self.first, |last| self.transitions[last].1);
+        (
+            offset,
+            self.transitions.get(passed).map_or(i64::MAX, |&(start, _)| start),
+        )
     }
 }
 
@@ -33,14 +39,20 @@ fn at(text: &str) -> i64 {
 }
 
 pub(crate) fn jakarta() -> HandMade {
-    HandMade { first: 25_200, transitions: Vec::new() }
+    HandMade {
+        first: 25_200,
+        transitions: Vec::new(),
+    }
 }
 
 /// Clocks go from 24:00 on Saturday to 01:00 on Sunday, and back from 24:00 to 23:00.
 pub(crate) fn santiago_2026() -> HandMade {
     HandMade {
         first: -10_800,
-        transitions: vec![(at("2026-04-05T03:00:00Z"), -14_400), (at("2026-09-06T04:00:00Z"), -10_800)],
+        transitions: vec![
+            (at("2026-04-05T03:00:00Z"), -14_400),
+            (at("2026-09-06T04:00:00Z"), -10_800),
+        ],
     }
 }
 
@@ -48,19 +60,28 @@ pub(crate) fn santiago_2026() -> HandMade {
 pub(crate) fn lord_howe_2026() -> HandMade {
     HandMade {
         first: 39_600,
-        transitions: vec![(at("2026-04-04T15:00:00Z"), 37_800), (at("2026-10-03T15:30:00Z"), 39_600)],
+        transitions: vec![
+            (at("2026-04-04T15:00:00Z"), 37_800),
+            (at("2026-10-03T15:30:00Z"), 39_600),
+        ],
     }
 }
 
 /// 2011-12-29 is followed by 2011-12-31.
 pub(crate) fn apia_2011() -> HandMade {
-    HandMade { first: -36_000, transitions: vec![(at("2011-12-30T10:00:00Z"), 50_400)] }
+    HandMade {
+        first: -36_000,
+        transitions: vec![(at("2011-12-30T10:00:00Z"), 50_400)],
+    }
 }
 
 pub(crate) fn new_york_2026() -> HandMade {
     HandMade {
         first: -18_000,
-        transitions: vec![(at("2026-03-08T07:00:00Z"), -14_400), (at("2026-11-01T06:00:00Z"), -18_000)],
+        transitions: vec![
+            (at("2026-03-08T07:00:00Z"), -14_400),
+            (at("2026-11-01T06:00:00Z"), -18_000),
+        ],
     }
 }
 

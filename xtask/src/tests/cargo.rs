@@ -24,11 +24,7 @@ pub(super) fn lint(context: &Context<'_>) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut missing = Vec::new();
     if process::succeeds(cargo(context).args(["fmt", "--version"])) {
-        let formatted = process::status(
-            cargo(context).args(["fmt", "--all", "--check"]),
-            "cargo fmt",
-        )?
-        .success();
+        let formatted = process::status(cargo(context).args(["fmt", "--all", "--check"]), "cargo fmt")?.success();
         say("cargo fmt --all --check", formatted);
         outcome.count(formatted);
     } else {
@@ -58,20 +54,13 @@ pub(super) fn lint(context: &Context<'_>) -> Result<Outcome> {
     }
     if !missing.is_empty() {
         outcome.skipped = 1;
-        outcome.remark = format!(
-            "{} not installed (rustup component add {0})",
-            missing.join(" ")
-        );
+        outcome.remark = format!("{} not installed (rustup component add {0})", missing.join(" "));
     }
     Ok(outcome)
 }
 
 fn say(what: &str, passed: bool) {
-    if passed {
-        ui::done(what)
-    } else {
-        ui::failed(what)
-    }
+    if passed { ui::done(what) } else { ui::failed(what) }
 }
 
 /// The decisions without PostgreSQL.
@@ -82,7 +71,7 @@ pub(super) fn core(context: &Context<'_>) -> Result<Outcome> {
     run(test, context, "cargo test of the core")
 }
 
-/// The tests over real connections. Each makes a database of its own; what they get to know is in README's list.
+/// The tests over real connections. Each makes a database of its own; the variables below say where and with what.
 pub(super) fn client(context: &Context<'_>) -> Result<Outcome> {
     let host = context.host;
     let cluster = context.cluster()?;
@@ -90,11 +79,9 @@ pub(super) fn client(context: &Context<'_>) -> Result<Outcome> {
     let crash = Cluster::open(host, "crash", &Settings::for_tests())?;
     let scratch = host.run_dir.join("scratch");
     if scratch.exists() {
-        std::fs::remove_dir_all(&scratch)
-            .with_context(|| format!("cannot empty {}", scratch.display()))?;
+        std::fs::remove_dir_all(&scratch).with_context(|| format!("cannot empty {}", scratch.display()))?;
     }
-    std::fs::create_dir_all(&scratch)
-        .with_context(|| format!("cannot create {}", scratch.display()))?;
+    std::fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
     let settings = match build::lookup(host)? {
         build::Lookup::Settings(lines) => lines,
         build::Lookup::System => String::new(),
@@ -119,12 +106,7 @@ pub(super) fn client(context: &Context<'_>) -> Result<Outcome> {
         )
         .env("SLOTKEEPER_EXTENSION_CONF", &settings_file)
         .env("SLOTKEEPER_SCRATCH", &scratch);
-    test.args([
-        "test",
-        "--package",
-        "slotkeeper-client-tests",
-        "--no-fail-fast",
-    ]);
+    test.args(["test", "--package", "slotkeeper-client-tests", "--no-fail-fast"]);
     run(test, context, "cargo test of the clients")
 }
 

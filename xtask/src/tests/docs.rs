@@ -46,11 +46,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut blocks_found = 0;
     for file in files.iter().filter(|file| file.is_file()) {
-        let shown = file
-            .strip_prefix(root)
-            .unwrap_or(file)
-            .display()
-            .to_string();
+        let shown = file.strip_prefix(root).unwrap_or(file).display().to_string();
         let names = &context.options.names;
         if !names.is_empty() && !names.iter().any(|name| shown.contains(name)) {
             continue;
@@ -91,11 +87,7 @@ fn run_file(cluster: &Cluster, shown: &str, blocks: &[Block], outcome: &mut Outc
             }
         }
     }
-    let line = format!(
-        "{shown}: {} of {} blocks",
-        blocks.len() - failures,
-        blocks.len()
-    );
+    let line = format!("{shown}: {} of {} blocks", blocks.len() - failures, blocks.len());
     if failures == 0 {
         ui::done(&line)
     } else {
@@ -128,28 +120,16 @@ fn judge(block: &Block, reply: &Reply) -> Result<(), String> {
         return Ok(());
     };
     let both = format!("{}\n{}", reply.stderr, reply.stdout);
-    if [&reply.stdout, &both]
-        .iter()
-        .any(|printed| matches(wanted, printed))
-    {
+    if [&reply.stdout, &both].iter().any(|printed| matches(wanted, printed)) {
         return Ok(());
     }
-    let shown = if reply.stderr.is_empty() {
-        &reply.stdout
-    } else {
-        &both
-    };
+    let shown = if reply.stderr.is_empty() { &reply.stdout } else { &both };
     Err(format!("it should print\n{wanted}\nbut printed\n{shown}"))
 }
 
 /// Line by line without what trails; `…` in a wanted line stands for anything.
 fn matches(wanted: &str, printed: &str) -> bool {
-    let lines = |text: &str| -> Vec<String> {
-        text.trim()
-            .lines()
-            .map(|line| line.trim().to_owned())
-            .collect()
-    };
+    let lines = |text: &str| -> Vec<String> { text.trim().lines().map(|line| line.trim().to_owned()).collect() };
     let (wanted, printed) = (lines(wanted), lines(printed));
     wanted.len() == printed.len()
         && wanted

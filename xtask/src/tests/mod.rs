@@ -65,10 +65,7 @@ impl Kind {
     }
 
     fn needs_server(self) -> bool {
-        matches!(
-            self,
-            Self::Regress | Self::Isolation | Self::Client | Self::Docs
-        )
+        matches!(self, Self::Regress | Self::Isolation | Self::Client | Self::Docs)
     }
 }
 
@@ -126,19 +123,13 @@ pub(crate) fn run(host: &Host, options: &Options) -> Result<ExitCode> {
         ui::heading(&format!("{kind} (PostgreSQL {})", host.pg.major));
         let started = Instant::now();
         if kind.needs_server() && built.is_none() {
-            built = Some(
-                build::build(host)
-                    .map(drop)
-                    .map_err(|error| format!("{error:#}")),
-            );
+            built = Some(build::build(host).map(drop).map_err(|error| format!("{error:#}")));
             if matches!(built, Some(Ok(()))) {
                 println!("extension built ({})", ui::seconds(started.elapsed()));
             }
         }
         let outcome = match &built {
-            Some(Err(error)) if kind.needs_server() => {
-                Err(anyhow::anyhow!("the extension does not build: {error}"))
-            }
+            Some(Err(error)) if kind.needs_server() => Err(anyhow::anyhow!("the extension does not build: {error}")),
             _ => run_kind(kind, &context),
         };
         let outcome = outcome.unwrap_or_else(|error| {
@@ -165,11 +156,7 @@ pub(crate) fn run(host: &Host, options: &Options) -> Result<ExitCode> {
     }
     close(&results);
     let failed = results.iter().any(|(_, outcome, _)| outcome.failed > 0);
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn run_kind(kind: Kind, context: &Context<'_>) -> Result<Outcome> {

@@ -42,10 +42,7 @@ pub(super) fn run(context: &Context<'_>, runner: &Runner) -> Result<Outcome> {
     let source = host.repo.root.join("tests").join(runner.name);
     let schedule = source.join("schedule");
     let Ok(schedule_text) = fs::read_to_string(&schedule) else {
-        return Ok(Outcome::skipped(format!(
-            "tests/{}/schedule is not there",
-            runner.name
-        )));
+        return Ok(Outcome::skipped(format!("tests/{}/schedule is not there", runner.name)));
     };
     let chosen: Vec<&str> = context
         .options
@@ -80,10 +77,8 @@ pub(super) fn run(context: &Context<'_>, runner: &Runner) -> Result<Outcome> {
     for name in &names {
         let expected = work.join("expected").join(format!("{name}.out"));
         if !expected.exists() {
-            fs::create_dir_all(work.join("expected"))
-                .context("cannot create the folder of expected results")?;
-            fs::write(&expected, "")
-                .with_context(|| format!("cannot write {}", expected.display()))?;
+            fs::create_dir_all(work.join("expected")).context("cannot create the folder of expected results")?;
+            fs::write(&expected, "").with_context(|| format!("cannot write {}", expected.display()))?;
         }
     }
     host::open_to_all(&work)?;
@@ -95,11 +90,7 @@ pub(super) fn run(context: &Context<'_>, runner: &Runner) -> Result<Outcome> {
     command.arg(format!("--bindir={}", host.pg.bindir.display()));
     command.arg(format!("--host={}", cluster.sockets().display()));
     command.arg(format!("--port={}", cluster.port()));
-    command.args([
-        "--user=postgres",
-        "--encoding=UTF8",
-        "--load-extension=slotkeeper",
-    ]);
+    command.args(["--user=postgres", "--encoding=UTF8", "--load-extension=slotkeeper"]);
     command.arg(format!("--dbname=slotkeeper_{}", runner.name));
     if chosen.is_empty() {
         command.arg(format!("--schedule={}", work.join("schedule").display()));
@@ -130,8 +121,7 @@ pub(super) fn run(context: &Context<'_>, runner: &Runner) -> Result<Outcome> {
         let diffs = work.join("regression.diffs");
         println!(
             "\n{}",
-            fs::read_to_string(&diffs)
-                .unwrap_or_else(|error| format!("no {}: {error}", diffs.display()))
+            fs::read_to_string(&diffs).unwrap_or_else(|error| format!("no {}: {error}", diffs.display()))
         );
         outcome.remark = failed.join(", ");
     }
@@ -174,16 +164,9 @@ fn verdict<'a>(line: &str, names: &[&'a str]) -> Option<(&'a str, bool)> {
             .filter(|sign| ["-", "+"].contains(sign))
             .and_then(|_| find(words.next()?))
             .map(|name| (name, true)),
-        "not" if words.next() == Some("ok") => words
-            .nth(1)
-            .and_then(|_| find(words.next()?))
-            .map(|name| (name, false)),
+        "not" if words.next() == Some("ok") => words.nth(1).and_then(|_| find(words.next()?)).map(|name| (name, false)),
         first => {
-            let name = find(if first == "test" {
-                words.next()?
-            } else {
-                first
-            })?;
+            let name = find(if first == "test" { words.next()? } else { first })?;
             let mut rest = words.filter(|word| *word != "...");
             match rest.next()? {
                 "ok" => Some((name, true)),
@@ -197,12 +180,8 @@ fn verdict<'a>(line: &str, names: &[&'a str]) -> Option<(&'a str, bool)> {
 /// Takes a test's result as the expected one.
 fn accept(work: &Path, source: &Path, name: &str) -> Result<()> {
     let file = format!("{name}.out");
-    let (result, expected) = (
-        work.join("results").join(&file),
-        source.join("expected").join(&file),
-    );
-    fs::create_dir_all(source.join("expected"))
-        .context("cannot create the folder of expected results")?;
+    let (result, expected) = (work.join("results").join(&file), source.join("expected").join(&file));
+    fs::create_dir_all(source.join("expected")).context("cannot create the folder of expected results")?;
     fs::copy(&result, &expected).with_context(|| format!("cannot copy {}", result.display()))?;
     ui::done(&format!("accepted: {}", expected.display()));
     Ok(())
