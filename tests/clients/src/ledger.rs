@@ -48,18 +48,27 @@ const NEVER: [(&str, &str); 5] = [
 /// Panics where a ledger has what none may have. Every capacity must have been what it is now.
 pub fn check(client: &mut Client) {
     for (what, sql) in NEVER {
-        let found = client.simple_query(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let found = client
+            .simple_query(sql)
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
         let rows: Vec<String> = found
             .iter()
             .filter_map(|message| match message {
-                postgres::SimpleQueryMessage::Row(row) => {
-                    Some((0..row.len()).map(|i| row.get(i).unwrap_or("NULL")).collect::<Vec<_>>().join(" | "))
-                }
+                postgres::SimpleQueryMessage::Row(row) => Some(
+                    (0..row.len())
+                        .map(|i| row.get(i).unwrap_or("NULL"))
+                        .collect::<Vec<_>>()
+                        .join(" | "),
+                ),
                 _ => None,
             })
             .collect();
         let shown = rows.iter().take(10).cloned().collect::<Vec<_>>().join("\n  ");
-        assert!(rows.is_empty(), "the ledger has {what}, {} times:\n  {shown}", rows.len());
+        assert!(
+            rows.is_empty(),
+            "the ledger has {what}, {} times:\n  {shown}",
+            rows.len()
+        );
     }
 }
 

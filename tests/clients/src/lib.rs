@@ -37,7 +37,8 @@ pub fn server() -> Config {
         "SLOTKEEPER_TEST_URL is not set: these tests need a server with the extension. Run `cargo xtask test`, \
          or name one, such as SLOTKEEPER_TEST_URL='host=/var/run/postgresql user=postgres dbname=postgres'"
     );
-    url.parse().unwrap_or_else(|error| panic!("SLOTKEEPER_TEST_URL is no connection string: {error}"))
+    url.parse()
+        .unwrap_or_else(|error| panic!("SLOTKEEPER_TEST_URL is no connection string: {error}"))
 }
 
 /// A test's own database.
@@ -71,7 +72,10 @@ impl Database {
 
     /// Sets the clock of all connections to come; empty for the real one.
     pub fn at(&self, now: &str) {
-        run(&mut connected(&server()), &format!("ALTER DATABASE {} SET slotkeeper.now = '{now}'", self.name));
+        run(
+            &mut connected(&server()),
+            &format!("ALTER DATABASE {} SET slotkeeper.now = '{now}'", self.name),
+        );
     }
 
     /// A superuser's connection.
@@ -82,7 +86,10 @@ impl Database {
     /// A superuser's connection that gives up where it waits for a lock.
     pub fn connect_impatient(&self) -> Client {
         let mut client = self.connect();
-        run(&mut client, &format!("SET lock_timeout = '{PATIENCE}'; SET statement_timeout = '60s'"));
+        run(
+            &mut client,
+            &format!("SET lock_timeout = '{PATIENCE}'; SET statement_timeout = '60s'"),
+        );
         client
     }
 
@@ -109,13 +116,22 @@ impl Database {
             }
             _ => Command::new(&program),
         };
-        let host = match self.config.get_hosts().first().expect("the connection string has a host") {
+        let host = match self
+            .config
+            .get_hosts()
+            .first()
+            .expect("the connection string has a host")
+        {
             Host::Tcp(name) => name.clone(),
             Host::Unix(folder) => folder.display().to_string(),
         };
         let port = self.config.get_ports().first().copied().unwrap_or(5432);
         command.current_dir("/");
-        command.env("PGHOST", host).env("PGPORT", port.to_string()).env("PGUSER", role).env("PGDATABASE", &self.name);
+        command
+            .env("PGHOST", host)
+            .env("PGPORT", port.to_string())
+            .env("PGUSER", role)
+            .env("PGDATABASE", &self.name);
         command
     }
 }
@@ -123,7 +139,9 @@ impl Database {
 fn connected(config: &Config) -> Client {
     let mut config = config.clone();
     config.connect_timeout(Duration::from_secs(30));
-    config.connect(NoTls).unwrap_or_else(|error| panic!("cannot connect with {config:?}: {error}"))
+    config
+        .connect(NoTls)
+        .unwrap_or_else(|error| panic!("cannot connect with {config:?}: {error}"))
 }
 
 /// Runs statements that must succeed.
@@ -153,7 +171,11 @@ pub fn reply(client: &mut impl GenericClient, sql: &str, values: &[&(dyn ToSql +
 
 /// `assign_next_available_slot` of a queue of the profile `p`.
 pub fn assign(client: &mut impl GenericClient, platform: &str, content: &str) -> Result<Value, Error> {
-    call(client, "SELECT slotkeeper.assign_next_available_slot('p', $1, $2)", &[&platform, &content])
+    call(
+        client,
+        "SELECT slotkeeper.assign_next_available_slot('p', $1, $2)",
+        &[&platform, &content],
+    )
 }
 
 /// `assign_slots` of these contents into a queue of the profile `p`.
@@ -201,7 +223,9 @@ pub fn told(error: &Error) -> String {
 
 /// A key of a reply, as text.
 pub fn text<'a>(reply: &'a Value, key: &str) -> &'a str {
-    reply[key].as_str().unwrap_or_else(|| panic!("no text {key:?} in {reply}"))
+    reply[key]
+        .as_str()
+        .unwrap_or_else(|| panic!("no text {key:?} in {reply}"))
 }
 
 /// Starts one thread for each of these at the same moment, and returns what they return, in order.
@@ -219,7 +243,10 @@ pub fn at_once<S: Send, T: Send>(each: Vec<S>, act: impl Fn(usize, S) -> T + Syn
                 })
             })
             .collect();
-        threads.into_iter().map(|thread| thread.join().expect("a thread panicked: see above")).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a thread panicked: see above"))
+            .collect()
     })
 }
 
@@ -227,7 +254,10 @@ pub fn at_once<S: Send, T: Send>(each: Vec<S>, act: impl Fn(usize, S) -> T + Syn
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
-        assert!(started.elapsed() < Duration::from_secs(20), "after 20 s it is still not so: {what}");
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "after 20 s it is still not so: {what}"
+        );
         thread::sleep(Duration::from_millis(5));
     }
 }

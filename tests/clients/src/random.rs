@@ -7,7 +7,13 @@ use std::time::SystemTime;
 pub fn seed() -> u64 {
     let seed = match env::var("SLOTKEEPER_SEED") {
         Ok(text) => text.parse().expect("SLOTKEEPER_SEED is a whole number"),
-        Err(_) => SystemTime::UNIX_EPOCH.elapsed().expect("a clock after 1970").as_micros() as u64 % 1_000_000_000,
+        Err(_) => {
+            SystemTime::UNIX_EPOCH
+                .elapsed()
+                .expect("a clock after 1970")
+                .as_micros() as u64
+                % 1_000_000_000
+        }
     };
     println!("to repeat these random choices: SLOTKEEPER_SEED={seed}");
     seed

@@ -58,7 +58,11 @@ impl RawSession {
             self.0.read_exact(&mut body).expect("read");
             match head[0] {
                 b'E' => panic!("{}", String::from_utf8_lossy(&body).replace('\0', " ")),
-                b'R' => assert_eq!(body[..4], [0; 4], "the server asks for a password: it must trust this user"),
+                b'R' => assert_eq!(
+                    body[..4],
+                    [0; 4],
+                    "the server asks for a password: it must trust this user"
+                ),
                 b'Z' => return,
                 _ => {}
             }

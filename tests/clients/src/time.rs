@@ -18,9 +18,15 @@ pub fn iso(second: i64) -> String {
 /// Reads an instant of whole seconds in UTC, as replies write it.
 pub fn second(text: &str) -> i64 {
     let number = |from: usize, to: usize| -> i64 {
-        text.get(from..to).and_then(|t| t.parse().ok()).unwrap_or_else(|| panic!("{text:?} is no instant"))
+        text.get(from..to)
+            .and_then(|t| t.parse().ok())
+            .unwrap_or_else(|| panic!("{text:?} is no instant"))
     };
-    assert_eq!(text.get(19..), Some("+00:00"), "{text:?} is not in UTC, or not a whole second");
+    assert_eq!(
+        text.get(19..),
+        Some("+00:00"),
+        "{text:?} is not in UTC, or not a whole second"
+    );
     let (year, month, day) = (number(0, 4), number(5, 7), number(8, 10));
     let year = if month <= 2 { year - 1 } else { year };
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;

@@ -125,11 +125,11 @@ FROM unnest(ARRAY['Asia/Jakarta', 'asia/jakarta', 'ASIA/JAKARTA', 'WIB', 'wib', 
 -- Any name of pg_timezone_names will do, but for Etc/GMT+7 and its kind. (No row here.)
 SELECT n.name, pg_temp.fault('{}', n.name)
 FROM pg_timezone_names AS n
-WHERE n.name !~ '(^|/)(Etc/)?GMT[+-][1-9]\d*$' AND pg_temp.fault('{}', n.name) <> 'no error';
+WHERE n.name !~ '^Etc/GMT[+-][1-9]\d*$' AND n.name NOT LIKE 'posix%' AND pg_temp.fault('{}', n.name) <> 'no error';
 SELECT '"' || z || E'"\n' || pg_temp.fault('{}', z) AS fault
 FROM unnest(ARRAY['Etc/GMT+7', 'etc/gmt-7', '+07', '-07:00', '7', 'UTC+7', 'UTC-7', 'GMT+7', '<+07>-7', 'WIB-7', 'EST5', 'EST5EDT,M3.2.0,M11.1.0',
                   'IST', 'cst', 'BST', 'EDT', 'JST',
-                  'Asia/Djakarta', 'Jakarta', 'Asia/Jakarta ', 'Europe/Berln', 'new york', 'Mars/Olympus', 'Nowhere', '', ' ', '../../etc/passwd', 'Asia//Jakarta', '/Asia/Jakarta', 'Asia', 'Größe', '00:00', 'DEFAULT', 'local']) AS z;
+                  'Asia/Djakarta', 'Jakarta', 'Asia/Jakarta ', 'Europe/Berln', 'new york', 'Mars/Olympus', 'Nowhere', '', ' ', '../../etc/passwd', 'Asia//Jakarta', '/Asia/Jakarta', 'Größe', '00:00', 'DEFAULT', 'local']) AS z;
 SELECT pg_temp.fault('{}', repeat('z', 256));
 SELECT pg_temp.fault('{}', repeat('ü', 256));
 SELECT pg_temp.fault('{}', E'Asia/Jakarta\n; DROP TABLE slotkeeper.queue');
