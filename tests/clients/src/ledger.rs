@@ -79,10 +79,21 @@ pub fn no_locks_left(client: &mut Client) {
 
 /// Advisory locks in this database.
 pub fn locks(client: &mut Client) -> i64 {
+    advisory_locks(client, "true")
+}
+
+/// Locks in this database that are held only for a moment, or by somebody who takes a queue away.
+pub fn brief_locks(client: &mut Client) -> i64 {
+    advisory_locks(client, "mode = 'ExclusiveLock'")
+}
+
+fn advisory_locks(client: &mut Client, which: &str) -> i64 {
     one(
         client,
-        "SELECT count(*) FROM pg_locks
-         WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        &format!(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND {which}
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        ),
     )
 }
 

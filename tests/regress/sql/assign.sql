@@ -97,7 +97,7 @@ SELECT pg_temp.keys(slotkeeper.assign_next_available_slot('assign', 'tiktok', 'd
 SELECT r -> 'booking_id' AS no_booking FROM slotkeeper.assign_next_available_slot('assign', 'tiktok', 'd1', p_dry_run => true) AS r;
 SELECT pg_temp.keys(slotkeeper.assign_next_available_slot('assign', 'tiktok', 'a1', p_dry_run => true));
 SELECT r -> 'booking_id' <> 'null' AS its_booking FROM slotkeeper.assign_next_available_slot('assign', 'tiktok', 'a1', p_dry_run => true) AS r;
-SELECT pg_temp.keys(slotkeeper.assign_next_available_slot('assign', 'short', 'h4', p_dry_run => true));
+SELECT pg_temp.keys(slotkeeper.assign_next_available_slot('assign', 'month', 'm2', p_not_before => '2027-06-01T00:00:00Z', p_dry_run => true));
 BEGIN READ ONLY;
 SELECT pg_temp.said(slotkeeper.assign_next_available_slot('assign', 'tiktok', 'd1', p_dry_run => true)) AS also_when_read_only;
 COMMIT;
