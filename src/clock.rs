@@ -1,6 +1,7 @@
 //! What time it is. Read once per call.
 
 use crate::fault::Fault;
+use crate::pg::reserve_prefix;
 use crate::pg::time::clock;
 use chrono::DateTime;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
@@ -19,6 +20,7 @@ pub(crate) fn define_settings() {
         GucContext::Suset,
         GucFlags::default(),
     );
+    reserve_prefix(c"slotkeeper");
 }
 
 /// Now, or the instant that `slotkeeper.now` names.

@@ -98,7 +98,9 @@ fn create_queue(
         Arg::Json(&timetable),
         Arg::Json(&options),
     ];
+    let turn = queue::turn_to_create(&profile_id, &platform)?;
     let created: Vec<i64> = CREATE.with(|create| create.write(&values, |row| row.must(1)))?;
+    drop(turn);
     if created.is_empty() {
         Err(Fault::QueueExists {
             profile_id: profile_id.clone(),

@@ -2,6 +2,7 @@
 
 use crate::arguments::queue_name;
 use crate::fault::Fault;
+use crate::pg::lock::{Brief, Key as LockKey, wait_for};
 use crate::pg::scan::{IndexScan, Key, Order, See};
 use crate::pg::statement::{Statement, Value};
 use crate::pg::time::ServerZone;
@@ -68,6 +69,27 @@ pub(crate) fn find(profile_id: &str, platform: &str) -> Result<Option<Rc<Queue>>
     let table = row.table();
     drop(scan);
     cached(table, queue_id, Some(version))
+}
+
+/// Waits, holding nothing, for a transaction that is creating or dropping the queue of this name; then whoever is
+/// given the lock is the only one to create it.
+pub(crate) fn turn_to_create(profile_id: &str, platform: &str) -> Result<Brief, Fault> {
+    loop {
+        let turn = Brief::acquire(&LockKey::NewQueue { profile_id, platform });
+        let mut scan = IndexScan::open(c"queue", c"queue_name", 2, See::Uncommitted)?;
+        scan.search(
+            &[(1, Key::IsText(profile_id)), (2, Key::IsText(platform))],
+            Order::Ascending,
+        );
+        let mut busy = None;
+        while let Some(row) = scan.next() {
+            busy = busy.or(row.inserter()).or(row.changer());
+        }
+        drop(scan);
+        let Some(transaction) = busy else { return Ok(turn) };
+        drop(turn);
+        wait_for(transaction);
+    }
 }
 
 /// The queue of this profile and platform, or 42704.

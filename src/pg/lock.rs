@@ -34,6 +34,8 @@ pub(crate) enum Key<'a> {
     },
     /// Batches take turns between their look and their inserts.
     Batches,
+    /// The name of a queue that is being created.
+    NewQueue { profile_id: &'a str, platform: &'a str },
     /// One queue must not disappear or change its granule.
     Queue { profile_id: &'a str, platform: &'a str },
     /// No queue may.

@@ -38,3 +38,9 @@ pub(crate) fn refuse_read_only(command: &CStr) {
         pg_sys::PreventCommandDuringRecovery(command.as_ptr());
     }
 }
+
+/// No setting with this prefix can be made up, and values set before the library was loaded are checked.
+pub(crate) fn reserve_prefix(prefix: &CStr) {
+    // SAFETY: the name is NUL-terminated and copied.
+    unsafe { pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) };
+}

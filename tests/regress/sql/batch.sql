@@ -94,7 +94,7 @@ SELECT pg_temp.batch(slotkeeper.assign_slots('[
 SELECT count(slotkeeper.unschedule_content('m' || n)) AS given_back FROM generate_series(2, 4) AS n;
 SELECT r ->> 'outcome' AS outcome, jsonb_array_length(r -> 'results') AS results
 FROM slotkeeper.assign_slots((SELECT jsonb_agg(jsonb_build_object('profile_id', 'batch', 'platform', p, 'content_id', p || n) ORDER BY n) FROM generate_series(1, 300) AS n, unnest(ARRAY['mix', 'y']) AS p)) AS r;
-SELECT platform, count(*) AS live, count(DISTINCT scheduled_at) AS slots, max(scheduled_at) = '2026-01-16T09:00:00Z'::timestamptz + (count(DISTINCT scheduled_at) - 1) * interval '1 day' + CASE platform WHEN 'y' THEN interval '1 hour' ELSE '0' END AS dense
+SELECT platform, count(*) AS live, count(DISTINCT scheduled_at) AS slots, max(scheduled_at) = '2026-01-16T09:00:00Z'::timestamptz + (count(DISTINCT scheduled_at) - 1) * interval '24 hours' + CASE platform WHEN 'y' THEN interval '1 hour' ELSE '0' END AS dense
 FROM slotkeeper.booking JOIN slotkeeper.queue USING (queue_id) WHERE profile_id = 'batch' AND platform IN ('mix', 'y') AND released_at IS NULL GROUP BY platform ORDER BY platform;
 -- More queues than a transaction holds locks for one by one.
 SELECT count(slotkeeper.create_queue('batch', 'q' || n, 'UTC', '{"daily": ["09:00"]}')) AS queues FROM generate_series(1, 150) AS n;
