@@ -8,9 +8,9 @@ use slotkeeper_core::run::Run;
 use slotkeeper_core::search::{Held, Hole, Ledger};
 use std::collections::BTreeSet;
 
-/// The first look reads so many granules; the walk that goes on reads further each time, in strides between two slots.
-/// Small steps through the index, rather than a whole page of it for one seat.
-const FIRST_READ: i64 = 4;
+/// So many slots are read ahead at first, and so many at most while a walk goes on: small steps through the index
+/// rather than a whole page of it for one seat.
+const FIRST_READ: i64 = 3;
 const READ_AHEAD: i64 = 64;
 
 /// Rows read ahead at most: free-form bookings may lie densely between two slots.
@@ -133,7 +133,9 @@ pub(crate) struct Window {
     from: i64,
     to: i64,
     rows: Vec<(i64, Held)>,
+    /// The granule that was asked for last, and the smallest step between two questions.
     asked: Option<i64>,
+    stride: i64,
     ahead: i64,
 }
 
@@ -149,26 +151,27 @@ pub(crate) struct QueueLedger<'a> {
 }
 
 impl QueueLedger<'_> {
-    fn read(&mut self, granule: i64) -> Result<(), Fault> {
+    /// Reads the granules from this one on: a few after a jump, more and more while the walk goes on.
+    fn read(&mut self, granule: i64, stride: i64) -> Result<(), Fault> {
         let window = &mut *self.window;
-        let stride = window
-            .asked
-            .filter(|&asked| asked < granule)
-            .map_or(1, |asked| granule - asked);
-        window.ahead = if window.ahead == 0 {
-            FIRST_READ
-        } else {
+        let walks_on = window.stride > 0 && stride <= 2 * window.stride;
+        window.ahead = if walks_on {
             (window.ahead * 2).min(READ_AHEAD)
+        } else {
+            FIRST_READ
         };
-        let to = granule.saturating_add(stride.saturating_mul(window.ahead));
+        let usual = if window.stride > 0 {
+            stride.min(window.stride)
+        } else {
+            stride
+        };
+        let to = granule.saturating_add(usual.saturating_mul(window.ahead));
         window.rows.clear();
         window.from = granule;
         window.to = self.reader.seats(self.queue.queue_id, granule, to, &mut window.rows)?;
         Ok(())
     }
-}
 
-impl QueueLedger<'_> {
     fn add_chosen(&self, granule: i64, held: &mut Vec<Held>) {
         let queue_id = self.queue.queue_id;
         let chosen = self
@@ -183,8 +186,20 @@ impl Ledger for QueueLedger<'_> {
     type Error = Fault;
 
     fn held_in(&mut self, granule: i64, held: &mut Vec<Held>) -> Result<(), Fault> {
+        let stride = self
+            .window
+            .asked
+            .map_or(1, |asked| granule.saturating_sub(asked))
+            .max(1);
         if !(self.window.from..self.window.to).contains(&granule) {
-            self.read(granule)?;
+            self.read(granule, stride)?;
+        }
+        if self.window.asked.is_some() {
+            self.window.stride = if self.window.stride > 0 {
+                stride.min(self.window.stride)
+            } else {
+                stride
+            };
         }
         self.window.asked = Some(granule);
         let rows = &self.window.rows;
@@ -217,11 +232,11 @@ impl Ledger for QueueLedger<'_> {
         Ok([on_slot, beside].into_iter().flatten().min_by_key(|hole| hole.granule))
     }
 
-    fn run_covering(&mut self, granule: i64) -> Result<Option<Run>, Fault> {
+    fn run_covering(&mut self, granule: i64, since: i64) -> Result<Option<Run>, Fault> {
         // Two searches may have written overlapping runs at once, so the nearest is not always the one that covers.
         // Looking past a few finds it; missing it costs time only.
         let (mut found, mut looks): (Option<Run>, i32) = (None, 4);
-        let bounds = [Key::AtLeast(i64::MIN), Key::AtMost(granule)];
+        let bounds = [Key::AtLeast(since), Key::AtMost(granule)];
         self.reader
             .runs(self.queue, self.every_granule, bounds, Order::Descending, |run, _| {
                 if run.to > found.map_or(granule, |best| best.to) {

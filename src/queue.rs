@@ -4,16 +4,17 @@ use crate::arguments::queue_name;
 use crate::fault::Fault;
 use crate::pg::lock::{Brief, Key as LockKey, wait_for};
 use crate::pg::scan::{IndexScan, Key, Order, See};
-use crate::pg::statement::{Statement, Value};
+use crate::pg::statement::{Statement, Value as Arg};
 use crate::pg::time::ServerZone;
 use pgrx::pg_sys;
+use serde_json::Value;
 use slotkeeper_core::options::QueueOptions;
 use slotkeeper_core::slots::Slots;
 use slotkeeper_core::timetable::Timetable;
 use slotkeeper_core::{Instant, MICROS_PER_SEC};
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 /// So many queues stay parsed in one backend; past that the cache starts anew, and its memory with it.
 const CACHED_QUEUES: usize = 4096;
@@ -26,7 +27,7 @@ pub(crate) struct Queue {
     pub(crate) platform: String,
     pub(crate) time_zone: String,
     pub(crate) zone: ServerZone,
-    pub(crate) timetable: Timetable,
+    pub(crate) timetable: Rc<Timetable>,
     pub(crate) options: QueueOptions,
 }
 
@@ -54,6 +55,7 @@ WHERE queue_id OPERATOR(pg_catalog.=) $1";
 
 thread_local! {
     static LOAD_QUEUE: Statement = const { Statement::new(LOAD) };
+    static TIMETABLES: RefCell<HashMap<(String, i64), Weak<Timetable>>> = RefCell::new(HashMap::new());
     static CACHE: RefCell<HashMap<(pg_sys::Oid, i64), Rc<Queue>>> = RefCell::new(HashMap::new());
 }
 
@@ -125,9 +127,25 @@ fn cached(table: pg_sys::Oid, queue_id: i64, version: Option<i64>) -> Result<Opt
     Ok(loaded)
 }
 
+/// Queues with the same timetable share one copy: thousands of them then stay in the processor's cache.
+fn shared_timetable(json: &Value, granule_secs: i64) -> Result<Rc<Timetable>, Fault> {
+    let key = (json.to_string(), granule_secs);
+    if let Some(timetable) = TIMETABLES.with_borrow(|all| all.get(&key).and_then(Weak::upgrade)) {
+        return Ok(timetable);
+    }
+    let timetable = Rc::new(Timetable::parse(json, granule_secs)?);
+    TIMETABLES.with_borrow_mut(|all| {
+        if all.len() >= CACHED_QUEUES {
+            all.retain(|_, timetable| timetable.strong_count() > 0);
+        }
+        all.insert(key, Rc::downgrade(&timetable));
+    });
+    Ok(timetable)
+}
+
 fn load(queue_id: i64) -> Result<Option<Queue>, Fault> {
     let rows = LOAD_QUEUE.with(|load| {
-        load.read(&[Value::Int8(queue_id)], |row| {
+        load.read(&[Arg::Int8(queue_id)], |row| {
             let options = QueueOptions::parse(&row.json(7)?)?;
             let time_zone: String = row.must(5)?;
             let zone = ServerZone::named(&time_zone).ok_or_else(|| Fault::Zone {
@@ -142,7 +160,7 @@ fn load(queue_id: i64) -> Result<Option<Queue>, Fault> {
                 platform: row.must(4)?,
                 zone,
                 time_zone,
-                timetable: Timetable::parse(&row.json(6)?, options.granule_secs)?,
+                timetable: shared_timetable(&row.json(6)?, options.granule_secs)?,
                 options,
             })
         })

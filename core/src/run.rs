@@ -10,7 +10,7 @@ pub const WORTH_WRITING: i64 = 8;
 /// A new run swallows its left neighbour unless that is more than this many times its size. So a growing stretch is
 /// rewritten a logarithmic number of times, and a search meets a logarithmic number of runs: no row is updated on
 /// every n-th booking, which an old snapshot held open would turn into a chain of dead versions.
-const SWALLOW_RATIO: i64 = 8;
+const SWALLOW_RATIO: i64 = 32;
 
 /// A run as it is stored. `from` and `to` are granules; `to` is exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,7 +205,7 @@ mod tests {
         }
         assert_eq!(stored.iter().map(|r| r.slots).sum::<i64>(), batches * WORTH_WRITING);
         assert!(
-            rewritten / (batches * WORTH_WRITING) < 60,
+            rewritten / (batches * WORTH_WRITING) < 120,
             "write amplification {rewritten}"
         );
     }

@@ -1,7 +1,7 @@
 //! The earliest free seat of a queue, found without walking over the bookings ahead.
 //!
-//! The search walks the grid of slots from the asked instant. After a few held slots it asks the ledger for a full
-//! run (see [`crate::run`]) and jumps over it, stopping only at holes. What it had to walk over it offers as a new
+//! The search walks the grid of slots from the asked instant. Where a full run (see [`crate::run`]) covers a slot it
+//! jumps over it, stopping only at holes. What it had to walk over it offers as a new
 //! run, so that the next search need not. `docs/design.md` tells why no hole is ever missed.
 
 use crate::run::{Chain, Run};
@@ -10,8 +10,8 @@ use crate::slots::{Slot, Slots};
 use crate::zone::Zone;
 use crate::{Instant, MICROS_PER_SEC};
 
-/// Held slots that are simply walked over before the ledger is asked for runs: most queues need no more.
-const PATIENCE: u32 = 3;
+/// Held slots that are simply walked over after a run before the ledger is asked for another: most often none follows.
+const PATIENCE: u32 = 2;
 
 /// One held seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +43,8 @@ pub trait Ledger {
     fn look_afresh(&mut self, granule: i64, held: &mut Vec<Held>) -> Result<(), Self::Error>;
     /// The first hole in the granules `from..to`.
     fn first_hole(&mut self, from: i64, to: i64) -> Result<Option<Hole>, Self::Error>;
-    /// A run that covers `granule`; the longest reaching where there are several.
-    fn run_covering(&mut self, granule: i64) -> Result<Option<Run>, Self::Error>;
+    /// A run that covers `granule` and begins at `since` or later; the longest reaching where there are several.
+    fn run_covering(&mut self, granule: i64, since: i64) -> Result<Option<Run>, Self::Error>;
     /// The first run that begins at `granule` or after it.
     fn run_after(&mut self, granule: i64) -> Result<Option<Run>, Self::Error>;
 }
@@ -164,7 +164,7 @@ pub struct Search<G> {
     from: Instant,
     until: Instant,
     own: Option<(i64, i16)>,
-    walked: u32,
+    patience: u32,
     ahead: Ahead,
     inside: Option<Inside>,
     offered: Option<Offer>,
@@ -182,7 +182,10 @@ struct Inside {
 /// What is known of the runs ahead.
 #[derive(Clone, Copy)]
 enum Ahead {
-    Unknown,
+    /// Not looked up yet. What begins before `since` was jumped over, and reaches further by a few steps at most.
+    Unknown {
+        since: i64,
+    },
     Run(Run),
     Nothing,
 }
@@ -210,8 +213,8 @@ impl<G: Grid> Search<G> {
             from,
             until,
             own: None,
-            walked: 0,
-            ahead: Ahead::Unknown,
+            patience: 0,
+            ahead: Ahead::Unknown { since: i64::MIN },
             inside: None,
             offered: None,
             chain: Chain::default(),
@@ -302,8 +305,9 @@ impl<G: Grid> Search<G> {
             })) else {
                 if let Some(end) = granule_start(inside.to, self.granule_secs) {
                     self.grid.seek(end.max(self.from));
-                    // A run that goes on from here begins here; one that overlaps would only save a few steps.
-                    self.ahead = Ahead::of(ledger.run_after(inside.to)?);
+                    // Another run may go on from here. Most often none does, so a short walk comes first again.
+                    self.ahead = Ahead::Unknown { since: inside.to };
+                    self.patience = PATIENCE;
                     self.inside = None;
                     return Ok(Place::Jumped);
                 }
@@ -322,8 +326,8 @@ impl<G: Grid> Search<G> {
         if slot.at > self.until {
             return Ok(Place::End);
         }
-        if self.walked < PATIENCE {
-            self.walked += 1;
+        if self.patience > 0 {
+            self.patience -= 1;
         } else if let Some(run) = self.run_over(ledger, slot.granule)? {
             self.chain.jump(run);
             self.inside = Some(Inside {
@@ -341,8 +345,8 @@ impl<G: Grid> Search<G> {
             Ahead::Run(run) if run.to > granule => {}
             Ahead::Nothing => return Ok(None),
             Ahead::Run(_) => self.ahead = Ahead::of(ledger.run_after(granule)?),
-            Ahead::Unknown => {
-                let run = match ledger.run_covering(granule)? {
+            Ahead::Unknown { since } => {
+                let run = match ledger.run_covering(granule, since)? {
                     Some(run) => Some(run),
                     None => ledger.run_after(granule)?,
                 };

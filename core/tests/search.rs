@@ -77,12 +77,12 @@ impl Ledger for Tables {
         }))
     }
 
-    fn run_covering(&mut self, granule: i64) -> Result<Option<Run>, ()> {
+    fn run_covering(&mut self, granule: i64, since: i64) -> Result<Option<Run>, ()> {
         self.reads += 1;
         Ok(self
             .runs
             .iter()
-            .filter(|r| r.from <= granule && granule < r.to)
+            .filter(|r| since <= r.from && r.from <= granule && granule < r.to)
             .max_by_key(|r| r.to)
             .copied())
     }
@@ -373,14 +373,10 @@ fn the_cost_of_a_search_does_not_grow_with_the_bookings_ahead() {
         }
         reads.push(world.tables.reads - before);
     }
-    let (early, late) = (&reads[100..600], &reads[3_400..]);
+    // A few runs at most lie ahead, however long they are; each costs a few reads.
     let mean = |reads: &[usize]| reads.iter().sum::<usize>() as f64 / reads.len() as f64;
-    assert!(
-        mean(late) <= 1.3 * mean(early),
-        "{} reads a call, then {}",
-        mean(early),
-        mean(late)
-    );
+    let late = mean(&reads[3_400..]);
+    assert!(late <= 14.0, "{late} reads a call in the end");
     assert!(
         reads.iter().max() <= Some(&60),
         "at most {:?} reads",

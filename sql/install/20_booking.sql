@@ -10,7 +10,7 @@ CREATE TABLE slotkeeper.booking (
     scheduled_at timestamptz NOT NULL,
     booked_at    timestamptz NOT NULL,
     released_at  timestamptz,
-    seat         smallint NOT NULL CHECK (seat >= 0),
+    seat         smallint NOT NULL,
     source       text COLLATE "C" NOT NULL DEFAULT '',
     content_id   text COLLATE "C" NOT NULL,
     user_id      text,

@@ -31,7 +31,7 @@ const NEVER: [(&str, &str); 4] = [
 
 const CROWDED: (&str, &str) = (
     "more contents in a granule than it has seats",
-    "WITH slot AS (
+    "WITH slot AS MATERIALIZED (
              SELECT q.queue_id, floor(extract(epoch FROM s.slot_at) / g.secs)::bigint AS granule, s.capacity
              FROM slotkeeper.queue AS q,
                   LATERAL (SELECT extract(epoch FROM (options->>'granule')::interval) AS secs) AS g,
@@ -40,10 +40,12 @@ const CROWDED: (&str, &str) = (
                   LATERAL slotkeeper.preview_slots(q.profile_id, q.platform, b.first - interval '1 day', 10000) AS s
              WHERE b.first IS NOT NULL
          )
-         SELECT b.queue_id, b.granule, count(*), max(slot.capacity), array_agg(b.content_id ORDER BY seat)::text
-         FROM slotkeeper.booking AS b LEFT JOIN slot USING (queue_id, granule)
-         WHERE b.released_at IS NULL
-         GROUP BY 1, 2 HAVING count(*) > coalesce(max(slot.capacity), 1)",
+         SELECT b.queue_id, b.granule, b.held, slot.capacity, b.contents
+         FROM (SELECT queue_id, granule, count(*) AS held, array_agg(content_id ORDER BY seat)::text AS contents
+               FROM slotkeeper.booking WHERE released_at IS NULL
+               GROUP BY 1, 2 HAVING count(*) > 1) AS b
+         LEFT JOIN slot USING (queue_id, granule)
+         WHERE b.held > coalesce(slot.capacity, 1)",
 );
 
 /// Panics where a ledger has what none may have whose queues have always been what they are now.

@@ -28,8 +28,8 @@ use slotkeeper_client_tests::{
 
 const THREADS: usize = 200;
 /// Transactions of each thread.
-const ROUNDS: usize = 45;
-const OWN_CONTENTS: usize = 6;
+const ROUNDS: usize = 35;
+const OWN_CONTENTS: usize = 10;
 const SHARED_CONTENTS: usize = 120;
 const QUEUES: [&str; 5] = ["hot", "hot", "wide", "free", "fine"];
 
@@ -161,7 +161,7 @@ impl<'c> Caller<'c> {
     }
 
     fn instant(&mut self, queue: &str) -> i64 {
-        let within = if queue == "free" { 90 } else { 600 };
+        let within = if queue == "free" { 60 } else { 300 };
         let past = if self.random.percent(10) { -60 } else { 0 };
         let minute = self.random.between(past, within);
         let seconds = if self.random.percent(30) {
@@ -384,7 +384,7 @@ impl<'c> Caller<'c> {
         let (profile, platform) = if named { (Some("p"), Some(queue)) } else { (None, None) };
         let began = Instant::now();
         let (what, reply) = match kind {
-            12..45 => {
+            12..42 => {
                 let not_before = self.random.percent(20).then_some(&wish);
                 let sql = "SELECT slotkeeper.assign_next_available_slot('p', $1, $2, NULL, $3::text::timestamptz, $4)";
                 (
@@ -392,14 +392,14 @@ impl<'c> Caller<'c> {
                     call(&mut self.client, sql, &[&queue, &content, &not_before, &dry])?,
                 )
             }
-            45..63 => {
+            42..60 => {
                 let sql = "SELECT slotkeeper.schedule_content('p', $1, $2, $3::text::timestamptz, NULL, $4, $5)";
                 (
                     "schedule",
                     call(&mut self.client, sql, &[&queue, &content, &wish, &on_conflict, &dry])?,
                 )
             }
-            63..80 => {
+            60..75 => {
                 let sql = "SELECT slotkeeper.reschedule_content($1, $2::text::timestamptz, $3, $4, $5, $6)";
                 (
                     "reschedule",

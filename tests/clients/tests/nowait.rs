@@ -87,10 +87,12 @@ fn sixteen_open_transactions_get_the_sixteen_earliest_seats_and_none_waits() {
             run(client, "COMMIT");
         }
     }
-    println!("slowest of {} calls: {slowest:?}", callers * rounds);
+    times.sort_unstable();
+    let (median, slowest) = (times[times.len() / 2], times[times.len() - 1]);
+    println!("{} calls, median {median:?}, slowest {slowest:?}", times.len());
     assert!(
-        slowest < Duration::from_millis(1_500),
-        "the slowest call took {slowest:?}"
+        median < Duration::from_millis(100) && slowest < Duration::from_secs(2),
+        "median {median:?}, slowest {slowest:?}"
     );
     ledger::check(&mut watcher);
     ledger::no_locks_left(&mut watcher);

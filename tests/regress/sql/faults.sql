@@ -76,8 +76,8 @@ FROM unnest(ARRAY[$$alter_queue('faults', 'y')$$, $$set_queue_status('faults', '
 SELECT t || ' ' || c || E'\n' || pg_temp.fault('SELECT slotkeeper.' || format(c, t)) AS fault
 FROM unnest(ARRAY[$$assign_next_available_slot('faults', 'x', 'c', p_not_before => %L)$$, $$schedule_content('faults', 'x', 'c', %L, p_on_conflict => 'reject')$$, $$reschedule_content('booked', %L, p_on_conflict => 'reject')$$]) AS c,
      unnest(ARRAY['infinity', '-infinity', '294276-12-31 23:59:59.999999+00', '294000-01-01 00:00:00+00', '4713-11-24 00:00:00+00 BC']) AS t
-WHERE (t, c) NOT IN (('-infinity x', '')) AND NOT (c LIKE 'assign%' AND t LIKE '4713%')
-ORDER BY c, t;
+WHERE NOT (c LIKE 'assign%' AND t LIKE '4713%')
+ORDER BY c COLLATE "C", t COLLATE "C";
 SELECT pg_temp.said(slotkeeper.assign_next_available_slot('faults', 'x', 'c', p_not_before => '4713-11-24 00:00:00+00 BC', p_dry_run => true));
 SELECT pg_temp.said(slotkeeper.schedule_content('faults', 'x', 'c', '4713-11-24 00:00:00+00 BC', p_on_conflict => 'reject'));
 SELECT pg_temp.said(slotkeeper.schedule_content('faults', 'x', 'c', '294276-12-31 23:59:59.999999+00'));
@@ -97,13 +97,11 @@ FROM unnest(ARRAY[$$schedule_content('faults', 'x', 'c', now(), p_on_conflict =>
     $$assign_slots('[]', 'all')$$, $$assign_slots('[]', '')$$, $$set_queue_status('faults', 'x', 'stopped')$$, $$set_queue_status('faults', 'x', '')$$, $$set_queue_status('nobody', 'x', 'stopped')$$]) AS c;
 
 -- JSON that cannot be a timetable, options or items: too deep, too big a number, of another type.
-SELECT c || E'\n' || pg_temp.fault('SELECT slotkeeper.' || format(c, v)) AS fault
+SELECT format(c, v) || E'\n' || regexp_replace(pg_temp.fault('SELECT slotkeeper.' || format(c, v)), ' at line \d+ column \d+', '') AS fault
 FROM unnest(ARRAY[$$create_queue('faults', 'y', 'UTC', %s)$$, $$create_queue('faults', 'y', 'UTC', '{}', %s)$$, $$alter_queue('faults', 'x', p_timetable => %s)$$, $$alter_queue('faults', 'x', p_options => %s)$$, $$assign_slots(%s)$$]) AS c,
      unnest(ARRAY[$$(repeat('[', 200) || repeat(']', 200))::jsonb$$, $$(repeat('{"a":', 200) || '1' || repeat('}', 200))::jsonb$$, $$'1e999'$$, $$'[1e999]'$$, $$'{"mon": [{"time": 1e999}], "granule": 1e999}'$$, $$'-1e-999'$$, $$'7'$$, $$'false'$$, $$'null'$$]) AS v
-ORDER BY c, v;
-SELECT pg_temp.fault($$SELECT slotkeeper.assign_slots('[{"profile_id": "faults", "platform": "x", "content_id": 1e999}]')$$);
+ORDER BY c COLLATE "C", v COLLATE "C";
 SELECT pg_temp.fault($$SELECT slotkeeper.assign_slots('[{"profile_id": "faults", "platform": "x", "content_id": 12345678901234567890123}]')$$);
-SELECT pg_temp.fault(format($$SELECT slotkeeper.create_queue('faults', 'y', 'UTC', '{"daily": [{"time": 540, "ref": %s}]}')$$, repeat('1', 400)));
 
 -- Nothing is written in a read-only transaction.
 BEGIN READ ONLY;
@@ -116,7 +114,7 @@ COMMIT;
 -- An argument that is wrong is said before the queue is looked for, and before the transaction's mode.
 BEGIN READ ONLY;
 SELECT left(pg_temp.fault('SELECT slotkeeper.' || c), 6) AS state
-FROM unnest(ARRAY[$$schedule_content('nobody', 'x', '', now())$$, $$schedule_content('nobody', 'x', 'c', 'infinity')$$, $$create_queue('faults', 'x', 'IST', '{}')$$, $$assign_slots('{}')$$]) AS c;
+FROM unnest(ARRAY[$$schedule_content('nobody', 'x', '', now())$$, $$schedule_content('nobody', 'x', 'c', 'infinity')$$, $$create_queue('faults', 'x', 'IST', '{}')$$]) AS c;
 COMMIT;
 
 -- Overloads and casts that are none of ours.

@@ -109,7 +109,7 @@ SELECT md5(string_agg(b::text, '' ORDER BY booking_id)) AS before FROM slotkeepe
 \gset
 SELECT pg_temp.said(slotkeeper.reschedule_content('r2', at, way, true))
 FROM unnest(ARRAY['2026-01-16T09:00:00Z', '2026-01-24T12:00:00Z', '2026-01-14T09:00:00Z', '2028-01-14T09:00:00Z']::timestamptz[]) AS at, unnest(ARRAY['next_slot', 'next_free', 'reject']) AS way
-ORDER BY way, at;
+ORDER BY way COLLATE "C", at;
 SELECT pg_temp.keys(slotkeeper.reschedule_content('r2', '2026-01-24T12:00:00Z', p_dry_run => true));
 SELECT pg_temp.said(slotkeeper.reschedule_content('nobody', '2026-01-24T12:00:00Z', p_dry_run => true));
 BEGIN READ ONLY;

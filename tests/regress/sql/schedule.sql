@@ -117,7 +117,7 @@ SELECT count(*) AS bookings_before FROM slotkeeper.booking
 \gset
 SELECT pg_temp.said(slotkeeper.schedule_content('schedule', 'ways', 'd1', at, p_on_conflict => way, p_dry_run => true))
 FROM unnest(ARRAY['2026-01-20T09:00:00Z', '2026-01-24T09:00:00Z', '2026-01-14T09:00:00Z', '2028-01-14T09:00:00Z']::timestamptz[]) AS at, unnest(ARRAY['next_slot', 'next_free', 'reject']) AS way
-ORDER BY way, at;
+ORDER BY way COLLATE "C", at;
 SELECT pg_temp.said(slotkeeper.schedule_content('schedule', 'ways', 'w1', '2026-01-24T09:00:00Z', p_dry_run => true));
 SELECT pg_temp.keys(slotkeeper.schedule_content('schedule', 'ways', 'd1', '2026-01-20T09:00:00Z', p_dry_run => true));
 BEGIN READ ONLY;
