@@ -54,28 +54,22 @@ BEGIN
 END
 $$;
 
--- A state from which rounds start: what slotkeeper has booked, and what it knows about it.
-CREATE TABLE bench.start_booking (LIKE slotkeeper.booking, state text NOT NULL);
-CREATE TABLE bench.start_run (LIKE slotkeeper.full_run, state text NOT NULL);
-
+-- Keeps what slotkeeper has booked, and what it knows about it, as a state from which rounds start.
 CREATE FUNCTION bench.keep_state(p_state text) RETURNS void
-BEGIN ATOMIC
-    INSERT INTO bench.start_booking SELECT b.*, p_state FROM slotkeeper.booking AS b;
-    INSERT INTO bench.start_run SELECT r.*, p_state FROM slotkeeper.full_run AS r;
-END;
+LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('CREATE TABLE bench.%I AS TABLE slotkeeper.booking', p_state || '_booking');
+    EXECUTE format('CREATE TABLE bench.%I AS TABLE slotkeeper.full_run', p_state || '_full_run');
+END
+$$;
 
 -- Empties everything and puts the same rows, in the same order, into all three tables.
 CREATE FUNCTION bench.go_to_state(p_state text) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     TRUNCATE slotkeeper.booking, slotkeeper.full_run, slotkeeper.hole, bench.bare, bench.twin;
-    INSERT INTO slotkeeper.booking
-    SELECT booking_id, queue_id, granule, scheduled_at, booked_at, released_at, seat, source, content_id, user_id,
-           slot_ref, released_by
-    FROM bench.start_booking WHERE state = p_state ORDER BY booking_id;
-    INSERT INTO slotkeeper.full_run
-    SELECT run_id, queue_id, version, every_granule, from_granule, to_granule, slots
-    FROM bench.start_run WHERE state = p_state ORDER BY run_id;
+    EXECUTE format('INSERT INTO slotkeeper.booking SELECT * FROM bench.%I ORDER BY booking_id', p_state || '_booking');
+    EXECUTE format('INSERT INTO slotkeeper.full_run SELECT * FROM bench.%I', p_state || '_full_run');
     INSERT INTO bench.bare SELECT * FROM slotkeeper.booking ORDER BY booking_id;
     INSERT INTO bench.twin SELECT * FROM slotkeeper.booking ORDER BY booking_id;
 END

@@ -173,8 +173,8 @@ const TIMETABLES: [&str; 5] = [
     r#"{"every": "1 minute", "from": "00:00", "to": "23:59"}"#,
     r#"{"every": "1 minute", "from": "08:00", "to": "21:59", "days": "mon-sat"}"#,
     r#"{"every": "2 minutes", "from": "00:00", "to": "23:58"}"#,
-    r#"{"every": "3 minutes", "from": "06:00", "to": "23:57", "capacity": 3}"#,
-    r#"{"every": "1 minute", "from": "00:00", "to": "23:59", "capacity": 2}"#,
+    r#"{"every": "3 minutes", "from": "06:00", "to": "23:57"}"#,
+    r#"{"every": "1 minute", "from": "00:00", "to": "23:59"}"#,
 ];
 
 impl Test {
