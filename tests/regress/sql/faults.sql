@@ -1,5 +1,5 @@
 -- Every bad input of every function: SQLSTATE, message, detail, hint. And what only looks bad.
-SET TimeZone = 'Asia/Katmandu';
+SET TimeZone = 'Asia/Kathmandu';
 SET DateStyle = 'SQL, DMY';
 SET slotkeeper.now = '2026-01-15T12:00:00+00:00';
 \a

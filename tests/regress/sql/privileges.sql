@@ -93,7 +93,7 @@ SELECT slotkeeper.grant_access('regress_sk_user', 'user') AS reply;
 SELECT slotkeeper.grant_access('regress_sk_worker', 'worker') AS reply;
 SELECT slotkeeper.grant_access('regress_sk_admin', 'admin') AS reply;
 SELECT slotkeeper.grant_access('regress_sk "odd" role', 'user') AS reply;
-SELECT r.rolname, string_agg(DISTINCT p.proname::text, ' ' ORDER BY p.proname::text) AS functions
+SELECT r.rolname, string_agg(DISTINCT p.proname::text COLLATE "C", ' ' ORDER BY p.proname::text COLLATE "C") AS functions
 FROM pg_proc AS p, LATERAL aclexplode(p.proacl) AS a JOIN pg_roles AS r ON r.oid = a.grantee
 WHERE p.pronamespace = 'slotkeeper'::regnamespace AND r.rolname LIKE 'regress_sk%' GROUP BY r.rolname ORDER BY r.rolname;
 SELECT count(*) AS grantable_or_on_tables
@@ -210,7 +210,7 @@ SELECT 'a'::text;
 RESET search_path;
 
 -- Every function in a fresh session, so that its plans are made under the planted path.
-\set as_attacker 'SET SESSION AUTHORIZATION regress_sk_attacker; CREATE TEMP TABLE booking (a int); CREATE TEMP TABLE queue (a int); CREATE TEMP TABLE pg_timezone_names (name int); SET search_path = pg_temp, regress_slotkeeper_evil, public, pg_catalog;'
+\set as_attacker 'SET slotkeeper.now = "2026-01-15T12:00:00+00:00"; SET SESSION AUTHORIZATION regress_sk_attacker; CREATE TEMP TABLE booking (a int); CREATE TEMP TABLE queue (a int); CREATE TEMP TABLE pg_timezone_names (name int); SET search_path = pg_temp, regress_slotkeeper_evil, public, pg_catalog;'
 \c -
 :as_attacker
 SELECT slotkeeper.create_queue('privileges', 'Evil', 'Asia/Djakarta', '{"daily": ["09:00"]}') ->> 'outcome' AS outcome;
@@ -240,9 +240,9 @@ SELECT slotkeeper.schedule_content('privileges', 'evil', 's3', '2020-01-01T00:00
 SELECT slotkeeper.schedule_content('privileges', 'evil', 's2', '2020-01-01T00:00:00Z', p_dry_run => true) ->> 'outcome' AS outcome;
 \c -
 :as_attacker
-SELECT slotkeeper.reschedule_content('e1', pg_catalog.now() + '100 days'::interval, p_profile_id => 'privileges') ->> 'outcome' AS outcome;
+SELECT slotkeeper.reschedule_content('e1', '2026-12-01T00:00:00Z', p_profile_id => 'privileges') ->> 'outcome' AS outcome;
 SELECT slotkeeper.reschedule_content('e2', (slotkeeper.assign_next_available_slot('privileges', 'evil', 'e3') ->> 'scheduled_at')::timestamptz) ->> 'outcome' AS outcome;
-SELECT slotkeeper.reschedule_content('e2', pg_catalog.now(), p_dry_run => true) ->> 'outcome' AS outcome;
+SELECT slotkeeper.reschedule_content('e2', '2026-01-15T12:00:30Z', p_dry_run => true) ->> 'outcome' AS outcome;
 \c -
 :as_attacker
 SELECT slotkeeper.unschedule_content('e3') ->> 'outcome' AS outcome;
