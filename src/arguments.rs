@@ -38,14 +38,22 @@ pub(crate) fn optional_identifier<'a>(
 pub(crate) fn queue_name(profile_id: Option<&str>, platform: Option<&str>) -> Result<(String, String), Fault> {
     let profile_id = identifier("p_profile_id", profile_id)?;
     let platform = identifier("p_platform", platform)?;
-    Ok((profile_id.to_owned(), platform_name(platform)?))
+    Ok((profile_id.to_owned(), platform_name("p_platform", platform)?))
+}
+
+/// The binding of a booking that is looked for: left out, any; empty, none.
+pub(crate) fn which_source(value: Option<&str>) -> Result<Option<&str>, Fault> {
+    match value {
+        Some(NO_SOURCE) => Ok(value),
+        _ => optional_identifier("p_source", value),
+    }
 }
 
 /// A platform as it is stored.
-pub(crate) fn platform_name(platform: &str) -> Result<String, Fault> {
+pub(crate) fn platform_name(argument: &'static str, platform: &str) -> Result<String, Fault> {
     let lower = platform.to_lowercase();
     // Lower-casing may add characters ("İ" becomes two).
-    identifier("p_platform", Some(&lower))?;
+    identifier(argument, Some(&lower))?;
     Ok(lower)
 }
 
@@ -67,7 +75,7 @@ fn refused(argument: &'static str, problem: String) -> Fault {
     Fault::Invalid(Invalid {
         path: argument.to_owned(),
         problem: format!("cannot be read: {problem}"),
-        hint: None,
+        hint: Some("Numbers must fit a double, and nesting end at 127 levels.".to_owned()),
     })
 }
 

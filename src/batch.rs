@@ -103,7 +103,7 @@ fn parse_item(path: &str, item: &Value) -> Result<Item, Fault> {
         let platform = text("platform")?;
         Ok(Item {
             profile_id: identifier("profile_id", text("profile_id")?.as_deref())?.to_owned(),
-            platform: platform_name(identifier("platform", platform.as_deref())?)?,
+            platform: platform_name("platform", identifier("platform", platform.as_deref())?)?,
             content_id: identifier("content_id", text("content_id")?.as_deref())?.to_owned(),
             user_id: optional_identifier("user_id", text("user_id")?.as_deref())?.map(str::to_owned),
             not_before: text("not_before")?.map(|at| instant_field(path, &at)).transpose()?,
@@ -373,7 +373,7 @@ fn book_all(wanted: &[Wanted<'_>], now: Instant, all_or_nothing: bool) -> Result
         insert(&rows, now, &mut outcomes)?;
         let full = |outcome: &Outcome| matches!(outcome, Outcome::Full);
         if all_or_nothing && outcomes.iter().any(full) {
-            return Err(Halt::Rejected(rejected(outcomes, wanted.len())));
+            return Err(Halt::Rejected(rejected(outcomes, wanted)?));
         }
     }
     for source in sources.values_mut() {
@@ -383,15 +383,20 @@ fn book_all(wanted: &[Wanted<'_>], now: Instant, all_or_nothing: bool) -> Result
     Ok(outcomes)
 }
 
-/// What the items of a rejected batch have come to: nothing was booked.
-fn rejected(mut outcomes: Vec<Outcome>, items: usize) -> Vec<Outcome> {
+/// What the items of a rejected batch have come to: nothing was booked, but some had their seat before.
+fn rejected(mut outcomes: Vec<Outcome>, wanted: &[Wanted<'_>]) -> Result<Vec<Outcome>, Fault> {
     for outcome in &mut outcomes {
         if let Outcome::Assigned { .. } = outcome {
             *outcome = Outcome::Dropped;
         }
     }
-    outcomes.resize(items, Outcome::Dropped);
-    outcomes
+    for wanted in wanted.iter().skip(outcomes.len()) {
+        outcomes.push(match booking::find(&wanted.content)? {
+            Some(booking) => Outcome::Already(Box::new(booking)),
+            None => Outcome::Dropped,
+        });
+    }
+    Ok(outcomes)
 }
 
 fn insert(rows: &[(usize, &Wanted<'_>, HeldSeat)], now: Instant, outcomes: &mut [Outcome]) -> Result<(), Halt> {

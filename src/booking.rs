@@ -296,7 +296,7 @@ pub(crate) struct Mine {
 /// content. `None` when there is none, 22023 when there are several.
 pub(crate) fn take(which: &Which<'_>, for_change: bool) -> Result<Option<Mine>, Fault> {
     loop {
-        if let (true, Some(transaction)) = (for_change, busy(which.content_id)?) {
+        if let (true, Some(transaction)) = (for_change, busy(which)?) {
             wait_for(transaction);
             continue;
         }
@@ -339,14 +339,24 @@ pub(crate) fn take(which: &Which<'_>, for_change: bool) -> Result<Option<Mine>, 
     }
 }
 
-/// Another open transaction that is at any booking of this content id.
-fn busy(content_id: &str) -> Result<Option<TransactionId>, Fault> {
+/// Another open transaction that is at a booking which may be the one that is meant.
+fn busy(which: &Which<'_>) -> Result<Option<TransactionId>, Fault> {
     let mut scan = IndexScan::open(c"booking", c"booking_content", 1, See::Uncommitted)?;
-    scan.search(&[(1, ScanKey::IsText(content_id))], Order::Ascending);
-    Ok(match state_of(&mut scan) {
-        State::Busy(transaction) => Some(transaction),
-        State::Free | State::Booked => None,
-    })
+    scan.search(&[(1, ScanKey::IsText(which.content_id))], Order::Ascending);
+    while let Some(row) = scan.next() {
+        let Some(transaction) = row.inserter().or(row.changer()) else {
+            continue;
+        };
+        let (source, queue_id): (String, i64) = (row.get(2)?, row.get(3)?);
+        if which.source.is_some_and(|wanted| wanted != source) {
+            continue;
+        }
+        if (which.profile_id.is_some() || which.platform.is_some()) && !queue::is_named(queue_id, which)? {
+            continue;
+        }
+        return Ok(Some(transaction));
+    }
+    Ok(None)
 }
 
 fn only_one(which: &Which<'_>) -> Result<Option<(Booking, String, String)>, Fault> {
@@ -367,12 +377,7 @@ fn only_one(which: &Which<'_>) -> Result<Option<(Booking, String, String)>, Faul
     })?;
     if found.len() > 1 {
         let candidates = found.iter().map(|(booking, profile_id, platform)| {
-            let source = if booking.source.is_empty() {
-                "none"
-            } else {
-                &booking.source
-            };
-            format!("profile {profile_id}, platform {platform}, source {source}")
+            format!("profile {profile_id}, platform {platform}, source {:?}", booking.source)
         });
         return Err(Fault::Ambiguous {
             content_id: which.content_id.to_owned(),

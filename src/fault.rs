@@ -154,7 +154,7 @@ impl Fault {
             Self::Zone { name, reason, hint } => parts(
                 Code::ERRCODE_INVALID_PARAMETER_VALUE,
                 format!("time zone {name:?} cannot be used"),
-                reason,
+                format!("{name:?} {reason}."),
                 hint,
             ),
             Self::NoQueue {

@@ -98,7 +98,7 @@ fn create_queue(
         Arg::Json(&timetable),
         Arg::Json(&options),
     ];
-    let turn = queue::turn_to_create(&profile_id, &platform)?;
+    let turn = queue::turn_on(&profile_id, &platform)?;
     let created: Vec<i64> = CREATE.with(|create| create.write(&values, |row| row.must(1)))?;
     drop(turn);
     if created.is_empty() {
@@ -167,6 +167,7 @@ fn alter(
     timetable: Option<Value>,
     changes: Option<Value>,
 ) -> Result<Reply, Fault> {
+    let _turn = queue::turn_on(profile_id, platform)?;
     let row = lock_row(profile_id, platform)?;
     let old_options = QueueOptions::parse(&row.options)?;
     let options = changes
@@ -272,6 +273,7 @@ fn set_queue_status(
         })?;
     }
     refuse_read_only(c"set_queue_status()");
+    let _turn = queue::turn_on(&profile_id, &platform)?;
     let row = lock_row(&profile_id, &platform)?;
     let values = [Arg::Int8(row.queue_id), Arg::Text(status), Arg::OptionalText(p_reason)];
     SET_STATUS.with(|set| set.write(&values, |_| Ok(())))?;
@@ -302,6 +304,7 @@ fn drop_named(profile_id: &str, platform: &str, force: bool) -> Result<Reply, Fa
             platform: platform.to_owned(),
         });
     }
+    let _turn = queue::turn_on(profile_id, platform)?;
     let row = lock_row(profile_id, platform)?;
     let live = count_live(row.queue_id)?;
     if live > 0 && !force {
@@ -359,7 +362,7 @@ fn zone(name: &str) -> Result<ServerZone, Fault> {
                     Some(near) => format!("Perhaps you mean {near}."),
                     None => "SELECT name FROM pg_timezone_names lists the names.".to_owned(),
                 };
-                Err(refused("The server knows no time zone of this name.".to_owned(), hint))
+                Err(refused("is no time zone that the server knows".to_owned(), hint))
             }
         },
     }

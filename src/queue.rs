@@ -1,6 +1,7 @@
 //! Queues as calls use them: found by name, with the parsed timetable cached per backend.
 
 use crate::arguments::queue_name;
+use crate::booking::Which;
 use crate::fault::Fault;
 use crate::pg::lock::{Brief, Key as LockKey, wait_for};
 use crate::pg::scan::{IndexScan, Key, Order, See};
@@ -54,6 +55,9 @@ FROM slotkeeper.queue
 WHERE queue_id OPERATOR(pg_catalog.=) $1";
 
 thread_local! {
+    static NAME_OF: Statement = const { Statement::new(c"
+SELECT profile_id, platform FROM slotkeeper.queue WHERE queue_id OPERATOR(pg_catalog.=) $1") };
+
     static LOAD_QUEUE: Statement = const { Statement::new(LOAD) };
     static TIMETABLES: RefCell<HashMap<(String, i64), Weak<Timetable>>> = RefCell::new(HashMap::new());
     static CACHE: RefCell<HashMap<(pg_sys::Oid, i64), Rc<Queue>>> = RefCell::new(HashMap::new());
@@ -73,11 +77,12 @@ pub(crate) fn find(profile_id: &str, platform: &str) -> Result<Option<Rc<Queue>>
     cached(table, queue_id, Some(version))
 }
 
-/// Waits, holding nothing, for a transaction that is creating or dropping the queue of this name; then whoever is
-/// given the lock is the only one to create it.
-pub(crate) fn turn_to_create(profile_id: &str, platform: &str) -> Result<Brief, Fault> {
+/// The turn to create or change the queue of this name. Waits first, holding nothing, for a transaction that has
+/// created, changed or dropped it and is still open: what is read and written then is the present, and no isolation
+/// level fails over what others did.
+pub(crate) fn turn_on(profile_id: &str, platform: &str) -> Result<Brief, Fault> {
     loop {
-        let turn = Brief::acquire(&LockKey::NewQueue { profile_id, platform });
+        let turn = Brief::acquire(&LockKey::QueueRow { profile_id, platform });
         let mut scan = IndexScan::open(c"queue", c"queue_name", 2, See::Uncommitted)?;
         scan.search(
             &[(1, Key::IsText(profile_id)), (2, Key::IsText(platform))],
@@ -107,6 +112,19 @@ pub(crate) fn require(profile_id: &str, platform: &str, item: Option<usize>) -> 
 pub(crate) fn require_named(profile_id: Option<&str>, platform: Option<&str>) -> Result<Rc<Queue>, Fault> {
     let (profile_id, platform) = queue_name(profile_id, platform)?;
     require(&profile_id, &platform, None)
+}
+
+/// Whether this queue, as it is committed now, has the profile and the platform that are asked for.
+pub(crate) fn is_named(queue_id: i64, which: &Which<'_>) -> Result<bool, Fault> {
+    let names = NAME_OF.with(|name| {
+        name.read(&[Arg::Int8(queue_id)], |row| {
+            Ok((row.must::<String>(1)?, row.must::<String>(2)?))
+        })
+    })?;
+    Ok(names.into_iter().any(|(profile_id, platform)| {
+        which.profile_id.is_none_or(|wanted| wanted == profile_id)
+            && which.platform.is_none_or(|wanted| wanted == platform)
+    }))
 }
 
 fn cached(table: pg_sys::Oid, queue_id: i64, version: Option<i64>) -> Result<Option<Rc<Queue>>, Fault> {
@@ -150,7 +168,7 @@ fn load(queue_id: i64) -> Result<Option<Queue>, Fault> {
             let time_zone: String = row.must(5)?;
             let zone = ServerZone::named(&time_zone).ok_or_else(|| Fault::Zone {
                 name: time_zone.clone(),
-                reason: "The server no longer knows the time zone of this queue.".to_owned(),
+                reason: "is no longer known to the server".to_owned(),
                 hint: "Give the queue another with slotkeeper.alter_queue().".to_owned(),
             })?;
             Ok(Queue {

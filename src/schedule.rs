@@ -1,6 +1,8 @@
 //! `schedule_content`, `reschedule_content`, `unschedule_content`: a content at an instant of the caller's choice.
 
-use crate::arguments::{NO_SOURCE, OnConflict, identifier, instant, optional_identifier, platform_name, queue_name};
+use crate::arguments::{
+    NO_SOURCE, OnConflict, identifier, instant, optional_identifier, platform_name, queue_name, which_source,
+};
 use crate::assign::queue_full;
 use crate::booking::{self, Booking, Content, State, Which};
 use crate::clock::now;
@@ -104,13 +106,13 @@ fn reschedule_content(
     p_source: default!(Option<&str>, "NULL"),
 ) -> Result<JsonB, ErrorReport> {
     let platform = optional_identifier("p_platform", p_platform)?
-        .map(platform_name)
+        .map(|platform| platform_name("p_platform", platform))
         .transpose()?;
     let which = Which {
         content_id: identifier("p_content_id", p_content_id)?,
         profile_id: optional_identifier("p_profile_id", p_profile_id)?,
         platform: platform.as_deref(),
-        source: optional_identifier("p_source", p_source)?,
+        source: which_source(p_source)?,
     };
     let wish = Wish {
         at: instant("p_at", p_at)?.ok_or(Fault::Null { argument: "p_at" })?,
@@ -158,13 +160,13 @@ fn unschedule_content(
     p_source: default!(Option<&str>, "NULL"),
 ) -> Result<JsonB, ErrorReport> {
     let platform = optional_identifier("p_platform", p_platform)?
-        .map(platform_name)
+        .map(|platform| platform_name("p_platform", platform))
         .transpose()?;
     let which = Which {
         content_id: identifier("p_content_id", p_content_id)?,
         profile_id: optional_identifier("p_profile_id", p_profile_id)?,
         platform: platform.as_deref(),
-        source: optional_identifier("p_source", p_source)?,
+        source: which_source(p_source)?,
     };
     Ok(unschedule(&which)?.into())
 }

@@ -34,8 +34,8 @@ pub(crate) enum Key<'a> {
     },
     /// Batches take turns between their look and their inserts.
     Batches,
-    /// The name of a queue that is being created.
-    NewQueue { profile_id: &'a str, platform: &'a str },
+    /// The row of a queue: held by whoever creates or changes it.
+    QueueRow { profile_id: &'a str, platform: &'a str },
     /// One queue must not disappear or change its granule.
     Queue { profile_id: &'a str, platform: &'a str },
     /// No queue may.
@@ -110,7 +110,8 @@ pub(crate) fn use_queues(keys: &mut [Key<'_>]) {
     let transaction = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
     let used = QUEUES_IN_USE.with(|cell| {
         let (seen, count) = cell.get();
-        let used = (if seen == transaction { count } else { 0 }).saturating_add(keys.len() as u32);
+        let new = keys.iter().filter(|key| !shared_already(&key.tag())).count() as u32;
+        let used = (if seen == transaction { count } else { 0 }).saturating_add(new);
         cell.set((transaction, used));
         used
     });
@@ -121,6 +122,17 @@ pub(crate) fn use_queues(keys: &mut [Key<'_>]) {
     keys.sort_by_key(Key::hash64);
     for key in keys {
         acquire(&key.tag(), pg_sys::ShareLock, true);
+    }
+}
+
+fn shared_already(tag: &pg_sys::LOCKTAG) -> bool {
+    let mode = pg_sys::ShareLock as pg_sys::LOCKMODE;
+    // SAFETY: looks the tag up in this backend's own table of locks.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        return pg_sys::LockHeldByMe(tag, mode);
+        #[cfg(not(feature = "pg15"))]
+        return pg_sys::LockHeldByMe(tag, mode, false);
     }
 }
 

@@ -28,7 +28,7 @@ const ALIASES: [(&str, &str); 3] = [
 ];
 
 /// All zone names with a digit that name one zone without doubt.
-const NAMES_WITH_DIGITS: [&str; 12] = [
+const NAMES_WITH_DIGITS: [&str; 10] = [
     "EST5EDT",
     "CST6CDT",
     "MST7MDT",
@@ -39,9 +39,10 @@ const NAMES_WITH_DIGITS: [&str; 12] = [
     "Etc/GMT0",
     "Etc/GMT+0",
     "Etc/GMT-0",
-    "posix/Etc/GMT0",
-    "posix/GMT0",
 ];
+
+/// Debian's zone data has every zone once more in this folder.
+const POSIX_FOLDER: &str = "posix/";
 
 /// Abbreviations that are no zone names, and the zones their users may mean.
 const ABBREVIATIONS: &[(&str, &[&str])] = &[
@@ -156,6 +157,10 @@ fn abbreviation(regions: &[&str]) -> ZoneName {
 /// Whether the server would read the name as a POSIX rule. Every such rule has an offset, hence a digit, and few
 /// names of zones do.
 fn is_posix_rule(name: &str) -> bool {
+    let name = match name.get(..POSIX_FOLDER.len()) {
+        Some(folder) if folder.eq_ignore_ascii_case(POSIX_FOLDER) => &name[POSIX_FOLDER.len()..],
+        _ => name,
+    };
     name.contains(['<', '>', ','])
         || name.contains(|c: char| c.is_ascii_digit())
             && !NAMES_WITH_DIGITS.iter().any(|known| known.eq_ignore_ascii_case(name))

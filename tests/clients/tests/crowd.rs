@@ -124,7 +124,7 @@ impl<'c> Caller<'c> {
     }
 
     fn prepare(&mut self) {
-        let isolation = if self.number % 2 == 0 {
+        let isolation = if self.number.is_multiple_of(2) {
             "read committed"
         } else {
             "repeatable read"
@@ -138,7 +138,7 @@ impl<'c> Caller<'c> {
 
     /// Every fourth may be killed at any moment.
     fn killable(&self) -> bool {
-        self.number % 4 == 0
+        self.number.is_multiple_of(4)
     }
 
     fn content(&mut self) -> (String, &'static str) {

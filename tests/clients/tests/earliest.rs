@@ -435,12 +435,8 @@ impl Test {
     fn hold(&mut self) {
         let kind = self.random.below(100);
         if self.model.open.is_none() {
-            run(
-                &mut self.holder,
-                *self
-                    .random
-                    .pick(&["BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1"]),
-            );
+            let begin = ["BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1"][self.random.below(2)];
+            run(&mut self.holder, begin);
             self.model.open = Some(Open::default());
         }
         match kind {

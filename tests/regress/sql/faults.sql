@@ -45,8 +45,8 @@ INSERT INTO call (sql, what) VALUES
     ($$schedule_content(%s, 'x', 'c', now())$$, 'id'), ($$schedule_content('faults', %s, 'c', now())$$, 'id'), ($$schedule_content('faults', 'x', %s, now())$$, 'id'), ($$schedule_content('faults', 'x', 'c', %s)$$, 'null'),
     ($$schedule_content('faults', 'x', 'c', now(), p_user_id => %s)$$, 'optional'), ($$schedule_content('faults', 'x', 'c', now(), p_on_conflict => %s)$$, 'null'), ($$schedule_content('faults', 'x', 'c', now(), p_source => %s)$$, 'optional'),
     ($$reschedule_content(%s, now())$$, 'id'), ($$reschedule_content('booked', %s)$$, 'null'), ($$reschedule_content('booked', now(), %s)$$, 'null'),
-    ($$reschedule_content('booked', now(), p_profile_id => %s)$$, 'optional'), ($$reschedule_content('booked', now(), p_platform => %s)$$, 'optional'), ($$reschedule_content('booked', now(), p_source => %s)$$, 'optional'),
-    ($$unschedule_content(%s)$$, 'id'), ($$unschedule_content('booked', p_profile_id => %s)$$, 'optional'), ($$unschedule_content('booked', p_platform => %s)$$, 'optional'), ($$unschedule_content('booked', p_source => %s)$$, 'optional'),
+    ($$reschedule_content('booked', now(), p_profile_id => %s)$$, 'optional'), ($$reschedule_content('booked', now(), p_platform => %s)$$, 'optional'),
+    ($$unschedule_content(%s)$$, 'id'), ($$unschedule_content('booked', p_profile_id => %s)$$, 'optional'), ($$unschedule_content('booked', p_platform => %s)$$, 'optional'),
     ($$grant_access(%s, 'user')$$, 'null'), ($$grant_access('postgres', %s)$$, 'null');
 -- NULL.
 SELECT c.sql || E'\n' || pg_temp.fault('SELECT slotkeeper.' || format(sql, 'NULL')) AS fault FROM call AS c WHERE what IN ('id', 'null') ORDER BY n;

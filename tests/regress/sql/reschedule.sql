@@ -103,6 +103,12 @@ SELECT pg_temp.said(slotkeeper.reschedule_content('same', '2026-02-05T03:00:00Z'
 SELECT pg_temp.said(slotkeeper.reschedule_content('same', '2026-02-05T03:00:00Z', p_profile_id => 'nobody')) AS nobody;
 SELECT pg_temp.fault($$SELECT slotkeeper.unschedule_content('same')$$);
 SELECT pg_temp.said(slotkeeper.unschedule_content('same', p_source => 'reels')) AS by_source;
+-- An empty source is none: also the booking beside one of the same id and queue can be addressed.
+SELECT pg_temp.said(slotkeeper.schedule_content('reschedule', 'y', 'same', '2026-02-01T05:00:00Z'));
+SELECT pg_temp.fault($$SELECT slotkeeper.reschedule_content('same', '2026-02-06T00:00:00Z', p_profile_id => 'reschedule', p_platform => 'y')$$);
+SELECT pg_temp.said(slotkeeper.reschedule_content('same', '2026-02-06T00:00:00Z', p_profile_id => 'reschedule', p_platform => 'y', p_source => '')) AS of_no_source;
+SELECT pg_temp.said(slotkeeper.unschedule_content('same', 'reschedule', 'y', '')) AS of_no_source;
+SELECT pg_temp.fault($$SELECT slotkeeper.unschedule_content('same', p_source => ' ')$$);
 
 -- Dry runs.
 SELECT md5(string_agg(b::text, '' ORDER BY booking_id)) AS before FROM slotkeeper.booking AS b

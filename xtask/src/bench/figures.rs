@@ -106,7 +106,12 @@ pub(crate) struct Ratio {
 
 impl Line {
     fn values(&self, who: Who) -> Vec<f64> {
-        self.rounds.iter().flatten().filter(|(of, _)| *of == who).map(|(_, value)| *value).collect()
+        self.rounds
+            .iter()
+            .flatten()
+            .filter(|(of, _)| *of == who)
+            .map(|(_, value)| *value)
+            .collect()
     }
 
     /// The median of a variant's rounds.
@@ -143,7 +148,11 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     let half = values.len() / 2;
     let upper = *values.get(half)?;
     let even = values.len().is_multiple_of(2);
-    Some(if even { f64::midpoint(*values.get(half - 1)?, upper) } else { upper })
+    Some(if even {
+        f64::midpoint(*values.get(half - 1)?, upper)
+    } else {
+        upper
+    })
 }
 
 /// A whole number with commas.
@@ -177,7 +186,9 @@ mod tests {
             rounds: vec![round(900.0, 1000.0), round(80.0, 100.0), round(700.0, 1000.0)],
         };
         let ratio = line.ratio_to(Who::Baseline).unwrap();
-        assert!((ratio.median - 0.8).abs() < 1e-9 && (ratio.least - 0.7).abs() < 1e-9 && (ratio.most - 0.9).abs() < 1e-9);
+        assert!(
+            (ratio.median - 0.8).abs() < 1e-9 && (ratio.least - 0.7).abs() < 1e-9 && (ratio.most - 0.9).abs() < 1e-9
+        );
         assert!(line.ratio_to(Who::Twin).is_none());
         assert_eq!(line.verdicts().len(), 1);
     }
