@@ -198,7 +198,10 @@ impl Ahead {
 
 struct Offer {
     granule: i64,
+    /// Seats offered: as many as the slot has left.
     seats: usize,
+    /// Whether the seats that were not offered are held firmly.
+    others_firm: bool,
     hole: Vec<u64>,
     walked: bool,
 }
@@ -245,6 +248,7 @@ impl<G: Grid> Search<G> {
                     self.offered = Some(Offer {
                         granule: slot.granule,
                         seats: seats.len(),
+                        others_firm: self.held.iter().all(|h| h.firm),
                         hole: hole.clone(),
                         walked: self.inside.is_none(),
                     });
@@ -282,7 +286,7 @@ impl<G: Grid> Search<G> {
 
     fn settle_offer(&mut self, taken: usize) {
         let Some(offer) = self.offered.take() else { return };
-        let full = taken >= offer.seats;
+        let full = taken >= offer.seats && offer.others_firm;
         match (offer.walked, full) {
             (true, true) => self.chain.full(offer.granule),
             (true, false) => self.chain.cut(),

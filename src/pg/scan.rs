@@ -73,6 +73,13 @@ pub(crate) struct IndexScan {
     columns: Vec<i32>,
 }
 
+fn dirty_snapshot() -> pg_sys::SnapshotData {
+    pg_sys::SnapshotData {
+        snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY,
+        ..Default::default()
+    }
+}
+
 enum Snapshot {
     Dirty(Box<pg_sys::SnapshotData>),
     Registered(pg_sys::Snapshot),
@@ -96,10 +103,7 @@ impl IndexScan {
                 .map(|&c| c.into())
                 .collect();
             let mut snapshot = match see {
-                See::Uncommitted => Snapshot::Dirty(Box::new(pg_sys::SnapshotData {
-                    snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY,
-                    ..Default::default()
-                })),
+                See::Uncommitted => Snapshot::Dirty(Box::new(dirty_snapshot())),
                 See::Committed => Snapshot::Registered(pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot())),
             };
             let raw: pg_sys::Snapshot = match &mut snapshot {
@@ -237,20 +241,34 @@ fn is_valid(transaction: &pg_sys::TransactionId) -> bool {
     *transaction != pg_sys::InvalidTransactionId
 }
 
-/// Deletes rows by handle, except those that another transaction is at: nobody waits and nothing fails, at any
-/// isolation level. Only for tables whose rows are hints.
+/// Deletes rows by handle, except those that are gone or that another transaction is at: nobody waits and nothing
+/// fails, at any isolation level. Only for tables whose rows are hints.
 pub(crate) fn delete_unless_busy(table: &CStr, ids: &[u64]) -> Result<(), Fault> {
     if ids.is_empty() {
         return Ok(());
     }
     let table = relation_oid(table)?;
-    // SAFETY: the handles come from rows that a scan of this transaction has seen as committed or its own, so they
-    // are live or already being deleted; heap_delete checks again under the buffer lock.
+    // SAFETY: the handles come from scans of this statement, whose snapshot keeps vacuum from giving the places to
+    // other rows. heap_fetch passes only rows that are visible (not one that this very transaction has deleted
+    // since), and heap_delete checks again under the buffer lock.
     unsafe {
         let heap = pg_sys::table_open(table, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+        let mut dirty = dirty_snapshot();
         for &id in ids {
             let mut tid = pg_sys::ItemPointerData::default();
             pgrx::itemptr::u64_to_item_pointer(id, &mut tid);
+            let mut tuple = pg_sys::HeapTupleData {
+                t_self: tid,
+                ..Default::default()
+            };
+            let mut buffer: pg_sys::Buffer = 0;
+            if !pg_sys::heap_fetch(heap, &mut dirty, &mut tuple, &mut buffer, false) {
+                continue;
+            }
+            pg_sys::ReleaseBuffer(buffer);
+            if dirty.xmax != pg_sys::InvalidTransactionId {
+                continue;
+            }
             let mut failure = pg_sys::TM_FailureData::default();
             let command = pg_sys::GetCurrentCommandId(true);
             pg_sys::heap_delete(

@@ -125,4 +125,15 @@ SELECT pg_temp.fault($$SELECT slotkeeper.assign_slots('[]', NULL)$$);
 SELECT pg_temp.fault($$SELECT slotkeeper.assign_slots((SELECT jsonb_agg(1) FROM generate_series(1, 100001)))$$);
 SELECT count(*) - :before AS booked FROM slotkeeper.booking;
 
+-- Two searches of one batch meet the same stale hole; it is removed once.
+SELECT slotkeeper.create_queue('batch', 'stale', 'UTC', '{"every": "1 minute"}') ->> 'outcome' AS outcome;
+SELECT slotkeeper.assign_slots(jsonb_agg(jsonb_build_object('profile_id', 'batch', 'platform', 'stale', 'content_id', 'st' || n) ORDER BY n)) ->> 'outcome' AS outcome
+FROM generate_series(1, 200) AS n;
+SELECT slotkeeper.assign_next_available_slot('batch', 'stale', 'st201') ->> 'outcome' AS outcome;
+SELECT slotkeeper.unschedule_content('st100') ->> 'scheduled_at' AS hole;
+SELECT slotkeeper.schedule_content('batch', 'stale', 'st202', '2026-01-15T13:39:00Z') ->> 'outcome' AS outcome;
+SELECT slotkeeper.assign_slots('[{"profile_id": "batch", "platform": "stale", "content_id": "st203"},
+    {"profile_id": "batch", "platform": "stale", "content_id": "st204", "not_before": "2026-01-15T12:10:00Z"}]') ->> 'outcome' AS outcome;
+SELECT count(*) AS holes FROM slotkeeper.hole JOIN slotkeeper.queue USING (queue_id) WHERE profile_id = 'batch' AND platform = 'stale';
+
 SELECT count(slotkeeper.drop_queue(profile_id, platform, true)) AS dropped FROM slotkeeper.queue WHERE profile_id = 'batch';
