@@ -108,8 +108,8 @@ pub(crate) fn run(host: &Host, options: &Options) -> Result<ExitCode> {
         bail!("--debug builds are not for measuring");
     }
     let pace = if options.quick { Pace::QUICK } else { Pace::FULL };
-    build::build(host)?;
     let load = report::load_average();
+    build::build(host)?;
     let cluster = ui::step("private PostgreSQL running", || {
         Cluster::open(host, "bench", &ground::settings())
     })?;

@@ -162,14 +162,14 @@ fn waiting_for_a_content_delays_nobody_else_on_the_queue() {
                 .into_iter()
                 .all(|pid| ledger::waits(&mut watcher, pid))
         });
-        assert_eq!(
-            one::<i64>(
+        // Eventually: the three may still be passing the content's lock from one to the other.
+        eventually("none of those who wait holds a brief lock", || {
+            let held: i64 = one(
                 &mut watcher,
-                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'"
-            ),
-            0,
-            "who waits holds a brief lock"
-        );
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'",
+            );
+            held == 0
+        });
         let others: Vec<Client> = (0..30).map(|_| database.connect_impatient()).collect();
         let answers = at_once(others, |i, mut client| match i % 5 {
             0 => assign_batch(&mut client, "hot", (0..20).map(|k| format!("b{i}-{k}"))),

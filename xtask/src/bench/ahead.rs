@@ -59,7 +59,7 @@ impl Ahead {
             Case::FarOutBooking => format!("assign with {far} ahead and one booking 50 years out"),
         };
         if self.no_wait {
-            title += ", synchronous_commit off";
+            title += ", no commit wait";
         }
         title
     }

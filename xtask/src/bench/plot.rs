@@ -4,13 +4,13 @@ use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::bench::figures::{Limit, Line, Ratio, Who};
+use crate::bench::figures::{Line, Ratio, Who};
 
-const WIDTH: u32 = 1000;
+const WIDTH: u32 = 1040;
 const ROW: u32 = 34;
 const TOP: u32 = 64;
 const BOTTOM: u32 = 48;
-const LABELS: u32 = 430;
+const LABELS: u32 = 470;
 const FIGURES: u32 = 170;
 /// Bars that reach further are cut off, with their figure beside them.
 const LARGEST: f64 = 1.5;
@@ -98,7 +98,7 @@ fn draw(lines: &[Line], svg: &mut String) -> Result<(), Box<dyn std::error::Erro
         )?;
         let required = line
             .required
-            .map_or_else(String::new, |limit| format!("   {}", Limit::show(limit)));
+            .map_or_else(String::new, |limit| format!("  ({})", limit.show()));
         let figure = format!("{:.2}{required}", ratio.median);
         root.draw_text(
             &figure,

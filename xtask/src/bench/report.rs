@@ -105,8 +105,8 @@ pub(crate) fn markdown(lines: &[Line], host: &Host, pace: &Pace, quick: bool, lo
            what a backend reads when it first meets a queue is in the figures.\n\
          - **Many ahead**: {far} contents booked into one queue by assign_slots. One script calls in turn a queue with {near} to \
            {near_last} ahead and the one with many; figures are pgbench's mean latencies of these two statements. The holes are made by \
-           unscheduling every {nth}th content, and the measured calls consume them. With `synchronous_commit` off the wait for the \
-           disk no longer hides what the search costs.\n\
+           unscheduling every {nth}th content, and the measured calls consume them. **No commit wait** means `synchronous_commit` off: \
+           the disk no longer hides what the search costs.\n\
          - **assign_slots**: items as one JSON parameter and the whole reply, against one INSERT … SELECT from generate_series with all its \
            returned rows, five of either in turn per round, one transaction each.\n\
          - **Memory**: one backend, calls of every kind over 1,000 queues, one of twenty fails; read from \
