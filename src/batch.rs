@@ -11,6 +11,7 @@ use crate::booking::{self, Content, State};
 use crate::clock::{now, parse_instant};
 use crate::fault::Fault;
 use crate::ledger::Reader;
+use crate::pg::insert::{Inserter, NewBooking};
 use crate::pg::json::JsonArg;
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::refuse_read_only;
@@ -25,7 +26,7 @@ use pgrx::prelude::*;
 use serde_json::{Map, Value};
 use slotkeeper_core::slots::Slot;
 use slotkeeper_core::{Instant, Invalid};
-use std::collections::btree_map::Entry;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
@@ -61,6 +62,12 @@ struct Item {
     user_id: Option<String>,
     not_before: Option<Instant>,
     source: String,
+}
+
+impl Item {
+    fn queue_name(&self) -> (&str, &str) {
+        (&self.profile_id, &self.platform)
+    }
 }
 
 fn parse_items(items: &Value) -> Result<Vec<Item>, Fault> {
@@ -153,6 +160,26 @@ struct Wanted<'a> {
     content: Content<'a>,
 }
 
+impl Wanted<'_> {
+    fn source_key(&self) -> (i64, Option<Instant>) {
+        (self.queue.queue_id, self.item.not_before)
+    }
+
+    fn row<'r>(&'r self, held: &'r HeldSeat, now: Instant) -> NewBooking<'r> {
+        NewBooking {
+            queue_id: self.queue.queue_id,
+            granule: held.slot.granule,
+            seat: held.seat,
+            source: self.content.source,
+            content_id: self.content.content_id,
+            user_id: self.item.user_id.as_deref(),
+            scheduled_at: held.slot.at,
+            slot_ref: held.slot.slot_ref.as_deref(),
+            booked_at: now,
+        }
+    }
+}
+
 #[derive(Clone)]
 enum Outcome {
     Assigned {
@@ -163,6 +190,12 @@ enum Outcome {
     Full,
     /// The batch was rejected for another item's sake.
     Dropped,
+}
+
+impl Outcome {
+    fn is_full(&self) -> bool {
+        matches!(self, Self::Full)
+    }
 }
 
 /// Why an attempt was undone.
@@ -183,60 +216,83 @@ impl From<Fault> for Halt {
 }
 
 fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Value, Fault> {
-    let queues = queues_of(items)?;
-    // The same content twice is booked once; the second item has the first one's answer.
-    let mut wanted: Vec<Wanted<'_>> = Vec::new();
-    let mut first: BTreeMap<Content<'_>, usize> = BTreeMap::new();
-    let mut answers: Vec<(usize, bool)> = Vec::with_capacity(items.len());
-    for item in items {
-        let Some(queue) = queues.get(&(item.profile_id.as_str(), item.platform.as_str())) else {
-            return Err(Fault::Internal("an item without its queue".to_owned()));
-        };
-        let content = Content {
-            content_id: &item.content_id,
-            source: &item.source,
-            queue_id: queue.queue_id,
-        };
-        match first.entry(content) {
-            Entry::Occupied(entry) => answers.push((*entry.get(), true)),
-            Entry::Vacant(entry) => {
-                entry.insert(wanted.len());
-                answers.push((wanted.len(), false));
-                wanted.push(Wanted { item, queue, content });
-            }
+    use_queues_of(items);
+    let mut busy = None;
+    loop {
+        if let Some(transaction) = busy.take() {
+            wait_for(transaction);
         }
-    }
-    let (outcomes, now, rejected) = loop {
-        await_others(first.keys())?;
+        // Anew each time: while the batch waited, a queue may have been altered.
+        let queues = queues_of(items)?;
+        let batch = Batch::of(items, &queues)?;
         let now = now()?;
-        let attempt = undoing(|| {
-            let _turn = Brief::acquire(&Key::Batches);
-            book_all(&wanted, now, all_or_nothing)
-        });
+        let attempt = undoing(
+            || Halt::Lost,
+            || {
+                let _turn = Brief::acquire(&Key::Batches);
+                book_all(&batch.wanted, now, all_or_nothing)
+            },
+        );
         match attempt {
-            Ok(outcomes) => break (outcomes, now, false),
-            Err(Halt::Rejected(outcomes)) => break (outcomes, now, true),
-            Err(Halt::Busy(transaction)) => wait_for(transaction),
+            Ok(outcomes) => return Ok(batch.reply(&outcomes, now, false)),
+            Err(Halt::Rejected(outcomes)) => return Ok(batch.reply(&outcomes, now, true)),
+            Err(Halt::Busy(transaction)) => busy = Some(transaction),
             Err(Halt::Lost) => {}
             Err(Halt::Fault(fault)) => return Err(fault),
         }
-    };
-    let refused = outcomes
-        .iter()
-        .filter(|outcome| matches!(outcome, Outcome::Full))
-        .count();
-    let outcome = match refused {
-        _ if rejected => "rejected",
-        0 => "assigned",
-        n if n == outcomes.len() => "rejected",
-        _ => "partial",
-    };
-    let results: Vec<Value> = answers
-        .iter()
-        .zip(items)
-        .filter_map(|(&(index, again), item)| Some(result(&outcomes, &wanted, index, again, item, now)?.into_value()))
-        .collect();
-    Ok(Reply::new(outcome).with("results", results).into_value())
+    }
+}
+
+/// The distinct contents of a batch, and which of them answers each item.
+struct Batch<'a> {
+    items: &'a [Item],
+    wanted: Vec<Wanted<'a>>,
+    /// For each item its content's place in `wanted`, and whether an earlier item has the same.
+    answers: Vec<(usize, bool)>,
+}
+
+impl<'a> Batch<'a> {
+    fn of(items: &'a [Item], queues: &'a Queues<'a>) -> Result<Self, Fault> {
+        let mut wanted: Vec<Wanted<'a>> = Vec::with_capacity(items.len());
+        let mut first: HashMap<Content<'a>, usize> = HashMap::with_capacity(items.len());
+        let mut answers = Vec::with_capacity(items.len());
+        for item in items {
+            let Some(queue) = queues.get(&(item.profile_id.as_str(), item.platform.as_str())) else {
+                return Err(Fault::Internal("an item without its queue".to_owned()));
+            };
+            let content = Content {
+                content_id: &item.content_id,
+                source: &item.source,
+                queue_id: queue.queue_id,
+            };
+            match first.entry(content) {
+                Entry::Occupied(entry) => answers.push((*entry.get(), true)),
+                Entry::Vacant(entry) => {
+                    entry.insert(wanted.len());
+                    answers.push((wanted.len(), false));
+                    wanted.push(Wanted { item, queue, content });
+                }
+            }
+        }
+        Ok(Self { items, wanted, answers })
+    }
+
+    fn reply(&self, outcomes: &[Outcome], now: Instant, rejected: bool) -> Value {
+        let refused = outcomes.iter().filter(|outcome| outcome.is_full()).count();
+        let outcome = match refused {
+            _ if rejected => "rejected",
+            0 => "assigned",
+            n if n == outcomes.len() => "rejected",
+            _ => "partial",
+        };
+        let answers = self.answers.iter().zip(self.items);
+        let results: Vec<Value> = answers
+            .filter_map(|(&(index, again), item)| {
+                Some(result(outcomes, &self.wanted, index, again, item, now)?.into_value())
+            })
+            .collect();
+        Reply::new(outcome).with("results", results).into_value()
+    }
 }
 
 fn result(
@@ -268,32 +324,28 @@ fn result(
     })
 }
 
-/// The queues of the batch, which stay as they are until the transaction ends.
-fn queues_of(items: &[Item]) -> Result<BTreeMap<(&str, &str), Rc<Queue>>, Fault> {
-    let mut first_item: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    for (i, item) in items.iter().enumerate() {
-        first_item.entry((&item.profile_id, &item.platform)).or_insert(i);
-    }
-    let mut keys: Vec<Key<'_>> = first_item
-        .keys()
-        .map(|&(profile_id, platform)| Key::Queue { profile_id, platform })
+type Queues<'a> = BTreeMap<(&'a str, &'a str), Rc<Queue>>;
+
+/// The queues of the batch stay until the transaction ends.
+fn use_queues_of(items: &[Item]) {
+    let names: BTreeSet<(&str, &str)> = items.iter().map(Item::queue_name).collect();
+    let mut keys: Vec<Key<'_>> = names
+        .into_iter()
+        .map(|(profile_id, platform)| Key::Queue { profile_id, platform })
         .collect();
     use_queues(&mut keys);
-    first_item
-        .into_iter()
-        .map(|((profile_id, platform), i)| Ok(((profile_id, platform), queue::require(profile_id, platform, Some(i))?)))
-        .collect()
 }
 
-/// Waits, in one order and holding nothing, for transactions that are at contents of the batch.
-fn await_others<'a>(contents: impl Iterator<Item = &'a Content<'a>>) -> Result<(), Fault> {
-    let mut scan = booking::content_scan()?;
-    for content in contents {
-        while let State::Busy(transaction) = booking::state(&mut scan, content)? {
-            wait_for(transaction);
+/// The queues of the batch, as they are now.
+fn queues_of(items: &[Item]) -> Result<Queues<'_>, Fault> {
+    let mut queues = Queues::new();
+    for (i, item) in items.iter().enumerate() {
+        let name = item.queue_name();
+        if !queues.contains_key(&name) {
+            queues.insert(name, queue::require(name.0, name.1, Some(i))?);
         }
     }
-    Ok(())
+    Ok(queues)
 }
 
 /// A seeker and the rest of the slot that it is at.
@@ -316,13 +368,19 @@ impl<'q> Source<'q> {
         }
     }
 
-    fn next(&mut self, reader: &mut Reader, chosen: &BTreeSet<(i64, i64, i16)>) -> Result<Option<HeldSeat>, Fault> {
+    /// The next seat that can be locked; with `look` it is also seen to be free still.
+    fn next(&mut self, reader: &mut Reader, chosen: &Chosen, look: bool) -> Result<Option<HeldSeat>, Fault> {
         loop {
             if let Some(slot) = &self.slot {
                 for seat in self.seats.by_ref() {
-                    if let Some(held) = self.seeker.hold(reader, chosen, slot, &[seat])? {
+                    let held = if look {
+                        self.seeker.hold(reader, chosen, slot, &[seat])?
+                    } else {
+                        self.seeker.lock(slot, seat)
+                    };
+                    if held.is_some() {
                         self.used += 1;
-                        return Ok(Some(held));
+                        return Ok(held);
                     }
                 }
             }
@@ -335,6 +393,11 @@ impl<'q> Source<'q> {
         }
     }
 
+    /// Whether no seat of the slot it is at is left.
+    fn is_between_slots(&self) -> bool {
+        self.seats.len() == 0
+    }
+
     fn settle(&mut self) {
         if self.slot.take().is_some() {
             self.seeker.took(std::mem::take(&mut self.used));
@@ -342,45 +405,146 @@ impl<'q> Source<'q> {
     }
 }
 
+/// Seats that are chosen and not inserted yet.
+type Chosen = BTreeSet<(i64, i64, i16)>;
+
+/// Searches of a batch: one for each queue and earliest instant.
+type Sources<'q> = HashMap<(i64, Option<Instant>), Source<'q>>;
+
+/// A content and the seat it is to have.
+struct Pick<'a> {
+    outcome: usize,
+    wanted: &'a Wanted<'a>,
+    held: HeldSeat,
+}
+
+impl Pick<'_> {
+    fn seat(&self) -> (i64, i64, i16) {
+        (self.wanted.queue.queue_id, self.held.slot.granule, self.held.seat)
+    }
+}
+
 fn book_all(wanted: &[Wanted<'_>], now: Instant, all_or_nothing: bool) -> Result<Vec<Outcome>, Halt> {
     let mut outcomes: Vec<Outcome> = Vec::with_capacity(wanted.len());
-    let mut sources: HashMap<(i64, Option<Instant>), Source<'_>> = HashMap::new();
+    let mut sources = Sources::new();
     let mut reader = Reader::default();
     let mut contents = booking::content_scan()?;
+    let mut inserter = Inserter::open()?;
     for chunk in wanted.chunks(CHUNK) {
         let mut keys: Vec<Key<'_>> = chunk.iter().map(|wanted| wanted.content.key()).collect();
-        keys.sort_by_key(Key::hash64);
+        keys.sort_by_cached_key(Key::hash64);
         let _turns: Vec<Brief> = keys.iter().map(Brief::acquire).collect();
-        let mut chosen = BTreeSet::new();
-        let mut rows: Vec<(usize, &Wanted<'_>, HeldSeat)> = Vec::with_capacity(chunk.len());
+        let mut chosen = Chosen::new();
+        let mut picks: Vec<Pick<'_>> = Vec::with_capacity(chunk.len());
         for wanted in chunk {
             let outcome = match booking::state(&mut contents, &wanted.content)? {
                 State::Busy(transaction) => return Err(Halt::Busy(transaction)),
                 State::Booked => Outcome::Already(Box::new(booking::find(&wanted.content)?.ok_or(Halt::Lost)?)),
                 State::Free => {
                     let source = sources
-                        .entry((wanted.queue.queue_id, wanted.item.not_before))
+                        .entry(wanted.source_key())
                         .or_insert_with(|| Source::new(wanted.queue, wanted.item.not_before, now));
-                    if let Some(held) = source.next(&mut reader, &chosen)? {
-                        chosen.insert((wanted.queue.queue_id, held.slot.granule, held.seat));
-                        rows.push((outcomes.len(), wanted, held));
+                    if let Some(held) = source.next(&mut reader, &chosen, false)? {
+                        let pick = Pick {
+                            outcome: outcomes.len(),
+                            wanted,
+                            held,
+                        };
+                        chosen.insert(pick.seat());
+                        picks.push(pick);
                     }
                     Outcome::Full // until its row is in
                 }
             };
             outcomes.push(outcome);
         }
-        insert(&rows, now, &mut outcomes)?;
-        let full = |outcome: &Outcome| matches!(outcome, Outcome::Full);
-        if all_or_nothing && outcomes.iter().any(full) {
+        look_again(&mut picks, &mut sources, &mut reader, &chosen)?;
+        for pick in &picks {
+            let booking_id = inserter.insert(&pick.wanted.row(&pick.held, now));
+            if let Some(outcome) = outcomes.get_mut(pick.outcome) {
+                *outcome = Outcome::Assigned {
+                    slot: pick.held.slot.clone(),
+                    booking_id,
+                };
+            }
+        }
+        inserter.flush();
+        drop(picks);
+        if all_or_nothing && outcomes.iter().any(Outcome::is_full) {
             return Err(Halt::Rejected(rejected(outcomes, wanted)?));
         }
+        share_findings(&mut sources, &mut reader)?;
     }
     for source in sources.values_mut() {
         source.settle();
         source.seeker.keep_findings(&mut reader)?;
     }
     Ok(outcomes)
+}
+
+/// Looks at the seats of a chunk again, now that their locks are held: with one read for each queue where they lie
+/// close together. A content whose seat has gone gets another.
+fn look_again(
+    picks: &mut Vec<Pick<'_>>,
+    sources: &mut Sources<'_>,
+    reader: &mut Reader,
+    chosen: &Chosen,
+) -> Result<(), Fault> {
+    let mut ranges: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+    for pick in picks.iter() {
+        let (queue_id, granule, _) = pick.seat();
+        let range = ranges.entry(queue_id).or_insert((granule, granule));
+        *range = (range.0.min(granule), range.1.max(granule));
+    }
+    let mut held = Vec::new();
+    let mut gone = BTreeSet::new();
+    for (queue_id, (first, last)) in ranges {
+        held.clear();
+        let end = reader.seats(queue_id, first, last.saturating_add(1), &mut held)?;
+        let taken: BTreeSet<(i64, i16)> = held.iter().map(|(granule, held)| (*granule, held.seat)).collect();
+        for pick in picks.iter().filter(|pick| pick.wanted.queue.queue_id == queue_id) {
+            let (_, granule, seat) = pick.seat();
+            let is_taken = if granule < end {
+                taken.contains(&(granule, seat))
+            } else {
+                held.clear();
+                reader.seats(queue_id, granule, granule.saturating_add(1), &mut held)?;
+                held.iter().any(|(_, held)| held.seat == seat)
+            };
+            if is_taken {
+                gone.insert(pick.outcome);
+            }
+        }
+    }
+    for pick in picks.iter_mut() {
+        if !gone.contains(&pick.outcome) {
+            continue;
+        }
+        let Some(source) = sources.get_mut(&pick.wanted.source_key()) else {
+            continue;
+        };
+        if let Some(held) = source.next(reader, chosen, true)? {
+            pick.held = held;
+            gone.remove(&pick.outcome);
+        }
+    }
+    picks.retain(|pick| !gone.contains(&pick.outcome));
+    Ok(())
+}
+
+/// Where several searches of the batch go over one queue, what one has walked over saves the others the walk.
+fn share_findings(sources: &mut Sources<'_>, reader: &mut Reader) -> Result<(), Fault> {
+    let mut searches: HashMap<i64, u32> = HashMap::new();
+    for (queue_id, _) in sources.keys() {
+        *searches.entry(*queue_id).or_default() += 1;
+    }
+    for ((queue_id, _), source) in sources.iter_mut() {
+        if searches.get(queue_id).is_some_and(|&count| count > 1) && source.is_between_slots() {
+            source.settle();
+            source.seeker.keep_findings(reader)?;
+        }
+    }
+    Ok(())
 }
 
 /// What the items of a rejected batch have come to: nothing was booked, but some had their seat before.
@@ -397,31 +561,4 @@ fn rejected(mut outcomes: Vec<Outcome>, wanted: &[Wanted<'_>]) -> Result<Vec<Out
         });
     }
     Ok(outcomes)
-}
-
-fn insert(rows: &[(usize, &Wanted<'_>, HeldSeat)], now: Instant, outcomes: &mut [Outcome]) -> Result<(), Halt> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let new: Vec<booking::New<'_>> = rows
-        .iter()
-        .map(|(_, wanted, held)| booking::New {
-            content: wanted.content,
-            user_id: wanted.item.user_id.as_deref(),
-            slot: &held.slot,
-            seat: held.seat,
-        })
-        .collect();
-    let ids = booking::insert_all(&new, now)?;
-    for (index, wanted, held) in rows {
-        let key = (wanted.queue.queue_id, held.slot.granule, held.seat);
-        let booking_id = *ids.get(&key).ok_or(Halt::Lost)?;
-        if let Some(outcome) = outcomes.get_mut(*index) {
-            *outcome = Outcome::Assigned {
-                slot: held.slot.clone(),
-                booking_id,
-            };
-        }
-    }
-    Ok(())
 }

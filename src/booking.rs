@@ -11,11 +11,10 @@ use crate::queue::{self, Queue};
 use pgrx::pg_sys::TransactionId;
 use slotkeeper_core::Instant;
 use slotkeeper_core::slots::Slot;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 /// A content in a queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Content<'a> {
     pub(crate) content_id: &'a str,
     pub(crate) source: &'a str,
@@ -128,17 +127,6 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 ON CONFLICT DO NOTHING
 RETURNING booking_id") };
 
-    static INSERT_ALL: Statement = const { Statement::new(c"
-INSERT INTO slotkeeper.booking
-    (queue_id, granule, seat, source, content_id, user_id, scheduled_at, slot_ref, booked_at)
-SELECT n.queue_id, n.granule, n.seat, n.source, n.content_id, n.user_id, n.scheduled_at, n.slot_ref, $9
-FROM ROWS FROM (
-    pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),
-    pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8)
-) AS n (queue_id, granule, seat, source, content_id, user_id, scheduled_at, slot_ref)
-ON CONFLICT DO NOTHING
-RETURNING booking_id, queue_id, granule, seat") };
-
     static MOVE: Statement = const { Statement::new(c"
 UPDATE slotkeeper.booking
 SET granule = $2, seat = $3, scheduled_at = $4, slot_ref = $5
@@ -198,38 +186,6 @@ pub(crate) fn insert(
         .with(|insert| insert.write(&values, |row| row.must(1)))?
         .into_iter()
         .next())
-}
-
-/// A booking to be made.
-pub(crate) struct New<'a> {
-    pub(crate) content: Content<'a>,
-    pub(crate) user_id: Option<&'a str>,
-    pub(crate) slot: &'a Slot,
-    pub(crate) seat: i16,
-}
-
-/// Books many seats by one statement. Returns the ids by (queue, granule, seat); one that is missing was held.
-pub(crate) fn insert_all(new: &[New<'_>], now: Instant) -> Result<HashMap<(i64, i64, i16), i64>, Fault> {
-    fn column<'a, T>(new: &'a [New<'a>], field: impl Fn(&'a New<'a>) -> T) -> Vec<T> {
-        new.iter().map(field).collect()
-    }
-    let values = [
-        Value::Int8s(&column(new, |n| n.content.queue_id)),
-        Value::Int8s(&column(new, |n| n.slot.granule)),
-        Value::Int2s(&column(new, |n| n.seat)),
-        Value::Texts(&column(new, |n| n.content.source)),
-        Value::Texts(&column(new, |n| n.content.content_id)),
-        Value::OptionalTexts(&column(new, |n| n.user_id)),
-        Value::Times(&column(new, |n| n.slot.at)),
-        Value::OptionalTexts(&column(new, |n| n.slot.slot_ref.as_deref())),
-        Value::Time(now),
-    ];
-    let rows = INSERT_ALL.with(|insert| {
-        insert.write(&values, |row| {
-            Ok(((row.must(2)?, row.must(3)?, row.must(4)?), row.must(1)?))
-        })
-    })?;
-    Ok(rows.into_iter().collect())
 }
 
 /// Moves a booking to another seat; `None` where that turns out to be held. The seat it leaves becomes a hole.

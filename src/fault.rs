@@ -186,7 +186,7 @@ impl Fault {
             Self::QueueBusy { profile_id, platform } => parts(
                 Code::ERRCODE_OBJECT_IN_USE,
                 format!("queue ({profile_id}, {platform}) is in use"),
-                "A transaction that books in it is still open.",
+                "A transaction that books in it, or in very many queues, is still open.",
                 "Try again when it has ended.",
             ),
             Self::GranuleInUse {

@@ -3,14 +3,14 @@
 use crate::fault::Fault;
 use crate::pg::scan::{IndexScan, Key, Order, See, delete_unless_busy};
 use crate::pg::statement::{Statement, Value};
-use crate::queue::Queue;
+use crate::queue::{Queue, is_provisional};
 use slotkeeper_core::run::Run;
 use slotkeeper_core::search::{Held, Hole, Ledger};
 use std::collections::BTreeSet;
 
 /// So many slots are read ahead at first, and so many at most while a walk goes on: small steps through the index
 /// rather than a whole page of it for one seat.
-const FIRST_READ: i64 = 3;
+const FIRST_READ: i64 = 16;
 const READ_AHEAD: i64 = 64;
 
 /// Rows read ahead at most: free-form bookings may lie densely between two slots.
@@ -39,7 +39,13 @@ fn opened<'s>(
 impl Reader {
     /// Appends (granule, seat) of the rows in the granules `from..to`; returns the granule up to which it has read,
     /// `to` or less where there were more than [`READ_AHEAD_ROWS`].
-    fn seats(&mut self, queue_id: i64, from: i64, to: i64, rows: &mut Vec<(i64, Held)>) -> Result<i64, Fault> {
+    pub(crate) fn seats(
+        &mut self,
+        queue_id: i64,
+        from: i64,
+        to: i64,
+        rows: &mut Vec<(i64, Held)>,
+    ) -> Result<i64, Fault> {
         let scan = opened(&mut self.seats, c"booking", c"booking_seat", 3)?;
         scan.search(
             &[(1, Key::Is(queue_id)), (2, Key::AtLeast(from)), (2, Key::Below(to))],
@@ -291,6 +297,9 @@ pub(crate) fn keep_findings(
     every_granule: bool,
     (runs, stale_holes): (Vec<Run>, Vec<u64>),
 ) -> Result<(), Fault> {
+    if (runs.is_empty() && stale_holes.is_empty()) || is_provisional(queue)? {
+        return Ok(());
+    }
     for Run { from, to, slots } in runs {
         let mut inside = Vec::new();
         let bounds = [Key::AtLeast(from), Key::Below(to)];

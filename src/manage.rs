@@ -169,14 +169,19 @@ fn alter(
 ) -> Result<Reply, Fault> {
     let _turn = queue::turn_on(profile_id, platform)?;
     let row = lock_row(profile_id, platform)?;
-    let old_options = QueueOptions::parse(&row.options)?;
-    let options = changes
-        .as_ref()
-        .map_or(Ok(old_options), |changes| old_options.merge(changes))?;
+    // Options of a later version, say, don't keep anybody from giving new ones.
+    let old_options = QueueOptions::parse(&row.options).ok();
+    let options = match (old_options, &changes) {
+        (Some(old), Some(changes)) => old.merge(changes)?,
+        (Some(old), None) => old,
+        (None, Some(changes)) => QueueOptions::parse(changes)?,
+        (None, None) => QueueOptions::parse(&row.options)?,
+    };
     let timetable = timetable.unwrap_or(row.timetable);
     Timetable::parse(&timetable, options.granule_secs)?;
-    let before = queue::require(profile_id, platform, None)?;
-    if options.granule_secs != old_options.granule_secs {
+    // A queue that can no longer be loaded (its zone has left the server's data, say) had nothing on its timetable.
+    let before = queue::find(profile_id, platform).ok().flatten();
+    if old_options.is_none_or(|old| old.granule_secs != options.granule_secs) {
         let key = Key::Queue { profile_id, platform };
         if !take_queue(&key, false) {
             return Err(Fault::QueueBusy {
@@ -206,7 +211,10 @@ fn alter(
     forget_hints(row.queue_id)?;
 
     let after = queue::require(profile_id, platform, None)?;
-    let (count, listed) = off_timetable(&before, &after, now()?)?;
+    let (count, listed) = match &before {
+        Some(before) => off_timetable(before, &after, now()?)?,
+        None => (0, Value::Array(Vec::new())),
+    };
     Ok(Reply::new("updated")
         .with_queue(&after)
         .with("time_zone", name)
@@ -232,7 +240,8 @@ fn off_timetable(before: &Queue, after: &Queue, now: Instant) -> Result<(usize, 
         );
         while let Some(row) = scan.next() {
             let granule: i64 = row.get(2)?;
-            if old.slot_in_granule(granule).is_some() && new.slot_in_granule(granule).is_none() {
+            let at = old.slot_in_granule(granule).map(|slot| slot.at);
+            if at.is_some() && at != new.slot_in_granule(granule).map(|slot| slot.at) {
                 count += 1;
                 if off.len() < LISTED_OFF_TIMETABLE {
                     off.push(granule);
@@ -297,15 +306,16 @@ fn drop_queue(
 }
 
 fn drop_named(profile_id: &str, platform: &str, force: bool) -> Result<Reply, Fault> {
-    queue::require(profile_id, platform, None)?;
+    // The row first: whoever waits for another change of it holds nothing yet that a caller who books would meet.
+    let turn = queue::turn_on(profile_id, platform)?;
+    let row = lock_row(profile_id, platform)?;
+    drop(turn);
     if !take_queue(&Key::Queue { profile_id, platform }, force) {
         return Err(Fault::QueueBusy {
             profile_id: profile_id.to_owned(),
             platform: platform.to_owned(),
         });
     }
-    let _turn = queue::turn_on(profile_id, platform)?;
-    let row = lock_row(profile_id, platform)?;
     let live = count_live(row.queue_id)?;
     if live > 0 && !force {
         return Err(Fault::LiveBookings {

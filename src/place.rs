@@ -144,6 +144,21 @@ impl<'q> Seeker<'q> {
         Ok(None)
     }
 
+    /// This seat, locked but not looked at again: the caller does that for many at once.
+    pub(crate) fn lock(&self, slot: &Slot, seat: i16) -> Option<HeldSeat> {
+        let key = Key::Seat {
+            queue_id: self.queue.queue_id,
+            granule: slot.granule,
+            seat,
+        };
+        let lock = Brief::try_acquire(&key)?;
+        Some(HeldSeat {
+            slot: slot.clone(),
+            seat,
+            _lock: lock,
+        })
+    }
+
     /// So many seats of the slot that [`Seeker::next`] gave last are booked now.
     pub(crate) fn took(&mut self, seats: usize) {
         self.search.took(seats);

@@ -25,7 +25,7 @@ ORDER BY b.granule, b.seat") };
 
 type Shown = (TimestampWithTimeZone, String, i32, i32, Vec<String>);
 
-#[pg_extern(schema = "slotkeeper", stable, parallel_restricted)]
+#[pg_extern(schema = "slotkeeper", stable)]
 #[allow(clippy::type_complexity, reason = "the public signature")]
 fn preview_slots(
     p_profile_id: Option<&str>,

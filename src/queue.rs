@@ -9,12 +9,14 @@ use crate::pg::statement::{Statement, Value as Arg};
 use crate::pg::time::ServerZone;
 use pgrx::pg_sys;
 use serde_json::Value;
+use siphasher::sip128::{Hasher128, SipHasher13};
 use slotkeeper_core::options::QueueOptions;
 use slotkeeper_core::slots::Slots;
 use slotkeeper_core::timetable::Timetable;
 use slotkeeper_core::{Instant, MICROS_PER_SEC};
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::rc::{Rc, Weak};
 
 /// So many queues stay parsed in one backend; past that the cache starts anew, and its memory with it.
@@ -59,7 +61,7 @@ thread_local! {
 SELECT profile_id, platform FROM slotkeeper.queue WHERE queue_id OPERATOR(pg_catalog.=) $1") };
 
     static LOAD_QUEUE: Statement = const { Statement::new(LOAD) };
-    static TIMETABLES: RefCell<HashMap<(String, i64), Weak<Timetable>>> = RefCell::new(HashMap::new());
+    static TIMETABLES: RefCell<HashMap<u128, Weak<Timetable>>> = RefCell::new(HashMap::new());
     static CACHE: RefCell<HashMap<(pg_sys::Oid, i64), Rc<Queue>>> = RefCell::new(HashMap::new());
 }
 
@@ -97,6 +99,22 @@ pub(crate) fn turn_on(profile_id: &str, platform: &str) -> Result<Brief, Fault> 
         drop(turn);
         wait_for(transaction);
     }
+}
+
+/// Whether this version of the queue was written by this very transaction. Others, who don't see it yet, leave holes
+/// for the version before: no run must be written for this one until it is committed.
+pub(crate) fn is_provisional(queue: &Queue) -> Result<bool, Fault> {
+    let mut scan = IndexScan::open(c"queue", c"queue_name", 2, See::Uncommitted)?;
+    scan.search(
+        &[(1, Key::IsText(&queue.profile_id)), (2, Key::IsText(&queue.platform))],
+        Order::Ascending,
+    );
+    while let Some(row) = scan.next() {
+        if row.get::<i64>(4)? == queue.version {
+            return Ok(row.is_own());
+        }
+    }
+    Ok(true)
 }
 
 /// The queue of this profile and platform, or 42704.
@@ -147,15 +165,16 @@ fn cached(table: pg_sys::Oid, queue_id: i64, version: Option<i64>) -> Result<Opt
 
 /// Queues with the same timetable share one copy: thousands of them then stay in the processor's cache.
 fn shared_timetable(json: &Value, granule_secs: i64) -> Result<Rc<Timetable>, Fault> {
-    let key = (json.to_string(), granule_secs);
+    // 128 bits of keyed hash: as good as the text, and a timetable may have a hundred kilobytes of that.
+    let mut hasher = SipHasher13::new_with_keys(0x736c_6f74_6b65_6570, 0x7469_6d65_7461_626c);
+    (json.to_string(), granule_secs).hash(&mut hasher);
+    let key = hasher.finish128().as_u128();
     if let Some(timetable) = TIMETABLES.with_borrow(|all| all.get(&key).and_then(Weak::upgrade)) {
         return Ok(timetable);
     }
     let timetable = Rc::new(Timetable::parse(json, granule_secs)?);
     TIMETABLES.with_borrow_mut(|all| {
-        if all.len() >= CACHED_QUEUES {
-            all.retain(|_, timetable| timetable.strong_count() > 0);
-        }
+        all.retain(|_, timetable| timetable.strong_count() > 0);
         all.insert(key, Rc::downgrade(&timetable));
     });
     Ok(timetable)

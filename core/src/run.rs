@@ -5,7 +5,10 @@
 //! and look only at the holes in it. Losing a run (rollback, crash, deletion) costs time, never correctness.
 
 /// The fewest slots that must have been walked one by one before it pays to write a run.
-pub const WORTH_WRITING: i64 = 8;
+pub const WORTH_WRITING: i64 = 16;
+
+/// So many runs in a row are made one, also where nothing new was walked.
+const MANY_PIECES: u32 = 4;
 
 /// A new run swallows its left neighbour unless that is more than this many times its size. So a growing stretch is
 /// rewritten a logarithmic number of times, and a search meets a logarithmic number of runs: no row is updated on
@@ -108,7 +111,7 @@ impl Group {
     }
 
     fn swallows(&self, left: &Piece) -> bool {
-        left.walked || (self.walked > 0 && left.run.slots <= SWALLOW_RATIO * self.run.slots)
+        left.walked || left.run.slots <= SWALLOW_RATIO * self.run.slots
     }
 
     fn swallow(self, left: Piece) -> Self {
@@ -127,8 +130,7 @@ impl Group {
     }
 
     fn worth_writing(self) -> Option<Run> {
-        let closes_a_gap = self.walked > 0 && self.stored > 1;
-        (self.walked >= WORTH_WRITING || closes_a_gap).then_some(self.run)
+        (self.walked >= WORTH_WRITING || self.stored >= MANY_PIECES).then_some(self.run)
     }
 }
 
@@ -169,12 +171,13 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_that_closed_joins_its_neighbours() {
+    fn gaps_that_closed_join_their_neighbours() {
         let mut chain = Chain::default();
-        chain.jump(run(0, 50));
-        chain.full(50);
-        chain.jump(run(51, 100));
-        assert_eq!(chain.take_new_runs(), [run(0, 100)]);
+        for from in [0, 50, 100, 150] {
+            chain.jump(run(from, from + 49));
+            chain.full(from + 49);
+        }
+        assert_eq!(chain.take_new_runs(), [run(0, 200)]);
     }
 
     #[test]

@@ -117,7 +117,11 @@ impl<'a, Z: Zone> EveryGranule<'a, Z> {
 impl<Z: Zone> Grid for EveryGranule<'_, Z> {
     fn seek(&mut self, from: Instant) {
         let size = self.granule_secs * MICROS_PER_SEC;
-        self.next_granule = from.div_euclid(size) + i64::from(from.rem_euclid(size) != 0);
+        let granule = from.div_euclid(size);
+        // A granule that has begun counts where its slot is still to come.
+        let begun = from.rem_euclid(size) != 0;
+        let slot_ahead = begun && self.slots.slot_in_granule(granule).is_some_and(|slot| slot.at >= from);
+        self.next_granule = granule + i64::from(begun && !slot_ahead);
         self.slots.seek(self.next_granule.saturating_mul(size));
         self.next_slot = self.slots.next();
     }
@@ -242,7 +246,12 @@ impl<G: Grid> Search<G> {
                 Place::End => return Ok(None),
             };
             self.held.clear();
-            ledger.held_in(slot.granule, &mut self.held)?;
+            if self.inside.is_some() {
+                // After the hole was read: only a slot that is full again *since* makes it stale.
+                ledger.look_afresh(slot.granule, &mut self.held)?;
+            } else {
+                ledger.held_in(slot.granule, &mut self.held)?;
+            }
             match self.judge(&slot) {
                 Look::Free(seats) => {
                     self.offered = Some(Offer {

@@ -2,6 +2,15 @@
 -- that a qualified call of ours picks up. It fails where somebody has made one of that name before.
 SET LOCAL search_path = pg_catalog, pg_temp;
 
+DO $body$
+BEGIN
+    IF current_setting('server_encoding') NOT IN ('UTF8', 'SQL_ASCII') THEN
+        RAISE EXCEPTION 'slotkeeper needs a database in UTF8, not %', current_setting('server_encoding')
+            USING ERRCODE = '0A000', HINT = 'Create the database with ENCODING ''UTF8''.';
+    END IF;
+END
+$body$;
+
 CREATE SCHEMA slotkeeper;
 
 COMMENT ON SCHEMA slotkeeper IS

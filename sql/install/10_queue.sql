@@ -18,7 +18,7 @@ CREATE TABLE slotkeeper.queue (
     version       bigint NOT NULL DEFAULT nextval('slotkeeper.queue_version_seq'),
     created_at    timestamptz NOT NULL DEFAULT now(),
     updated_at    timestamptz NOT NULL DEFAULT now()
-);
+) USING heap;
 -- What every call asks first, answered by the index and one row: the queue and whether the cached timetable holds.
 CREATE UNIQUE INDEX queue_name ON slotkeeper.queue (profile_id, platform) INCLUDE (queue_id, version);
 

@@ -16,7 +16,7 @@ CREATE TABLE slotkeeper.booking (
     user_id      text,
     slot_ref     text,
     released_by  text
-);
+) USING heap;
 CREATE UNIQUE INDEX booking_seat ON slotkeeper.booking (queue_id, granule, seat) WHERE released_at IS NULL;
 CREATE UNIQUE INDEX booking_content ON slotkeeper.booking (content_id, source, queue_id) WHERE released_at IS NULL;
 
@@ -35,39 +35,34 @@ COMMENT ON COLUMN slotkeeper.booking.released_by IS 'Role that gave it back.';
 -- Hints that keep the cost of a search flat. Losing a full run costs time only; a hole is written by whoever gives a
 -- seat back, in the same transaction.
 
-CREATE SEQUENCE slotkeeper.full_run_id_seq AS bigint;
-
 CREATE TABLE slotkeeper.full_run (
-    run_id       bigint PRIMARY KEY DEFAULT nextval('slotkeeper.full_run_id_seq'),
     queue_id     bigint NOT NULL,
     version      bigint NOT NULL,
     every_granule boolean NOT NULL,
     from_granule bigint NOT NULL,
     to_granule   bigint NOT NULL,
     slots        bigint NOT NULL
-);
+) USING heap;
 CREATE INDEX full_run_from ON slotkeeper.full_run (queue_id, version, every_granule, from_granule)
     INCLUDE (to_granule, slots);
 
-ALTER SEQUENCE slotkeeper.full_run_id_seq OWNED BY slotkeeper.full_run.run_id;
+-- No key to name a row by: a publication of all tables needs the whole row.
+ALTER TABLE slotkeeper.full_run REPLICA IDENTITY FULL;
 
 COMMENT ON TABLE slotkeeper.full_run IS
     'Stretches of a queue in which every slot was held by committed bookings when the row was written: each is still held, or has a hole.';
 COMMENT ON COLUMN slotkeeper.full_run.every_granule IS 'Whether every granule counts as a slot, or those of the timetable only.';
 COMMENT ON COLUMN slotkeeper.full_run.to_granule IS 'First granule after the run.';
 
-CREATE SEQUENCE slotkeeper.hole_id_seq AS bigint;
-
 CREATE TABLE slotkeeper.hole (
-    hole_id  bigint PRIMARY KEY DEFAULT nextval('slotkeeper.hole_id_seq'),
     queue_id bigint NOT NULL,
     version  bigint NOT NULL,
     on_slot  boolean NOT NULL,
     granule  bigint NOT NULL
-);
+) USING heap;
 CREATE INDEX hole_granule ON slotkeeper.hole (queue_id, version, on_slot, granule);
 
-ALTER SEQUENCE slotkeeper.hole_id_seq OWNED BY slotkeeper.hole.hole_id;
+ALTER TABLE slotkeeper.hole REPLICA IDENTITY FULL;
 
 COMMENT ON TABLE slotkeeper.hole IS 'Granules in which a seat was given back, for searches that jump over full runs.';
 COMMENT ON COLUMN slotkeeper.hole.on_slot IS 'Whether the granule holds a slot of the timetable.';
@@ -80,5 +75,3 @@ SELECT pg_extension_config_dump('slotkeeper.hole', '');
 SELECT pg_extension_config_dump('slotkeeper.queue_id_seq', '');
 SELECT pg_extension_config_dump('slotkeeper.queue_version_seq', '');
 SELECT pg_extension_config_dump('slotkeeper.booking_id_seq', '');
-SELECT pg_extension_config_dump('slotkeeper.full_run_id_seq', '');
-SELECT pg_extension_config_dump('slotkeeper.hole_id_seq', '');

@@ -8,18 +8,20 @@
 //! - **brief** locks are held between a look and the insert that follows it, and never while waiting for anything but
 //!   another brief lock; at most a few hundred at once, whatever the size of a batch;
 //! - **queue in use** is shared by everyone who books in a queue, until the transaction ends, and exclusive for those
-//!   who take the queue away; a transaction holds at most [`MANY_QUEUES`] of them.
+//!   who take the queue away; a transaction holds at most [`MANY_QUEUES`] of them and [`BUCKETS`].
 
 use pgrx::pg_sys;
 use siphasher::sip::SipHasher13;
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 
 /// Marks the lock tag as slotkeeper's: the server's own SQL functions use 1 and 2.
 const CLASS: u16 = 0x534b;
 
-/// A transaction that books in more queues than this takes one lock for all of them.
+/// A transaction that books in more queues than this locks them by buckets, of which there are so many.
 const MANY_QUEUES: u32 = 64;
+const BUCKETS: u64 = 64;
 
 /// What a lock protects.
 #[derive(Clone, Copy, Hash)]
@@ -38,8 +40,8 @@ pub(crate) enum Key<'a> {
     QueueRow { profile_id: &'a str, platform: &'a str },
     /// One queue must not disappear or change its granule.
     Queue { profile_id: &'a str, platform: &'a str },
-    /// No queue may.
-    AllQueues,
+    /// No queue of this bucket may.
+    Bucket(u64),
 }
 
 impl Key<'_> {
@@ -48,6 +50,10 @@ impl Key<'_> {
         let mut hasher = SipHasher13::new_with_keys(0x736c_6f74_6b65_6570, 0x6572_206c_6f63_6b73);
         self.hash(&mut hasher);
         hasher.finish()
+    }
+
+    fn bucket(&self) -> u64 {
+        self.hash64() % BUCKETS
     }
 
     fn tag(&self) -> pg_sys::LOCKTAG {
@@ -84,7 +90,8 @@ impl Brief {
     /// Takes the lock if nobody has it.
     pub(crate) fn try_acquire(key: &Key<'_>) -> Option<Self> {
         let tag = key.tag();
-        acquire(&tag, pg_sys::ExclusiveLock, false).then_some(Self(tag))
+        // Lazily: a Brief that was never acquired must not come to be, for dropping it would release.
+        acquire(&tag, pg_sys::ExclusiveLock, false).then(|| Self(tag))
     }
 }
 
@@ -103,8 +110,8 @@ thread_local! {
     static QUEUES_IN_USE: Cell<(i64, u32)> = const { Cell::new((0, 0)) };
 }
 
-/// Until the transaction ends these queues stay, with the granule they have. Takes one lock for all where a
-/// transaction would otherwise hold many.
+/// Until the transaction ends these queues stay, with the granule they have. Locks buckets of queues where a
+/// transaction would otherwise hold many locks.
 pub(crate) fn use_queues(keys: &mut [Key<'_>]) {
     // SAFETY: reads a field of the transaction state.
     let transaction = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
@@ -115,11 +122,14 @@ pub(crate) fn use_queues(keys: &mut [Key<'_>]) {
         cell.set((transaction, used));
         used
     });
+    keys.sort_by_key(Key::hash64);
     if used > MANY_QUEUES {
-        acquire(&Key::AllQueues.tag(), pg_sys::ShareLock, true);
+        let buckets: BTreeSet<u64> = keys.iter().map(Key::bucket).collect();
+        for bucket in buckets {
+            acquire(&Key::Bucket(bucket).tag(), pg_sys::ShareLock, true);
+        }
         return;
     }
-    keys.sort_by_key(Key::hash64);
     for key in keys {
         acquire(&key.tag(), pg_sys::ShareLock, true);
     }
@@ -139,9 +149,9 @@ fn shared_already(tag: &pg_sys::LOCKTAG) -> bool {
 /// From here to the end of the transaction nobody else books in this queue. False when a transaction that did is
 /// still open and `wait` is not set.
 pub(crate) fn take_queue(key: &Key<'_>, wait: bool) -> bool {
-    [key, &Key::AllQueues]
-        .into_iter()
-        .all(|key| acquire(&key.tag(), pg_sys::ExclusiveLock, wait))
+    // The mode on the bucket conflicts with sharing it, but not with others who take a queue of the same bucket.
+    acquire(&key.tag(), pg_sys::ExclusiveLock, wait)
+        && acquire(&Key::Bucket(key.bucket()).tag(), pg_sys::RowExclusiveLock, wait)
 }
 
 /// Waits until a transaction has ended, whichever way.

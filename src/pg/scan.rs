@@ -219,6 +219,18 @@ impl Found<'_> {
         pgrx::itemptr::item_pointer_to_u64(unsafe { (*self.scan.slot).tts_tid })
     }
 
+    /// Whether this very transaction inserted the row.
+    pub(crate) fn is_own(&self) -> bool {
+        let mut is_null = false;
+        // SAFETY: the slot holds the current row, a heap tuple, which has this system column.
+        unsafe {
+            let attribute = pg_sys::MinTransactionIdAttributeNumber;
+            let datum = pg_sys::slot_getsysattr(self.scan.slot, attribute, &mut is_null);
+            let inserter = pg_sys::TransactionId::from_datum(datum, is_null);
+            inserter.is_some_and(|transaction| pg_sys::TransactionIdIsCurrentTransactionId(transaction))
+        }
+    }
+
     /// The other transaction that inserted this row and has not ended.
     pub(crate) fn inserter(&self) -> Option<pg_sys::TransactionId> {
         self.dirty().map(|snapshot| snapshot.xmin).filter(is_valid)

@@ -4,8 +4,14 @@ use crate::fault::Fault;
 use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_sys};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// Runs `act`; what it wrote stays if it returns `Ok`, and is undone if it returns `Err` or raises an error.
-pub(crate) fn undoing<T, E: From<Fault>>(act: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+/// Runs `act`; what it wrote stays if it returns `Ok`, and is undone if it returns `Err`, raises an error, or meets a
+/// unique index that refuses a row, for which `duplicate` says what to return.
+pub(crate) fn undoing<T, E>(duplicate: fn() -> E, act: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    let attempt = || {
+        PgTryBuilder::new(AssertUnwindSafe(act))
+            .catch_when(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION, |_| Err(duplicate()))
+            .execute()
+    };
     // SAFETY: the pattern of the server's own procedural languages: memory context and resource owner are put back
     // after begin and after end, and the subtransaction is ended on every path, also when an error passes through.
     unsafe {
@@ -13,7 +19,7 @@ pub(crate) fn undoing<T, E: From<Fault>>(act: impl FnOnce() -> Result<T, E>) -> 
         let owner = pg_sys::CurrentResourceOwner;
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(context);
-        let result = catch_unwind(AssertUnwindSafe(act));
+        let result = catch_unwind(AssertUnwindSafe(attempt));
         match &result {
             Ok(Ok(_)) => pg_sys::ReleaseCurrentSubTransaction(),
             _ => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
@@ -24,28 +30,11 @@ pub(crate) fn undoing<T, E: From<Fault>>(act: impl FnOnce() -> Result<T, E>) -> 
     }
 }
 
-/// Why a subtransaction was undone.
-enum Undone {
-    Duplicate,
-    Fault(Fault),
-}
-
-impl From<Fault> for Undone {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
 /// Runs a write; `None`, and nothing written, where a unique index refuses it.
 pub(crate) fn unless_duplicate<T>(write: impl FnOnce() -> Result<T, Fault>) -> Result<Option<T>, Fault> {
-    let attempt = || {
-        PgTryBuilder::new(AssertUnwindSafe(|| write().map_err(Undone::Fault)))
-            .catch_when(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION, |_| Err(Undone::Duplicate))
-            .execute()
-    };
-    match undoing(attempt) {
+    match undoing(|| None, || write().map_err(Some)) {
         Ok(written) => Ok(Some(written)),
-        Err(Undone::Duplicate) => Ok(None),
-        Err(Undone::Fault(fault)) => Err(fault),
+        Err(None) => Ok(None),
+        Err(Some(fault)) => Err(fault),
     }
 }
