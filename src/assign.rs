@@ -5,14 +5,15 @@ use crate::booking::{self, Content, State};
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::ledger::Reader;
+use crate::pg::json::JsonReply;
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::refuse_read_only;
 use crate::place::{Places, Seeker, Taken};
 use crate::queue::{self, Queue};
 use crate::reply::{Reply, Seat};
+use pgrx::Uuid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{JsonB, Uuid};
 use slotkeeper_core::Instant;
 use std::collections::BTreeSet;
 
@@ -26,7 +27,7 @@ fn assign_next_available_slot(
     p_not_before: default!(Option<TimestampWithTimeZone>, "NULL"),
     p_dry_run: default!(Option<bool>, "false"),
     p_source: default!(Option<&str>, "NULL"),
-) -> Result<JsonB, ErrorReport> {
+) -> Result<JsonReply, ErrorReport> {
     let (profile_id, platform) = queue_name(p_profile_id, p_platform)?;
     let request = Request {
         profile_id: &profile_id,
@@ -54,7 +55,7 @@ fn assign_next_available_slot_uuid(
     p_not_before: default!(Option<TimestampWithTimeZone>, "NULL"),
     p_dry_run: default!(Option<bool>, "false"),
     p_source: default!(Option<&str>, "NULL"),
-) -> Result<JsonB, ErrorReport> {
+) -> Result<JsonReply, ErrorReport> {
     let text = |id: Option<Uuid>| id.map(|id| id.to_string());
     let (profile_id, content_id, user_id) = (text(p_profile_id), text(p_content_id), text(p_user_id));
     assign_next_available_slot(

@@ -12,14 +12,13 @@ use crate::clock::{now, parse_instant};
 use crate::fault::Fault;
 use crate::ledger::Reader;
 use crate::pg::insert::{Inserter, NewBooking};
-use crate::pg::json::JsonArg;
+use crate::pg::json::{Json, JsonArg, JsonReply};
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::refuse_read_only;
 use crate::pg::subtransaction::undoing;
 use crate::place::{HeldSeat, Places, Seeker};
 use crate::queue::{self, Queue};
 use crate::reply::{Reply, Seat};
-use pgrx::JsonB;
 use pgrx::pg_sys::TransactionId;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -27,7 +26,7 @@ use serde_json::{Map, Value};
 use slotkeeper_core::slots::Slot;
 use slotkeeper_core::{Instant, Invalid};
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map};
 use std::rc::Rc;
 
 /// Contents that are booked by one statement; each costs two locks for as long.
@@ -40,7 +39,7 @@ const MAX_ITEMS: usize = 100_000;
 fn assign_slots(
     p_items: Option<JsonArg>,
     p_mode: default!(Option<&str>, "'all_or_nothing'"),
-) -> Result<JsonB, ErrorReport> {
+) -> Result<JsonReply, ErrorReport> {
     let items = json("p_items", p_items)?.ok_or(Fault::Null { argument: "p_items" })?;
     let all_or_nothing = match p_mode.ok_or(Fault::Null { argument: "p_mode" })? {
         "all_or_nothing" => true,
@@ -52,7 +51,7 @@ fn assign_slots(
         })?,
     };
     refuse_read_only(c"assign_slots()");
-    Ok(JsonB(assign_all(&parse_items(&items)?, all_or_nothing)?))
+    Ok(assign_all(&parse_items(&items)?, all_or_nothing)?.into())
 }
 
 struct Item {
@@ -215,7 +214,7 @@ impl From<Fault> for Halt {
     }
 }
 
-fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Value, Fault> {
+fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Reply, Fault> {
     use_queues_of(items);
     let mut busy = None;
     loop {
@@ -277,7 +276,7 @@ impl<'a> Batch<'a> {
         Ok(Self { items, wanted, answers })
     }
 
-    fn reply(&self, outcomes: &[Outcome], now: Instant, rejected: bool) -> Value {
+    fn reply(&self, outcomes: &[Outcome], now: Instant, rejected: bool) -> Reply {
         let refused = outcomes.iter().filter(|outcome| outcome.is_full()).count();
         let outcome = match refused {
             _ if rejected => "rejected",
@@ -286,12 +285,12 @@ impl<'a> Batch<'a> {
             _ => "partial",
         };
         let answers = self.answers.iter().zip(self.items);
-        let results: Vec<Value> = answers
+        let results: Vec<Json> = answers
             .filter_map(|(&(index, again), item)| {
-                Some(result(outcomes, &self.wanted, index, again, item, now)?.into_value())
+                Some(result(outcomes, &self.wanted, index, again, item, now)?.into_json())
             })
             .collect();
-        Reply::new(outcome).with("results", results).into_value()
+        Reply::new(outcome).with("results", results)
     }
 }
 
@@ -341,8 +340,8 @@ fn queues_of(items: &[Item]) -> Result<Queues<'_>, Fault> {
     let mut queues = Queues::new();
     for (i, item) in items.iter().enumerate() {
         let name = item.queue_name();
-        if !queues.contains_key(&name) {
-            queues.insert(name, queue::require(name.0, name.1, Some(i))?);
+        if let btree_map::Entry::Vacant(entry) = queues.entry(name) {
+            entry.insert(queue::require(name.0, name.1, Some(i))?);
         }
     }
     Ok(queues)

@@ -2,6 +2,7 @@
 
 use crate::fault::Fault;
 use crate::ledger::leave_hole;
+use crate::pg::insert::{Inserter, NewBooking};
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::role::caller_name;
 use crate::pg::scan::{IndexScan, Key as ScanKey, Order, See};
@@ -120,13 +121,6 @@ FROM slotkeeper.booking AS b
 WHERE b.queue_id OPERATOR(pg_catalog.=) $1 AND b.granule OPERATOR(pg_catalog.=) $2 AND b.released_at IS NULL
 ORDER BY b.seat") };
 
-    static INSERT: Statement = const { Statement::new(c"
-INSERT INTO slotkeeper.booking
-    (queue_id, granule, seat, source, content_id, user_id, scheduled_at, slot_ref, booked_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-ON CONFLICT DO NOTHING
-RETURNING booking_id") };
-
     static MOVE: Statement = const { Statement::new(c"
 UPDATE slotkeeper.booking
 SET granule = $2, seat = $3, scheduled_at = $4, slot_ref = $5
@@ -163,7 +157,8 @@ pub(crate) fn other_in(queue: &Queue, granule: i64, than: &Content<'_>) -> Resul
         .map(|o| o.0))
 }
 
-/// Books a seat; `None` where the seat or the content turns out to be held.
+/// Books a seat that the caller has seen to be free under its lock, for a content whose turn he has. Where somebody
+/// inserts without these locks the unique indexes have the last word: 23505.
 pub(crate) fn insert(
     content: &Content<'_>,
     user_id: Option<&str>,
@@ -171,21 +166,20 @@ pub(crate) fn insert(
     seat: i16,
     now: Instant,
 ) -> Result<Option<i64>, Fault> {
-    let values = [
-        Value::Int8(content.queue_id),
-        Value::Int8(slot.granule),
-        Value::Int2(seat),
-        Value::Text(content.source),
-        Value::Text(content.content_id),
-        Value::OptionalText(user_id),
-        Value::Time(slot.at),
-        Value::OptionalText(slot.slot_ref.as_deref()),
-        Value::Time(now),
-    ];
-    Ok(INSERT
-        .with(|insert| insert.write(&values, |row| row.must(1)))?
-        .into_iter()
-        .next())
+    let mut inserter = Inserter::open()?;
+    let booking_id = inserter.insert(&NewBooking {
+        queue_id: content.queue_id,
+        granule: slot.granule,
+        seat,
+        source: content.source,
+        content_id: content.content_id,
+        user_id,
+        scheduled_at: slot.at,
+        slot_ref: slot.slot_ref.as_deref(),
+        booked_at: now,
+    });
+    inserter.flush();
+    Ok(Some(booking_id))
 }
 
 /// Moves a booking to another seat; `None` where that turns out to be held. The seat it leaves becomes a hole.

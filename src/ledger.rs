@@ -26,8 +26,8 @@ pub(crate) struct Reader {
 
 fn opened<'s>(
     scan: &'s mut Option<IndexScan>,
-    table: &std::ffi::CStr,
-    index: &std::ffi::CStr,
+    table: &'static std::ffi::CStr,
+    index: &'static std::ffi::CStr,
     keys: usize,
 ) -> Result<&'s mut IndexScan, Fault> {
     if scan.is_none() {

@@ -58,4 +58,5 @@ extension_sql_file!(
 #[pg_guard]
 extern "C-unwind" fn _PG_init() {
     clock::define_settings();
+    pg::watch_relations();
 }

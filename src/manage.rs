@@ -3,7 +3,7 @@
 use crate::arguments::{json, queue_name};
 use crate::clock::now;
 use crate::fault::Fault;
-use crate::pg::json::JsonArg;
+use crate::pg::json::{JsonArg, JsonReply};
 use crate::pg::lock::{Key, take_queue};
 use crate::pg::refuse_read_only;
 use crate::pg::scan::{IndexScan, Key as ScanKey, Order, See, delete_unless_busy};
@@ -11,7 +11,6 @@ use crate::pg::statement::{Statement, Value as Arg};
 use crate::pg::time::ServerZone;
 use crate::queue::{self, Queue};
 use crate::reply::Reply;
-use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::{Value, json};
@@ -74,7 +73,7 @@ fn create_queue(
     p_time_zone: Option<&str>,
     p_timetable: Option<JsonArg>,
     p_options: default!(Option<JsonArg>, "'{}'"),
-) -> Result<JsonB, ErrorReport> {
+) -> Result<JsonReply, ErrorReport> {
     let (profile_id, platform) = queue_name(p_profile_id, p_platform)?;
     let zone = zone(p_time_zone.ok_or(Fault::Null {
         argument: "p_time_zone",
@@ -151,7 +150,7 @@ fn alter_queue(
     p_time_zone: default!(Option<&str>, "NULL"),
     p_timetable: default!(Option<JsonArg>, "NULL"),
     p_options: default!(Option<JsonArg>, "NULL"),
-) -> Result<JsonB, ErrorReport> {
+) -> Result<JsonReply, ErrorReport> {
     let (profile_id, platform) = queue_name(p_profile_id, p_platform)?;
     let zone = p_time_zone.map(zone).transpose()?;
     let timetable = json("p_timetable", p_timetable)?;
@@ -221,7 +220,7 @@ fn alter(
         .with("status", row.status)
         .with("options", options)
         .with("off_timetable", listed)
-        .with("off_timetable_count", count))
+        .with("off_timetable_count", count as i64))
 }
 
 /// Live bookings from now on that were on the timetable before and are not any more: how many, and the first of them.
@@ -270,7 +269,7 @@ fn set_queue_status(
     p_platform: Option<&str>,
     p_status: Option<&str>,
     p_reason: default!(Option<&str>, "NULL"),
-) -> Result<JsonB, ErrorReport> {
+) -> Result<JsonReply, ErrorReport> {
     const STATUSES: [&str; 4] = ["active", "paused", "disabled", "needs_refresh"];
     let (profile_id, platform) = queue_name(p_profile_id, p_platform)?;
     let status = p_status.ok_or(Fault::Null { argument: "p_status" })?;
@@ -299,7 +298,7 @@ fn drop_queue(
     p_profile_id: Option<&str>,
     p_platform: Option<&str>,
     p_force: default!(Option<bool>, "false"),
-) -> Result<JsonB, ErrorReport> {
+) -> Result<JsonReply, ErrorReport> {
     let (profile_id, platform) = queue_name(p_profile_id, p_platform)?;
     refuse_read_only(c"drop_queue()");
     Ok(drop_named(&profile_id, &platform, p_force == Some(true))?.into())

@@ -67,16 +67,30 @@ SELECT profile_id, platform FROM slotkeeper.queue WHERE queue_id OPERATOR(pg_cat
 
 /// The queue of this profile and platform, as it is committed now; `None` when there is none.
 pub(crate) fn find(profile_id: &str, platform: &str) -> Result<Option<Rc<Queue>>, Fault> {
-    let mut scan = IndexScan::open(c"queue", c"queue_name", 2, See::Committed)?;
+    // Without a snapshot first, which costs less. Such a look may miss a row that is being replaced at this very moment,
+    // so only one with a snapshot may say that there is none.
+    match look_up(profile_id, platform, See::Uncommitted)? {
+        Some(found) => cached(found),
+        None => look_up(profile_id, platform, See::Committed)?.map_or(Ok(None), cached),
+    }
+}
+
+/// A queue's row: its table, id and version.
+type Found = (pg_sys::Oid, i64, i64);
+
+fn look_up(profile_id: &str, platform: &str, see: See) -> Result<Option<Found>, Fault> {
+    let mut scan = IndexScan::open(c"queue", c"queue_name", 2, see)?;
     scan.search(
         &[(1, Key::IsText(profile_id)), (2, Key::IsText(platform))],
         Order::Ascending,
     );
-    let Some(row) = scan.next() else { return Ok(None) };
-    let (queue_id, version): (i64, i64) = (row.get(3)?, row.get(4)?);
-    let table = row.table();
-    drop(scan);
-    cached(table, queue_id, Some(version))
+    while let Some(row) = scan.next() {
+        // What another transaction is about to write is not there yet; what it is about to replace still is.
+        if row.inserter().is_none() {
+            return Ok(Some((row.table(), row.get(3)?, row.get(4)?)));
+        }
+    }
+    Ok(None)
 }
 
 /// The turn to create or change the queue of this name. Waits first, holding nothing, for a transaction that has
@@ -145,9 +159,9 @@ pub(crate) fn is_named(queue_id: i64, which: &Which<'_>) -> Result<bool, Fault> 
     }))
 }
 
-fn cached(table: pg_sys::Oid, queue_id: i64, version: Option<i64>) -> Result<Option<Rc<Queue>>, Fault> {
+fn cached((table, queue_id, version): Found) -> Result<Option<Rc<Queue>>, Fault> {
     let hit = CACHE.with_borrow(|cache| cache.get(&(table, queue_id)).cloned());
-    if let Some(queue) = hit.filter(|queue| Some(queue.version) == version) {
+    if let Some(queue) = hit.filter(|queue| queue.version == version) {
         return Ok(Some(queue));
     }
     let loaded = load(queue_id)?.map(Rc::new);

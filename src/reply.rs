@@ -1,30 +1,33 @@
 //! Replies: every expected outcome is a value with the same keys.
 
 use crate::booking::Booking;
+use crate::pg::json::{Json, JsonReply};
 use crate::queue::Queue;
-use pgrx::JsonB;
-use serde_json::{Map, Value, json};
 use slotkeeper_core::Instant;
 use slotkeeper_core::slots::Slot;
 use slotkeeper_core::zone::{format_local, format_utc};
+use std::borrow::Cow;
 
 /// A reply being written.
-pub(crate) struct Reply(Map<String, Value>);
+pub(crate) struct Reply(Vec<(Cow<'static, str>, Json)>);
 
 impl Reply {
     /// A reply with this outcome.
     pub(crate) fn new(outcome: &str) -> Self {
-        Self(Map::from_iter([("outcome".to_owned(), json!(outcome))]))
+        // Room for all keys of a seat.
+        let mut members = Vec::with_capacity(12);
+        members.push((Cow::Borrowed("outcome"), outcome.into()));
+        Self(members)
     }
 
     /// Adds a key.
-    pub(crate) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.0.insert(key.to_owned(), value.into());
+    pub(crate) fn with(mut self, key: &'static str, value: impl Into<Json>) -> Self {
+        self.0.push((Cow::Borrowed(key), value.into()));
         self
     }
 
     /// Adds a key that is left out where there is no value.
-    pub(crate) fn with_some(self, key: &str, value: Option<impl Into<Value>>) -> Self {
+    pub(crate) fn with_some(self, key: &'static str, value: Option<impl Into<Json>>) -> Self {
         match value {
             Some(value) => self.with(key, value),
             None => self,
@@ -32,7 +35,7 @@ impl Reply {
     }
 
     /// Adds an instant in UTC.
-    pub(crate) fn with_instant(self, key: &str, at: Instant) -> Self {
+    pub(crate) fn with_instant(self, key: &'static str, at: Instant) -> Self {
         self.with(key, format_utc(at))
     }
 
@@ -58,14 +61,14 @@ impl Reply {
             .with("time_zone", seat.queue.time_zone.as_str())
     }
 
-    pub(crate) fn into_value(self) -> Value {
-        Value::Object(self.0)
+    pub(crate) fn into_json(self) -> Json {
+        Json::Object(self.0)
     }
 }
 
-impl From<Reply> for JsonB {
+impl From<Reply> for JsonReply {
     fn from(reply: Reply) -> Self {
-        Self(reply.into_value())
+        Self(reply.into_json())
     }
 }
 

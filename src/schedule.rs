@@ -8,12 +8,12 @@ use crate::booking::{self, Booking, Content, State, Which};
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::ledger::Reader;
+use crate::pg::json::JsonReply;
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::refuse_read_only;
 use crate::place::{Places, Seeker, Taken};
 use crate::queue::{self, Queue};
 use crate::reply::{Reply, Seat};
-use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use slotkeeper_core::Instant;
@@ -31,7 +31,7 @@ fn schedule_content(
     p_on_conflict: default!(Option<&str>, "'next_slot'"),
     p_dry_run: default!(Option<bool>, "false"),
     p_source: default!(Option<&str>, "NULL"),
-) -> Result<JsonB, ErrorReport> {
+) -> Result<JsonReply, ErrorReport> {
     let (profile_id, platform) = queue_name(p_profile_id, p_platform)?;
     let content_id = identifier("p_content_id", p_content_id)?;
     let user_id = optional_identifier("p_user_id", p_user_id)?;
@@ -104,7 +104,7 @@ fn reschedule_content(
     p_profile_id: default!(Option<&str>, "NULL"),
     p_platform: default!(Option<&str>, "NULL"),
     p_source: default!(Option<&str>, "NULL"),
-) -> Result<JsonB, ErrorReport> {
+) -> Result<JsonReply, ErrorReport> {
     let platform = optional_identifier("p_platform", p_platform)?
         .map(|platform| platform_name("p_platform", platform))
         .transpose()?;
@@ -158,7 +158,7 @@ fn unschedule_content(
     p_profile_id: default!(Option<&str>, "NULL"),
     p_platform: default!(Option<&str>, "NULL"),
     p_source: default!(Option<&str>, "NULL"),
-) -> Result<JsonB, ErrorReport> {
+) -> Result<JsonReply, ErrorReport> {
     let platform = optional_identifier("p_platform", p_platform)?
         .map(|platform| platform_name("p_platform", platform))
         .transpose()?;

@@ -1,8 +1,11 @@
 //! `jsonb` arguments and replies.
+//!
+//! Replies are built as the server's own jsonb, without a text in between that would be written and parsed again.
 
-use pgrx::callconv::{Arg, ArgAbi};
+use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::{FromDatum, direct_function_call, pg_sys};
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// A `jsonb` argument. What `serde_json` refuses (numbers beyond a double, nesting beyond 127 levels) is kept as the
 /// reason, so that it becomes an error about that argument rather than a panic.
@@ -34,3 +37,169 @@ unsafe impl<'fcx> ArgAbi<'fcx> for JsonArg {
 }
 
 pgrx::impl_sql_translatable!(JsonArg, "jsonb");
+
+/// A value of a reply.
+#[derive(Debug)]
+pub(crate) enum Json {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Text(String),
+    List(Vec<Json>),
+    Object(Vec<(Cow<'static, str>, Json)>),
+}
+
+impl Json {
+    fn into_jsonb(self) -> pg_sys::Datum {
+        let mut state: *mut pg_sys::JsonbParseState = std::ptr::null_mut();
+        // SAFETY: the strings that the parse state points to live in `self` until the jsonb is written.
+        unsafe {
+            let top = self.push(&mut state, pg_sys::JsonbIteratorToken::WJB_VALUE);
+            pg_sys::Datum::from(pg_sys::JsonbValueToJsonb(top))
+        }
+    }
+
+    /// Pushes this value, as an element of a list or the value of a key; returns what the server has built so far.
+    ///
+    /// # Safety
+    /// `self` must outlive `state`.
+    unsafe fn push(
+        &self,
+        state: &mut *mut pg_sys::JsonbParseState,
+        place: pg_sys::JsonbIteratorToken::Type,
+    ) -> *mut pg_sys::JsonbValue {
+        use pg_sys::JsonbIteratorToken::{
+            WJB_BEGIN_ARRAY, WJB_BEGIN_OBJECT, WJB_ELEM, WJB_END_ARRAY, WJB_END_OBJECT, WJB_KEY, WJB_VALUE,
+        };
+        let none = std::ptr::null_mut();
+        // SAFETY: as our caller promises; keys and scalars are copied into the parse state, but for their characters.
+        unsafe {
+            match self {
+                Self::List(list) => {
+                    pg_sys::pushJsonbValue(state, WJB_BEGIN_ARRAY, none);
+                    for element in list {
+                        element.push(state, WJB_ELEM);
+                    }
+                    pg_sys::pushJsonbValue(state, WJB_END_ARRAY, none)
+                }
+                Self::Object(members) => {
+                    pg_sys::pushJsonbValue(state, WJB_BEGIN_OBJECT, none);
+                    for (key, value) in members {
+                        pg_sys::pushJsonbValue(state, WJB_KEY, &mut string(key));
+                        value.push(state, WJB_VALUE);
+                    }
+                    pg_sys::pushJsonbValue(state, WJB_END_OBJECT, none)
+                }
+                scalar => pg_sys::pushJsonbValue(state, place, &mut scalar.scalar()),
+            }
+        }
+    }
+
+    fn scalar(&self) -> pg_sys::JsonbValue {
+        match self {
+            Self::Text(text) => string(text),
+            Self::Bool(value) => {
+                let mut scalar = null();
+                (scalar.type_, scalar.val.boolean) = (pg_sys::jbvType::jbvBool, *value);
+                scalar
+            }
+            Self::Int(value) => {
+                let mut scalar = null();
+                // SAFETY: makes a numeric in the current memory context.
+                scalar.val.numeric = unsafe { pg_sys::int64_to_numeric(*value) };
+                scalar.type_ = pg_sys::jbvType::jbvNumeric;
+                scalar
+            }
+            Self::Null | Self::List(_) | Self::Object(_) => null(),
+        }
+    }
+}
+
+fn null() -> pg_sys::JsonbValue {
+    pg_sys::JsonbValue {
+        type_: pg_sys::jbvType::jbvNull,
+        val: pg_sys::JsonbValue__bindgen_ty_1 {
+            numeric: std::ptr::null_mut(),
+        },
+    }
+}
+
+fn string(text: &str) -> pg_sys::JsonbValue {
+    let mut scalar = null();
+    scalar.type_ = pg_sys::jbvType::jbvString;
+    scalar.val.string = pg_sys::JsonbValue__bindgen_ty_1__bindgen_ty_1 {
+        len: text.len() as i32,
+        val: text.as_ptr().cast_mut().cast(),
+    };
+    scalar
+}
+
+impl From<&str> for Json {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Json {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<i64> for Json {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<bool> for Json {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<Vec<Json>> for Json {
+    fn from(list: Vec<Json>) -> Self {
+        Self::List(list)
+    }
+}
+
+impl<T: Into<Json>> From<Option<T>> for Json {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+impl From<Value> for Json {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Bool(value),
+            Value::Number(number) => number
+                .as_i64()
+                .map_or_else(|| Self::Text(number.to_string()), Self::Int),
+            Value::String(text) => Self::Text(text),
+            Value::Array(list) => Self::List(list.into_iter().map(Self::from).collect()),
+            Value::Object(members) => Self::Object(
+                members
+                    .into_iter()
+                    .map(|(key, value)| (Cow::Owned(key), value.into()))
+                    .collect(),
+            ),
+        }
+    }
+}
+
+/// An object: the `jsonb` that a function returns.
+#[derive(Debug)]
+pub(crate) struct JsonReply(pub(crate) Json);
+
+// SAFETY: returns a jsonb datum in the current memory context.
+unsafe impl BoxRet for JsonReply {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> pgrx::datum::Datum<'fcx> {
+        // SAFETY: as our caller promises.
+        unsafe { fcinfo.return_raw_datum(self.0.into_jsonb()) }
+    }
+}
+
+pgrx::impl_sql_translatable!(JsonReply, "jsonb");

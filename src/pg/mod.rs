@@ -13,13 +13,42 @@ pub(crate) mod time;
 
 use crate::fault::Fault;
 use pgrx::pg_sys;
+use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
 
 /// The schema in which everything of slotkeeper lives.
 const SCHEMA: &CStr = c"slotkeeper";
 
+thread_local! {
+    /// OIDs of slotkeeper's relations by name. A call opens a dozen of them, and looking
+    /// each up by schema and name would cost as much as a good part of the call.
+    static OIDS: RefCell<Vec<(&'static CStr, pg_sys::Oid)>> = const { RefCell::new(Vec::new()) };
+    /// Set when some relation was made, dropped, rebuilt or renamed since: then OIDs are looked up anew.
+    static STALE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Has OIDs forgotten when the server's own cache of relations is told to forget.
+pub(crate) fn watch_relations() {
+    // SAFETY: the callback only sets a flag, and lives as long as the backend.
+    unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(relations_changed), pg_sys::Datum::from(0)) };
+}
+
+/// # Safety
+/// For the server to call; touches nothing but a flag.
+unsafe extern "C-unwind" fn relations_changed(_: pg_sys::Datum, _: pg_sys::Oid) {
+    // The thread-local is gone only while the backend exits.
+    let _ = STALE.try_with(|stale| stale.set(true));
+}
+
 /// The OID of one of slotkeeper's own tables or indexes.
-fn relation_oid(name: &CStr) -> Result<pg_sys::Oid, Fault> {
+fn relation_oid(name: &'static CStr) -> Result<pg_sys::Oid, Fault> {
+    if STALE.replace(false) {
+        OIDS.with_borrow_mut(Vec::clear);
+    }
+    let known = OIDS.with_borrow(|oids| oids.iter().find(|(known, _)| *known == name).map(|(_, oid)| *oid));
+    if let Some(oid) = known {
+        return Ok(oid);
+    }
     // SAFETY: both are syscache look-ups of NUL-terminated names; neither keeps the pointer.
     let oid = unsafe { pg_sys::get_relname_relid(name.as_ptr(), pg_sys::get_namespace_oid(SCHEMA.as_ptr(), true)) };
     if oid == pg_sys::InvalidOid {
@@ -28,6 +57,7 @@ fn relation_oid(name: &CStr) -> Result<pg_sys::Oid, Fault> {
             name.to_string_lossy()
         )));
     }
+    OIDS.with_borrow_mut(|oids| oids.push((name, oid)));
     Ok(oid)
 }
 

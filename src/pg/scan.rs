@@ -87,7 +87,7 @@ enum Snapshot {
 
 impl IndexScan {
     /// Opens a scan whose every search has `keys` conditions.
-    pub(crate) fn open(table: &CStr, index: &CStr, keys: usize, see: See) -> Result<Self, Fault> {
+    pub(crate) fn open(table: &'static CStr, index: &'static CStr, keys: usize, see: See) -> Result<Self, Fault> {
         let (table, index) = (relation_oid(table)?, relation_oid(index)?);
         // SAFETY: the relations are opened with a lock that lasts to the end of the transaction, as a query would;
         // the snapshot outlives the scan (boxed, or registered until drop).
@@ -255,7 +255,7 @@ fn is_valid(transaction: &pg_sys::TransactionId) -> bool {
 
 /// Deletes rows by handle, except those that are gone or that another transaction is at: nobody waits and nothing
 /// fails, at any isolation level. Only for tables whose rows are hints.
-pub(crate) fn delete_unless_busy(table: &CStr, ids: &[u64]) -> Result<(), Fault> {
+pub(crate) fn delete_unless_busy(table: &'static CStr, ids: &[u64]) -> Result<(), Fault> {
     if ids.is_empty() {
         return Ok(());
     }

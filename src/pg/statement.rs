@@ -5,7 +5,7 @@
 
 use super::json::JsonArg;
 use super::role::as_owner;
-use super::time::{to_timestamp, to_timestamptz};
+use super::time::to_timestamp;
 use crate::fault::Fault;
 use pgrx::prelude::*;
 use pgrx::{FromDatum, IntoDatum, pg_sys};
@@ -24,10 +24,6 @@ pub(crate) enum Value<'a> {
     Time(Instant),
     Json(&'a serde_json::Value),
     Int8s(&'a [i64]),
-    Int2s(&'a [i16]),
-    Texts(&'a [&'a str]),
-    OptionalTexts(&'a [Option<&'a str>]),
-    Times(&'a [Instant]),
 }
 
 impl Value<'_> {
@@ -40,9 +36,6 @@ impl Value<'_> {
             Self::Time(_) => pg_sys::TIMESTAMPTZOID,
             Self::Json(_) => pg_sys::JSONBOID,
             Self::Int8s(_) => pg_sys::INT8ARRAYOID,
-            Self::Int2s(_) => pg_sys::INT2ARRAYOID,
-            Self::Texts(_) | Self::OptionalTexts(_) => pg_sys::TEXTARRAYOID,
-            Self::Times(_) => pg_sys::TIMESTAMPTZARRAYOID,
         }
     }
 
@@ -56,14 +49,6 @@ impl Value<'_> {
             Self::Time(v) => to_timestamp(v).into_datum(),
             Self::Json(v) => pgrx::JsonB(v.clone()).into_datum(),
             Self::Int8s(v) => v.into_datum(),
-            Self::Int2s(v) => v.into_datum(),
-            Self::Texts(v) => v.into_datum(),
-            Self::OptionalTexts(v) => v.to_vec().into_datum(),
-            Self::Times(v) => v
-                .iter()
-                .map(|at| to_timestamptz(*at).ok())
-                .collect::<Vec<_>>()
-                .into_datum(),
         }
     }
 }
