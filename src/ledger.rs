@@ -145,6 +145,13 @@ pub(crate) struct Window {
     ahead: i64,
 }
 
+impl Window {
+    /// The next look reads again.
+    pub(crate) fn forget(&mut self) {
+        (self.from, self.to) = (0, 0);
+    }
+}
+
 /// One queue's view of the ledger, for one kind of search.
 pub(crate) struct QueueLedger<'a> {
     pub(crate) reader: &'a mut Reader,

@@ -127,19 +127,12 @@ impl<'q> Seeker<'q> {
         seats: &[i16],
     ) -> Result<Option<HeldSeat>, Fault> {
         for &seat in seats {
-            let key = Key::Seat {
-                queue_id: self.queue.queue_id,
-                granule: slot.granule,
-                seat,
-            };
-            let Some(lock) = Brief::try_acquire(&key) else { continue };
+            let Some(held) = self.lock(slot, seat) else { continue };
             if self.look(reader, chosen, slot)?.contains(&seat) {
-                return Ok(Some(HeldSeat {
-                    slot: slot.clone(),
-                    seat,
-                    _lock: lock,
-                }));
+                return Ok(Some(held));
             }
+            // Others are at work here: what was read ahead is out of date.
+            self.window.forget();
         }
         Ok(None)
     }

@@ -50,68 +50,63 @@ pub(crate) enum Json {
 }
 
 impl Json {
-    fn into_jsonb(self) -> pg_sys::Datum {
-        let mut state: *mut pg_sys::JsonbParseState = std::ptr::null_mut();
-        // SAFETY: the strings that the parse state points to live in `self` until the jsonb is written.
-        unsafe {
-            let top = self.push(&mut state, pg_sys::JsonbIteratorToken::WJB_VALUE);
-            pg_sys::Datum::from(pg_sys::JsonbValueToJsonb(top))
-        }
+    fn into_jsonb(mut self) -> pg_sys::Datum {
+        let mut nodes = Nodes::default();
+        let mut top = nodes.node(&mut self);
+        // SAFETY: all that the tree points to lives in `self` and `nodes` until the jsonb is written.
+        unsafe { pg_sys::Datum::from(pg_sys::JsonbValueToJsonb(&mut top)) }
     }
+}
 
-    /// Pushes this value, as an element of a list or the value of a key; returns what the server has built so far.
-    ///
-    /// # Safety
-    /// `self` must outlive `state`.
-    unsafe fn push(
-        &self,
-        state: &mut *mut pg_sys::JsonbParseState,
-        place: pg_sys::JsonbIteratorToken::Type,
-    ) -> *mut pg_sys::JsonbValue {
-        use pg_sys::JsonbIteratorToken::{
-            WJB_BEGIN_ARRAY, WJB_BEGIN_OBJECT, WJB_ELEM, WJB_END_ARRAY, WJB_END_OBJECT, WJB_KEY, WJB_VALUE,
-        };
-        let none = std::ptr::null_mut();
-        // SAFETY: as our caller promises; keys and scalars are copied into the parse state, but for their characters.
-        unsafe {
-            match self {
-                Self::List(list) => {
-                    pg_sys::pushJsonbValue(state, WJB_BEGIN_ARRAY, none);
-                    for element in list {
-                        element.push(state, WJB_ELEM);
-                    }
-                    pg_sys::pushJsonbValue(state, WJB_END_ARRAY, none)
-                }
-                Self::Object(members) => {
-                    pg_sys::pushJsonbValue(state, WJB_BEGIN_OBJECT, none);
-                    for (key, value) in members {
-                        pg_sys::pushJsonbValue(state, WJB_KEY, &mut string(key));
-                        value.push(state, WJB_VALUE);
-                    }
-                    pg_sys::pushJsonbValue(state, WJB_END_OBJECT, none)
-                }
-                scalar => pg_sys::pushJsonbValue(state, place, &mut scalar.scalar()),
-            }
-        }
-    }
+/// The inner nodes of a value, in the form that the server writes jsonb from.
+#[derive(Default)]
+struct Nodes {
+    pairs: Vec<Vec<pg_sys::JsonbPair>>,
+    elements: Vec<Vec<pg_sys::JsonbValue>>,
+}
 
-    fn scalar(&self) -> pg_sys::JsonbValue {
-        match self {
-            Self::Text(text) => string(text),
-            Self::Bool(value) => {
-                let mut scalar = null();
-                (scalar.type_, scalar.val.boolean) = (pg_sys::jbvType::jbvBool, *value);
-                scalar
-            }
-            Self::Int(value) => {
-                let mut scalar = null();
+impl Nodes {
+    fn node(&mut self, json: &mut Json) -> pg_sys::JsonbValue {
+        let mut node = null();
+        match json {
+            Json::Null => {}
+            Json::Text(text) => node = string(text),
+            Json::Bool(value) => (node.type_, node.val.boolean) = (pg_sys::jbvType::jbvBool, *value),
+            Json::Int(value) => {
                 // SAFETY: makes a numeric in the current memory context.
-                scalar.val.numeric = unsafe { pg_sys::int64_to_numeric(*value) };
-                scalar.type_ = pg_sys::jbvType::jbvNumeric;
-                scalar
+                node.val.numeric = unsafe { pg_sys::int64_to_numeric(*value) };
+                node.type_ = pg_sys::jbvType::jbvNumeric;
             }
-            Self::Null | Self::List(_) | Self::Object(_) => null(),
+            Json::List(list) => {
+                let mut elements: Vec<_> = list.iter_mut().map(|element| self.node(element)).collect();
+                node.type_ = pg_sys::jbvType::jbvArray;
+                node.val.array = pg_sys::JsonbValue__bindgen_ty_1__bindgen_ty_2 {
+                    nElems: elements.len() as i32,
+                    elems: elements.as_mut_ptr(),
+                    rawScalar: false,
+                };
+                self.elements.push(elements);
+            }
+            Json::Object(members) => {
+                // The order that jsonb keeps its keys in: shorter ones first. Replies name each key once.
+                members.sort_by(|(a, _), (b, _)| (a.len(), a).cmp(&(b.len(), b)));
+                let mut pairs: Vec<_> = members
+                    .iter_mut()
+                    .map(|(key, value)| pg_sys::JsonbPair {
+                        key: string(key),
+                        value: self.node(value),
+                        order: 0,
+                    })
+                    .collect();
+                node.type_ = pg_sys::jbvType::jbvObject;
+                node.val.object = pg_sys::JsonbValue__bindgen_ty_1__bindgen_ty_3 {
+                    nPairs: pairs.len() as i32,
+                    pairs: pairs.as_mut_ptr(),
+                };
+                self.pairs.push(pairs);
+            }
         }
+        node
     }
 }
 
