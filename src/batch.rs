@@ -216,7 +216,7 @@ impl From<Fault> for Halt {
 
 fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Reply, Fault> {
     use_queues_of(items);
-    let mut busy = None;
+    let (mut busy, mut careful) = (None, false);
     loop {
         if let Some(transaction) = busy.take() {
             wait_for(transaction);
@@ -229,14 +229,14 @@ fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Reply, Fault> {
             || Halt::Lost,
             || {
                 let _turn = Brief::acquire(&Key::Batches);
-                book_all(&batch.wanted, now, all_or_nothing)
+                book_all(&batch.wanted, now, all_or_nothing, careful)
             },
         );
         match attempt {
             Ok(outcomes) => return Ok(batch.reply(&outcomes, now, false)),
             Err(Halt::Rejected(outcomes)) => return Ok(batch.reply(&outcomes, now, true)),
             Err(Halt::Busy(transaction)) => busy = Some(transaction),
-            Err(Halt::Lost) => {}
+            Err(Halt::Lost) => careful = true,
             Err(Halt::Fault(fault)) => return Err(fault),
         }
     }
@@ -349,6 +349,7 @@ fn queues_of(items: &[Item]) -> Result<Queues<'_>, Fault> {
 
 /// A seeker and the rest of the slot that it is at.
 struct Source<'q> {
+    queue_id: i64,
     seeker: Seeker<'q>,
     slot: Option<Slot>,
     seats: std::vec::IntoIter<i16>,
@@ -360,6 +361,7 @@ impl<'q> Source<'q> {
         let from = not_before.map_or(now, |at| at.max(now));
         let seeker = Seeker::new(queue, Places::of(queue), from, queue.horizon(now));
         Self {
+            queue_id: queue.queue_id,
             seeker,
             slot: None,
             seats: Vec::new().into_iter(),
@@ -372,6 +374,10 @@ impl<'q> Source<'q> {
         loop {
             if let Some(slot) = &self.slot {
                 for seat in self.seats.by_ref() {
+                    // Another search of this batch may have chosen it: the lock, which is ours then, doesn't tell.
+                    if chosen.contains(&(self.queue_id, slot.granule, seat)) {
+                        continue;
+                    }
                     let held = if look {
                         self.seeker.hold(reader, chosen, slot, &[seat])?
                     } else {
@@ -423,7 +429,8 @@ impl Pick<'_> {
     }
 }
 
-fn book_all(wanted: &[Wanted<'_>], now: Instant, all_or_nothing: bool) -> Result<Vec<Outcome>, Halt> {
+/// Books all it can; `careful`, it looks at each seat by itself.
+fn book_all(wanted: &[Wanted<'_>], now: Instant, all_or_nothing: bool, careful: bool) -> Result<Vec<Outcome>, Halt> {
     let mut outcomes: Vec<Outcome> = Vec::with_capacity(wanted.len());
     let mut sources = Sources::new();
     let mut reader = Reader::default();
@@ -443,7 +450,7 @@ fn book_all(wanted: &[Wanted<'_>], now: Instant, all_or_nothing: bool) -> Result
                     let source = sources
                         .entry(wanted.source_key())
                         .or_insert_with(|| Source::new(wanted.queue, wanted.item.not_before, now));
-                    if let Some(held) = source.next(&mut reader, &chosen, false)? {
+                    if let Some(held) = source.next(&mut reader, &chosen, careful)? {
                         let pick = Pick {
                             outcome: outcomes.len(),
                             wanted,
@@ -457,7 +464,7 @@ fn book_all(wanted: &[Wanted<'_>], now: Instant, all_or_nothing: bool) -> Result
             };
             outcomes.push(outcome);
         }
-        look_again(&mut picks, &mut sources, &mut reader, &chosen)?;
+        look_again(&mut picks, &mut sources, &mut reader, &mut chosen)?;
         for pick in &picks {
             let booking_id = inserter.insert(&pick.wanted.row(&pick.held, now));
             if let Some(outcome) = outcomes.get_mut(pick.outcome) {
@@ -487,7 +494,7 @@ fn look_again(
     picks: &mut Vec<Pick<'_>>,
     sources: &mut Sources<'_>,
     reader: &mut Reader,
-    chosen: &Chosen,
+    chosen: &mut Chosen,
 ) -> Result<(), Fault> {
     let mut ranges: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
     for pick in picks.iter() {
@@ -524,6 +531,7 @@ fn look_again(
         };
         if let Some(held) = source.next(reader, chosen, true)? {
             pick.held = held;
+            chosen.insert(pick.seat());
             gone.remove(&pick.outcome);
         }
     }
@@ -531,14 +539,19 @@ fn look_again(
     Ok(())
 }
 
-/// Where several searches of the batch go over one queue, what one has walked over saves the others the walk.
+/// Where several searches of the batch go over one queue, each is told what the others have booked, and what one has
+/// walked over saves the others the walk.
 fn share_findings(sources: &mut Sources<'_>, reader: &mut Reader) -> Result<(), Fault> {
     let mut searches: HashMap<i64, u32> = HashMap::new();
     for (queue_id, _) in sources.keys() {
         *searches.entry(*queue_id).or_default() += 1;
     }
     for ((queue_id, _), source) in sources.iter_mut() {
-        if searches.get(queue_id).is_some_and(|&count| count > 1) && source.is_between_slots() {
+        if searches.get(queue_id).is_none_or(|&count| count < 2) {
+            continue;
+        }
+        source.seeker.forget();
+        if source.is_between_slots() {
             source.settle();
             source.seeker.keep_findings(reader)?;
         }

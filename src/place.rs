@@ -152,6 +152,11 @@ impl<'q> Seeker<'q> {
         })
     }
 
+    /// Others have booked in this queue: what was read ahead is out of date.
+    pub(crate) fn forget(&mut self) {
+        self.window.forget();
+    }
+
     /// So many seats of the slot that [`Seeker::next`] gave last are booked now.
     pub(crate) fn took(&mut self, seats: usize) {
         self.search.took(seats);

@@ -583,11 +583,11 @@ fn kill_at_random(crowd: &Crowd, mut random: Random) {
 }
 
 /// Protections: the two unique indexes (safety holds without any lock), the latest-snapshot reads (REPEATABLE READ is
-/// as right as READ COMMITTED), the lock order (no single call and no batch meets 40P01). Without the locks it stays
-/// green; without booking_seat or booking_content too it does not.
+/// as right as READ COMMITTED), the lock order (no single call and no batch meets 40P01). Without the locks the ledger stays
+/// right; without booking_seat or booking_content too it does not.
 ///
-/// Tried: with every brief lock taken out nothing is booked twice; REPEATABLE READ callers then get some 40001, which the
-/// locks spare them. With the two indexes made non-unique as well, contents are booked twice within seconds.
+/// Tried: with every brief lock taken out nothing is booked twice; some callers then get 23505 or, in REPEATABLE READ,
+/// 40001, which the locks spare them. With the two indexes made non-unique as well, contents are booked twice within seconds.
 #[test]
 fn whatever_two_hundred_connections_do_every_reply_is_true() {
     let seed = seed();

@@ -198,8 +198,12 @@ impl Test {
     }
 
     fn load_slots(&mut self) {
-        let sql = "SELECT extract(epoch FROM slot_at)::bigint, capacity::bigint FROM slotkeeper.preview_slots('p', 'q', NULL, 10000)";
-        let rows = self.main.query(sql, &[]).unwrap();
+        // From the start of the granule that has begun: an instant in it takes a seat of its slot.
+        let from = iso(self.model.now - self.model.now.rem_euclid(GRANULE));
+        let sql = format!(
+            "SELECT extract(epoch FROM slot_at)::bigint, capacity::bigint FROM slotkeeper.preview_slots('p', 'q', '{from}', 10000)"
+        );
+        let rows = self.main.query(&sql, &[]).unwrap();
         self.model.slots = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     }
 
