@@ -1,6 +1,8 @@
 //! The search finds the earliest free seat, whatever was booked, given back, rolled back or left open before, and its
 //! cost does not grow with the bookings ahead. Checked against a model that looks at every slot in turn.
 
+#![allow(clippy::expect_used, reason = "a test that cannot go on fails")]
+
 use proptest::prelude::*;
 use slotkeeper_core::run::Run;
 use slotkeeper_core::search::{EveryGranule, Grid, Held, Hole, Ledger, Search};
@@ -407,8 +409,8 @@ fn the_cost_of_a_search_does_not_grow_with_the_bookings_ahead() {
     }
     // A few runs at most lie ahead, however long they are; each costs a few reads.
     let mean = |reads: &[usize]| reads.iter().sum::<usize>() as f64 / reads.len() as f64;
-    let late = mean(&reads[1_000..]);
-    assert!(late <= 14.0, "{late} reads a call in the end");
+    let (early, late) = (mean(&reads[100..300]), mean(&reads[1_000..]));
+    assert!(late <= 1.3 * early, "{early} reads a call, then {late}");
     assert!(
         reads.iter().max() <= Some(&60),
         "at most {:?} reads",

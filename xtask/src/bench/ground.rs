@@ -50,9 +50,9 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) const FULL: Self = Self {
-        rounds: 7,
-        rounds_for_information: 3,
-        seconds: 6,
+        rounds: 5,
+        rounds_for_information: 2,
+        seconds: 4,
         pairs: 2000,
         far: 1_000_000,
         calls: 1_000_000,
