@@ -5,18 +5,15 @@ use crate::booking::Which;
 use crate::fault::Fault;
 use crate::pg::lock::{Brief, Key as LockKey, wait_for};
 use crate::pg::scan::{IndexScan, Key, Order, See};
-use crate::pg::statement::{Statement, Value as Arg};
+use crate::pg::statement::{Row, Statement, Value as Arg};
 use crate::pg::time::ServerZone;
 use pgrx::pg_sys;
-use serde_json::Value;
-use siphasher::sip128::{Hasher128, SipHasher13};
 use slotkeeper_core::options::QueueOptions;
 use slotkeeper_core::slots::Slots;
 use slotkeeper_core::timetable::Timetable;
 use slotkeeper_core::{Instant, MICROS_PER_SEC};
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::hash::Hash;
 use std::rc::{Rc, Weak};
 
 /// So many queues stay parsed in one backend; past that the cache starts anew, and its memory with it.
@@ -32,6 +29,8 @@ pub(crate) struct Queue {
     pub(crate) zone: ServerZone,
     pub(crate) timetable: Rc<Timetable>,
     pub(crate) options: QueueOptions,
+    /// Keeps what is shared with other queues alive.
+    _rules: Rc<Rules>,
 }
 
 impl Queue {
@@ -61,7 +60,7 @@ thread_local! {
 SELECT profile_id, platform FROM slotkeeper.queue WHERE queue_id OPERATOR(pg_catalog.=) $1") };
 
     static LOAD_QUEUE: Statement = const { Statement::new(LOAD) };
-    static TIMETABLES: RefCell<HashMap<u128, Weak<Timetable>>> = RefCell::new(HashMap::new());
+    static RULES: RefCell<HashMap<(u128, u128), Weak<Rules>>> = RefCell::new(HashMap::new());
     static CACHE: RefCell<HashMap<(pg_sys::Oid, i64), Rc<Queue>>> = RefCell::new(HashMap::new());
 }
 
@@ -177,27 +176,33 @@ fn cached((table, queue_id, version): Found) -> Result<Option<Rc<Queue>>, Fault>
     Ok(loaded)
 }
 
-/// Queues with the same timetable share one copy: thousands of them then stay in the processor's cache.
-fn shared_timetable(json: &Value, granule_secs: i64) -> Result<Rc<Timetable>, Fault> {
-    // 128 bits of keyed hash: as good as the text, and a timetable may have a hundred kilobytes of that.
-    let mut hasher = SipHasher13::new_with_keys(0x736c_6f74_6b65_6570, 0x7469_6d65_7461_626c);
-    (json.to_string(), granule_secs).hash(&mut hasher);
-    let key = hasher.finish128().as_u128();
-    if let Some(timetable) = TIMETABLES.with_borrow(|all| all.get(&key).and_then(Weak::upgrade)) {
-        return Ok(timetable);
+/// Timetable and options, parsed.
+struct Rules {
+    timetable: Rc<Timetable>,
+    options: QueueOptions,
+}
+
+/// Queues with the same rules share one copy, which is parsed once: thousands of them then stay in the processor's
+/// cache, and a backend that meets them for the first time need not parse thousands of equal texts.
+fn shared_rules(row: &Row) -> Result<Rc<Rules>, Fault> {
+    let key = (row.fingerprint(6)?, row.fingerprint(7)?);
+    if let Some(rules) = RULES.with_borrow(|all| all.get(&key).and_then(Weak::upgrade)) {
+        return Ok(rules);
     }
-    let timetable = Rc::new(Timetable::parse(json, granule_secs)?);
-    TIMETABLES.with_borrow_mut(|all| {
-        all.retain(|_, timetable| timetable.strong_count() > 0);
-        all.insert(key, Rc::downgrade(&timetable));
+    let options = QueueOptions::parse(&row.json(7)?)?;
+    let timetable = Rc::new(Timetable::parse(&row.json(6)?, options.granule_secs)?);
+    let rules = Rc::new(Rules { timetable, options });
+    RULES.with_borrow_mut(|all| {
+        all.retain(|_, rules| rules.strong_count() > 0);
+        all.insert(key, Rc::downgrade(&rules));
     });
-    Ok(timetable)
+    Ok(rules)
 }
 
 fn load(queue_id: i64) -> Result<Option<Queue>, Fault> {
     let rows = LOAD_QUEUE.with(|load| {
         load.read(&[Arg::Int8(queue_id)], |row| {
-            let options = QueueOptions::parse(&row.json(7)?)?;
+            let rules = shared_rules(row)?;
             let time_zone: String = row.must(5)?;
             let zone = ServerZone::named(&time_zone).ok_or_else(|| Fault::Zone {
                 name: time_zone.clone(),
@@ -211,8 +216,9 @@ fn load(queue_id: i64) -> Result<Option<Queue>, Fault> {
                 platform: row.must(4)?,
                 zone,
                 time_zone,
-                timetable: shared_timetable(&row.json(6)?, options.granule_secs)?,
-                options,
+                timetable: Rc::clone(&rules.timetable),
+                options: rules.options,
+                _rules: rules,
             })
         })
     })?;
