@@ -586,8 +586,8 @@ fn kill_at_random(crowd: &Crowd, mut random: Random) {
 /// as right as READ COMMITTED), the lock order (no single call and no batch meets 40P01). Without the locks the ledger stays
 /// right; without booking_seat or booking_content too it does not.
 ///
-/// Tried: with every brief lock taken out nothing is booked twice; some callers then get 23505 or, in REPEATABLE READ,
-/// 40001, which the locks spare them. With the two indexes made non-unique as well, contents are booked twice within seconds.
+/// Tried, when the insert was ON CONFLICT DO NOTHING (it raises 23505 now): with every brief lock taken out nothing is
+/// booked twice; some REPEATABLE READ callers then get 40001, which the locks spare them. With the two indexes made non-unique as well, contents are booked twice within seconds.
 #[test]
 fn whatever_two_hundred_connections_do_every_reply_is_true() {
     let seed = seed();
