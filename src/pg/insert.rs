@@ -3,8 +3,8 @@
 //! a plan's start and end, and the second look that ON CONFLICT takes at every unique index.
 //!
 //! A row that meets an equal key raises 23505 (after waiting for an open transaction, as any INSERT). Callers have
-//! looked under their locks before, so it happens only where somebody inserts without them. Only for callers who run in
-//! a subtransaction and can start over.
+//! looked under their locks before, so it happens only where somebody inserts without them: then a single call fails and
+//! can be made again, and a batch, which runs in a subtransaction, starts over.
 
 use super::relation_oid;
 use super::time::to_timestamp;
