@@ -522,6 +522,11 @@ fn look_again(
             }
         }
     }
+    for pick in picks.iter().filter(|pick| gone.contains(&pick.outcome)) {
+        if let Some(source) = sources.get_mut(&pick.wanted.source_key()) {
+            source.seeker.distrust();
+        }
+    }
     for pick in picks.iter_mut() {
         if !gone.contains(&pick.outcome) {
             continue;

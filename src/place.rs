@@ -157,6 +157,12 @@ impl<'q> Seeker<'q> {
         self.window.forget();
     }
 
+    /// A seat that was counted as ours is held by somebody else: see [`Search::distrust`].
+    pub(crate) fn distrust(&mut self) {
+        self.window.forget();
+        self.search.distrust();
+    }
+
     /// So many seats of the slot that [`Seeker::next`] gave last are booked now.
     pub(crate) fn took(&mut self, seats: usize) {
         self.search.took(seats);

@@ -287,6 +287,16 @@ impl<G: Grid> Search<G> {
         self.settle_offer(seats);
     }
 
+    /// A seat that was reported as taken was somebody else's after all, who may not have committed: nothing that this
+    /// search has concluded so far is told to others.
+    pub fn distrust(&mut self) {
+        self.chain = Chain::default();
+        self.stale.clear();
+        if let Some(offer) = &mut self.offered {
+            offer.others_firm = false;
+        }
+    }
+
     /// Runs worth storing and handles of holes that are stale, after the search.
     pub fn findings(&mut self) -> (Vec<Run>, Vec<u64>) {
         self.settle_offer(0);

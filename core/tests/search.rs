@@ -452,3 +452,20 @@ fn no_run_covers_a_slot_whose_other_seat_is_held_by_an_open_transaction() {
         .expect("the seat that was rolled back");
     world.check_runs().expect("nothing is lost");
 }
+
+/// A seat that a batch had locked turns out to be an open transaction's, which may roll back: no run may cover it.
+#[test]
+fn a_search_that_is_distrusted_concludes_nothing() {
+    let mut world = World::new(1, false);
+    let timetable = world.timetable.clone();
+    let mut search = Search::new(grid(&timetable, false), MINUTE, 0, UNTIL);
+    for _ in 0..100 {
+        search
+            .next(&mut world.tables)
+            .expect("no failure")
+            .expect("a free seat");
+        search.took(1);
+    }
+    search.distrust();
+    assert_eq!(search.findings(), (vec![], vec![]));
+}
