@@ -2,6 +2,7 @@
 //!
 //! What it exports is safe to call from the rest of the extension, on a backend's only thread, inside a transaction.
 
+pub(crate) mod dynamic;
 pub(crate) mod insert;
 pub(crate) mod json;
 pub(crate) mod lock;

@@ -130,7 +130,7 @@ impl Row {
 
 /// Which rows a statement sees.
 #[derive(Clone, Copy, PartialEq)]
-enum See {
+pub(super) enum See {
     /// What the calling statement sees: for functions that only show.
     Caller,
     /// What is committed now, whatever the isolation level: for reads that decide.
@@ -188,85 +188,98 @@ impl Statement {
         row: impl FnMut(&Row) -> Result<T, Fault>,
     ) -> Result<Vec<T>, Fault> {
         as_owner(|| {
-            // SAFETY: SPI is connected before and finished after; on an error the abort finishes it.
-            unsafe {
-                check(pg_sys::SPI_connect(), "SPI_connect")?;
-                let result = self.execute(values, see, read_only, row);
-                check(pg_sys::SPI_finish(), "SPI_finish")?;
-                result
-            }
+            connected(|| {
+                // SAFETY: SPI is connected, and each statement has one call site, so the arguments' types never change.
+                unsafe {
+                    if self.plan.get().is_null() {
+                        self.plan.set(prepare(self.text, values)?);
+                    }
+                    execute(self.plan.get(), values, see, read_only, row)
+                }
+            })
         })
     }
+}
 
-    /// # Safety
-    /// SPI must be connected.
-    unsafe fn execute<T>(
-        &self,
-        values: &[Value<'_>],
-        see: See,
-        read_only: bool,
-        mut row: impl FnMut(&Row) -> Result<T, Fault>,
-    ) -> Result<Vec<T>, Fault> {
-        // SAFETY: datums and null flags match the plan's arguments in number (prepared from the same list; each
-        // statement has one call site) and outlive the call; the tuple table is read before it is freed.
-        unsafe {
-            let plan = self.prepared(values)?;
-            let (mut datums, nulls): (Vec<pg_sys::Datum>, Vec<c_char>) = values
-                .iter()
-                .map(|v| {
-                    v.datum()
-                        .map_or((pg_sys::Datum::from(0), b'n' as c_char), |d| (d, b' ' as c_char))
-                })
-                .unzip();
-            let snapshot = match see {
-                See::Caller => std::ptr::null_mut(),
-                See::Latest => pg_sys::GetLatestSnapshot(),
-            };
-            let status = pg_sys::SPI_execute_snapshot(
-                plan,
-                datums.as_mut_ptr(),
-                nulls.as_ptr(),
-                snapshot,
-                std::ptr::null_mut(),
-                read_only,
-                true,
-                0,
-            );
-            check(status, "SPI_execute_snapshot")?;
-            let table = pg_sys::SPI_tuptable;
-            if table.is_null() {
-                return Ok(Vec::new());
-            }
-            let columns = (*table).tupdesc;
-            let tuples = std::slice::from_raw_parts((*table).vals, (*table).numvals as usize);
-            let rows = tuples.iter().map(|&tuple| row(&Row { tuple, columns })).collect();
-            pg_sys::SPI_freetuptable(table);
-            rows
-        }
+/// Runs `act` connected to SPI.
+pub(super) fn connected<T>(act: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    // SAFETY: SPI is connected before and finished after; on an error the abort finishes it.
+    unsafe {
+        check(pg_sys::SPI_connect(), "SPI_connect")?;
+        let result = act();
+        check(pg_sys::SPI_finish(), "SPI_finish")?;
+        result
     }
+}
 
-    /// # Safety
-    /// SPI must be connected.
-    unsafe fn prepared(&self, values: &[Value<'_>]) -> Result<pg_sys::SPIPlanPtr, Fault> {
-        if self.plan.get().is_null() {
-            let mut types: Vec<pg_sys::Oid> = values.iter().map(Value::type_oid).collect();
-            // SAFETY: text and types are valid for the call; SPI_keepplan moves the plan out of the SPI context.
-            unsafe {
-                let plan = pg_sys::SPI_prepare_cursor(
-                    self.text.as_ptr(),
-                    types.len() as i32,
-                    types.as_mut_ptr(),
-                    pg_sys::CURSOR_OPT_GENERIC_PLAN as i32,
-                );
-                if plan.is_null() {
-                    let status = pg_sys::SPI_result;
-                    return Err(Fault::Internal(format!("cannot prepare: SPI status {status}")));
-                }
-                check(pg_sys::SPI_keepplan(plan), "SPI_keepplan")?;
-                self.plan.set(plan);
-            }
+/// Executes a plan and reads the rows that it gives.
+///
+/// # Safety
+/// SPI must be connected, and the plan have been prepared for arguments of these types.
+pub(super) unsafe fn execute<T>(
+    plan: pg_sys::SPIPlanPtr,
+    values: &[Value<'_>],
+    see: See,
+    read_only: bool,
+    mut row: impl FnMut(&Row) -> Result<T, Fault>,
+) -> Result<Vec<T>, Fault> {
+    // SAFETY: datums and null flags match the plan's arguments, as our caller promises, and outlive the call; the
+    // tuple table is read before it is freed.
+    unsafe {
+        let (mut datums, nulls): (Vec<pg_sys::Datum>, Vec<c_char>) = values
+            .iter()
+            .map(|v| {
+                v.datum()
+                    .map_or((pg_sys::Datum::from(0), b'n' as c_char), |d| (d, b' ' as c_char))
+            })
+            .unzip();
+        let snapshot = match see {
+            See::Caller => std::ptr::null_mut(),
+            See::Latest => pg_sys::GetLatestSnapshot(),
+        };
+        let status = pg_sys::SPI_execute_snapshot(
+            plan,
+            datums.as_mut_ptr(),
+            nulls.as_ptr(),
+            snapshot,
+            std::ptr::null_mut(),
+            read_only,
+            true,
+            0,
+        );
+        check(status, "SPI_execute_snapshot")?;
+        let table = pg_sys::SPI_tuptable;
+        if table.is_null() {
+            return Ok(Vec::new());
         }
-        Ok(self.plan.get())
+        let columns = (*table).tupdesc;
+        let tuples = std::slice::from_raw_parts((*table).vals, (*table).numvals as usize);
+        let rows = tuples.iter().map(|&tuple| row(&Row { tuple, columns })).collect();
+        pg_sys::SPI_freetuptable(table);
+        rows
+    }
+}
+
+/// A plan for this text that lives until it is freed.
+///
+/// # Safety
+/// SPI must be connected.
+pub(super) unsafe fn prepare(text: &CStr, values: &[Value<'_>]) -> Result<pg_sys::SPIPlanPtr, Fault> {
+    let mut types: Vec<pg_sys::Oid> = values.iter().map(Value::type_oid).collect();
+    // SAFETY: text and types are valid for the call; SPI_keepplan moves the plan out of the SPI context.
+    unsafe {
+        let plan = pg_sys::SPI_prepare_cursor(
+            text.as_ptr(),
+            types.len() as i32,
+            types.as_mut_ptr(),
+            pg_sys::CURSOR_OPT_GENERIC_PLAN as i32,
+        );
+        if plan.is_null() {
+            let status = pg_sys::SPI_result;
+            return Err(Fault::Internal(format!("cannot prepare: SPI status {status}")));
+        }
+        check(pg_sys::SPI_keepplan(plan), "SPI_keepplan")?;
+        Ok(plan)
     }
 }
 

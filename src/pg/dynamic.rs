@@ -1,0 +1,121 @@
+//! Statements over the application's own tables: texts made at run time, run with the rights of the caller.
+//!
+//! Identifiers in a text must have gone through [`identifier`] or [`qualified`], values are parameters. Result columns are cast in
+//! the text (`::pg_catalog.text`, `pg_catalog.to_jsonb(…)`), so that the reader knows their types.
+
+use super::statement::{Row, See as Rows, Value, connected, execute as execute_plan, prepare};
+use crate::fault::Fault;
+use pgrx::pg_sys;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+
+/// So many texts keep their plans in one backend; past that all are forgotten, and their memory with them.
+const KEPT_PLANS: usize = 256;
+
+thread_local! {
+    static PLANS: RefCell<HashMap<CString, Plan>> = RefCell::new(HashMap::new());
+}
+
+/// A kept plan. It is out of the map while it runs: what the application's triggers do may come back here.
+struct Plan(pg_sys::SPIPlanPtr);
+
+impl Drop for Plan {
+    fn drop(&mut self) {
+        // SAFETY: the plan was kept by `prepare`, is not running, and is freed once.
+        unsafe { pg_sys::SPI_freeplan(self.0) };
+    }
+}
+
+/// Which rows a statement sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum See {
+    /// What the caller's own statements see: in REPEATABLE READ a row that others have changed since is 40001.
+    Caller,
+    /// What is committed now, whatever the isolation level.
+    Latest,
+}
+
+/// Runs a statement that only reads. It gets no transaction id, and sees nothing that this command has written itself.
+pub(crate) fn query<T>(
+    text: &str,
+    see: See,
+    values: &[Value<'_>],
+    row: impl FnMut(&Row) -> Result<T, Fault>,
+) -> Result<Vec<T>, Fault> {
+    run(text, see, values, true, row)
+}
+
+/// Runs a statement that writes or locks, and returns what it gives back.
+pub(crate) fn execute<T>(
+    text: &str,
+    see: See,
+    values: &[Value<'_>],
+    row: impl FnMut(&Row) -> Result<T, Fault>,
+) -> Result<Vec<T>, Fault> {
+    run(text, see, values, false, row)
+}
+
+fn run<T>(
+    text: &str,
+    see: See,
+    values: &[Value<'_>],
+    read_only: bool,
+    row: impl FnMut(&Row) -> Result<T, Fault>,
+) -> Result<Vec<T>, Fault> {
+    let text = c_string(text)?;
+    let see = match see {
+        See::Caller => Rows::Caller,
+        See::Latest => Rows::Latest,
+    };
+    connected(|| {
+        let plan = match PLANS.with_borrow_mut(|plans| plans.remove(&text)) {
+            Some(plan) => plan,
+            // SAFETY: SPI is connected.
+            None => Plan(unsafe { prepare(&text, values)? }),
+        };
+        // SAFETY: SPI is connected. A text is always used with values of the same types: it has one place that makes it.
+        let result = unsafe { execute_plan(plan.0, values, see, read_only, row) };
+        // After an error the plan is dropped instead: it may be what was wrong.
+        keep(text, plan);
+        result
+    })
+}
+
+fn keep(text: CString, plan: Plan) {
+    let forgotten = PLANS.with_borrow_mut(|plans| {
+        let forgotten = if plans.len() >= KEPT_PLANS {
+            std::mem::take(plans)
+        } else {
+            HashMap::new()
+        };
+        plans.insert(text, plan);
+        forgotten
+    });
+    drop(forgotten);
+}
+
+fn c_string(text: &str) -> Result<CString, Fault> {
+    CString::new(text).map_err(|_| Fault::Internal("a statement with a zero byte".to_owned()))
+}
+
+/// A name as it is written in SQL, quoted where it must be.
+pub(crate) fn identifier(name: &str) -> Result<String, Fault> {
+    let name = c_string(name)?;
+    // SAFETY: returns its argument or a palloc'd C string.
+    let quoted = unsafe { CStr::from_ptr(pg_sys::quote_identifier(name.as_ptr())) };
+    Ok(quoted.to_string_lossy().into_owned())
+}
+
+/// A text as a literal in SQL. For what cannot be a parameter: the arguments of DDL.
+pub(crate) fn literal(text: &str) -> Result<String, Fault> {
+    let text = c_string(text)?;
+    // SAFETY: returns a palloc'd C string.
+    let quoted = unsafe { CStr::from_ptr(pg_sys::quote_literal_cstr(text.as_ptr())) };
+    Ok(quoted.to_string_lossy().into_owned())
+}
+
+/// A schema's object as it is written in SQL.
+pub(crate) fn qualified(schema: &str, name: &str) -> Result<String, Fault> {
+    Ok(format!("{}.{}", identifier(schema)?, identifier(name)?))
+}
