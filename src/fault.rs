@@ -61,6 +61,15 @@ pub(crate) enum Fault {
     },
     /// The injected clock is no timestamp. 22007
     Clock { value: String },
+    /// A predicate of a binding cannot be used. 22023
+    Predicate { path: String, problem: String },
+    /// A table cannot be bound, or not in this way. The SQLSTATE is given.
+    Unbindable {
+        code: PgSqlErrorCode,
+        message: String,
+        detail: String,
+        hint: String,
+    },
     /// A broken invariant of slotkeeper's own. XX000
     Internal(String),
 }
@@ -75,6 +84,29 @@ impl Fault {
             },
             other => other,
         }
+    }
+}
+
+impl Fault {
+    /// A fault about a table of the application.
+    pub(crate) fn unbindable(
+        code: PgSqlErrorCode,
+        message: impl Into<String>,
+        detail: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self::Unbindable {
+            code,
+            message: message.into(),
+            detail: detail.into(),
+            hint: hint.into(),
+        }
+    }
+
+    /// What a reply shows of it.
+    pub(crate) fn message_and_hint(self) -> (String, String) {
+        let parts = self.parts();
+        (parts.message, parts.hint)
     }
 }
 
@@ -211,6 +243,18 @@ impl Fault {
                 "",
                 "Write it with its offset, such as 2026-01-15T23:00:00+00:00.",
             ),
+            Self::Predicate { path, problem } => parts(
+                Code::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("{path} is no predicate over the table's columns"),
+                problem,
+                "Write a boolean expression over the row's own columns, without a subquery: \"deletedAt\" IS NULL.",
+            ),
+            Self::Unbindable {
+                code,
+                message,
+                detail,
+                hint,
+            } => parts(code, message, detail, hint),
             Self::Internal(what) => parts(
                 Code::ERRCODE_INTERNAL_ERROR,
                 format!("slotkeeper: {what}"),

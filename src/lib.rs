@@ -6,11 +6,14 @@
 mod arguments;
 mod assign;
 mod batch;
+mod binding;
 mod booking;
 mod clock;
 mod fault;
+mod history;
 mod ledger;
 mod manage;
+mod mover;
 #[allow(unsafe_code, reason = "the one module that talks to the server's C interface")]
 mod pg;
 mod place;
@@ -31,10 +34,15 @@ extension_sql_file!("../sql/install/00_schema.sql", name = "schema", bootstrap);
 extension_sql_file!("../sql/install/10_queue.sql", name = "queue", requires = ["schema"]);
 extension_sql_file!("../sql/install/20_booking.sql", name = "booking", requires = ["queue"]);
 extension_sql_file!(
+    "../sql/install/30_binding.sql",
+    name = "binding",
+    requires = ["booking", binding::release::release_source]
+);
+extension_sql_file!(
     "../sql/install/80_comments.sql",
     name = "comments",
     requires = [
-        "booking",
+        "binding",
         assign::assign_next_available_slot,
         assign::assign_next_available_slot_uuid,
         batch::assign_slots,

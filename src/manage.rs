@@ -1,6 +1,6 @@
 //! `create_queue`, `alter_queue`, `set_queue_status`, `drop_queue`.
 
-use crate::arguments::{json, queue_name};
+use crate::arguments::{identifier, json, queue_name};
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::pg::json::{JsonArg, JsonReply};
@@ -15,6 +15,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::{Value, json};
 use slotkeeper_core::Instant;
+use slotkeeper_core::binding::QueueDefaults;
 use slotkeeper_core::options::QueueOptions;
 use slotkeeper_core::timetable::Timetable;
 use slotkeeper_core::zone::{ZoneName, format_utc, suggest, zone_name};
@@ -113,6 +114,23 @@ fn create_queue(
         .with("status", "active")
         .with("options", options)
         .into())
+}
+
+/// Creates a queue as a binding says, unless somebody else has done so meanwhile.
+pub(crate) fn create_if_missing(profile_id: &str, platform: &str, defaults: &QueueDefaults) -> Result<(), Fault> {
+    identifier("profile_id", Some(profile_id))?;
+    let name = zone(&defaults.time_zone)?.name();
+    let options = QueueOptions::parse(&defaults.options)?.to_json();
+    let values = [
+        Arg::Text(profile_id),
+        Arg::Text(platform),
+        Arg::Text(&name),
+        Arg::Json(&defaults.timetable),
+        Arg::Json(&options),
+    ];
+    let _turn = queue::turn_on(profile_id, platform)?;
+    CREATE.with(|create| create.write(&values, |_| Ok(())))?;
+    Ok(())
 }
 
 /// The row of a queue, locked until the transaction ends.

@@ -5,6 +5,7 @@
 //! [`zone::Zone`], so that the server's own copy is the only one. Everything is total: whatever the input,
 //! a function answers or returns `None` or [`Invalid`]; none panics and none overflows.
 
+pub mod binding;
 mod invalid;
 pub mod options;
 pub mod run;

@@ -6,11 +6,13 @@ pub(crate) mod dynamic;
 pub(crate) mod insert;
 pub(crate) mod json;
 pub(crate) mod lock;
+pub(crate) mod predicate;
 pub(crate) mod role;
 pub(crate) mod scan;
 pub(crate) mod statement;
 pub(crate) mod subtransaction;
 pub(crate) mod time;
+pub(crate) mod trigger;
 
 use crate::fault::Fault;
 use pgrx::pg_sys;
@@ -26,6 +28,14 @@ thread_local! {
     static OIDS: RefCell<Vec<(&'static CStr, pg_sys::Oid)>> = const { RefCell::new(Vec::new()) };
     /// Set when some relation was made, dropped, rebuilt or renamed since: then OIDs are looked up anew.
     static STALE: Cell<bool> = const { Cell::new(false) };
+    /// Counts the same events, for others who remember something about relations.
+    static GENERATION: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Changes when some relation has changed, a trigger on it included. What was remembered about relations at another
+/// generation has to be looked up anew.
+pub(crate) fn relations_generation() -> u64 {
+    GENERATION.get()
 }
 
 /// Has OIDs forgotten when the server's own cache of relations is told to forget.
@@ -39,6 +49,7 @@ pub(crate) fn watch_relations() {
 unsafe extern "C-unwind" fn relations_changed(_: pg_sys::Datum, _: pg_sys::Oid) {
     // The thread-local is gone only while the backend exits.
     let _ = STALE.try_with(|stale| stale.set(true));
+    let _ = GENERATION.try_with(|generation| generation.set(generation.get().wrapping_add(1)));
 }
 
 /// The OID of one of slotkeeper's own tables or indexes.
@@ -75,4 +86,10 @@ pub(crate) fn refuse_read_only(command: &CStr) {
 pub(crate) fn reserve_prefix(prefix: &CStr) {
     // SAFETY: the name is NUL-terminated and copied.
     unsafe { pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) };
+}
+
+/// When the current transaction began: tells one from the next.
+pub(crate) fn transaction_start() -> i64 {
+    // SAFETY: reads a field of the transaction state.
+    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
 }

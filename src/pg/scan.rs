@@ -14,7 +14,11 @@ use std::ffi::CStr;
 pub(crate) enum Key<'a> {
     Is(i64),
     IsTrue(bool),
+    /// In the collation of the index.
     IsText(&'a str),
+    IsInt2(i16),
+    IsInt4(i32),
+    IsUuid(pgrx::Uuid),
     AtLeast(i64),
     AtMost(i64),
     Below(i64),
@@ -27,7 +31,10 @@ impl Key<'_> {
         match *self {
             Self::Is(v) => (eq, none, pg_sys::F_INT8EQ, v.into_datum()),
             Self::IsTrue(v) => (eq, none, pg_sys::F_BOOLEQ, v.into_datum()),
-            Self::IsText(v) => (eq, pg_sys::C_COLLATION_OID, pg_sys::F_TEXTEQ, v.into_datum()),
+            Self::IsText(v) => (eq, none, pg_sys::F_TEXTEQ, v.into_datum()),
+            Self::IsInt2(v) => (eq, none, pg_sys::F_INT2EQ, v.into_datum()),
+            Self::IsInt4(v) => (eq, none, pg_sys::F_INT4EQ, v.into_datum()),
+            Self::IsUuid(v) => (eq, none, pg_sys::F_UUID_EQ, v.into_datum()),
             Self::AtLeast(v) => (
                 pg_sys::BTGreaterEqualStrategyNumber,
                 none,
@@ -61,7 +68,7 @@ pub(crate) enum See {
     Committed,
 }
 
-/// A scan over one index of one of slotkeeper's tables.
+/// A scan over one index, of one of slotkeeper's tables mostly.
 pub(crate) struct IndexScan {
     heap: pg_sys::Relation,
     index: pg_sys::Relation,
@@ -88,7 +95,10 @@ enum Snapshot {
 impl IndexScan {
     /// Opens a scan whose every search has `keys` conditions.
     pub(crate) fn open(table: &'static CStr, index: &'static CStr, keys: usize, see: See) -> Result<Self, Fault> {
-        let (table, index) = (relation_oid(table)?, relation_oid(index)?);
+        Ok(Self::open_at(relation_oid(table)?, relation_oid(index)?, keys, see))
+    }
+
+    fn open_at(table: pg_sys::Oid, index: pg_sys::Oid, keys: usize, see: See) -> Self {
         // SAFETY: the relations are opened with a lock that lasts to the end of the transaction, as a query would;
         // the snapshot outlives the scan (boxed, or registered until drop).
         unsafe {
@@ -116,7 +126,7 @@ impl IndexScan {
             let scan = pg_sys::index_beginscan(heap, index, raw, std::ptr::null_mut(), keys as i32, 0);
             let slot = pg_sys::table_slot_create(heap, std::ptr::null_mut());
             let order = pg_sys::ScanDirection::ForwardScanDirection;
-            Ok(Self {
+            Self {
                 heap,
                 index,
                 slot,
@@ -124,7 +134,7 @@ impl IndexScan {
                 snapshot,
                 order,
                 columns,
-            })
+            }
         }
     }
 
@@ -132,7 +142,11 @@ impl IndexScan {
     pub(crate) fn search(&mut self, keys: &[(i16, Key<'_>)], order: Order) {
         let mut scan_keys = vec![pg_sys::ScanKeyData::default(); keys.len()];
         for (entry, (column, key)) in scan_keys.iter_mut().zip(keys) {
-            let (strategy, collation, function, argument) = key.parts();
+            let (strategy, mut collation, function, argument) = key.parts();
+            if matches!(key, Key::IsText(_)) {
+                // SAFETY: an index has a collation for each of its key columns.
+                collation = unsafe { *(*self.index).rd_indcollation.add((*column - 1) as usize) };
+            }
             // SAFETY: entry is a ScanKeyData of ours; function is a built-in comparison of the column's type.
             unsafe {
                 pg_sys::ScanKeyEntryInitialize(
@@ -251,6 +265,63 @@ impl Found<'_> {
 
 fn is_valid(transaction: &pg_sys::TransactionId) -> bool {
     *transaction != pg_sys::InvalidTransactionId
+}
+
+/// Whether a table of the application has a row with this id, one of an open transaction included. Needs an index that
+/// begins with the column, and looks with nobody's rights: only that the row is there comes out.
+pub(crate) fn row_exists(table: pg_sys::Oid, column: i16, id: &str) -> Result<bool, Fault> {
+    let missing = || Fault::Internal(format!("no index begins with column {column} of a bound table"));
+    let index = index_on(table, column).ok_or_else(missing)?;
+    // SAFETY: a syscache look-up.
+    let key = match unsafe { pg_sys::getBaseType(pg_sys::get_atttype(table, column)) } {
+        pg_sys::TEXTOID | pg_sys::VARCHAROID => Some(Key::IsText(id)),
+        pg_sys::INT2OID => id.parse().ok().map(Key::IsInt2),
+        pg_sys::INT4OID => id.parse().ok().map(Key::IsInt4),
+        pg_sys::INT8OID => id.parse().ok().map(Key::Is),
+        pg_sys::UUIDOID => uuid(id).map(Key::IsUuid),
+        _ => None,
+    };
+    let Some(key) = key else { return Ok(false) };
+    let mut scan = IndexScan::open_at(table, index, 1, See::Uncommitted);
+    scan.search(&[(1, key)], Order::Ascending);
+    Ok(scan.next().is_some())
+}
+
+fn uuid(text: &str) -> Option<pgrx::Uuid> {
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let mut bytes = [0; 16];
+    if digits.len() != 32 {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(pgrx::Uuid::from_bytes(bytes))
+}
+
+/// A valid btree index over all rows of the table that begins with this column; a unique one first.
+fn index_on(table: pg_sys::Oid, column: i16) -> Option<pg_sys::Oid> {
+    // SAFETY: the relations are open while they are read.
+    unsafe {
+        let heap = pg_sys::table_open(table, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+        let all = pgrx::PgList::<pg_sys::Oid>::from_pg(pg_sys::RelationGetIndexList(heap));
+        let mut best = None;
+        for oid in all.iter_oid() {
+            let index = pg_sys::index_open(oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+            let about = (*index).rd_index;
+            let columns = (*about).indkey.values.as_slice((*about).indnatts as usize);
+            let fits = (*about).indisvalid
+                && (*(*index).rd_rel).relam == pg_sys::BTREE_AM_OID
+                && (*index).rd_indpred.is_null()
+                && columns.first() == Some(&column);
+            if fits && (best.is_none() || ((*about).indisunique && (*about).indnkeyatts == 1)) {
+                best = Some(oid);
+            }
+            pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
+        }
+        pg_sys::table_close(heap, pg_sys::NoLock as pg_sys::LOCKMODE);
+        best
+    }
 }
 
 /// Deletes rows by handle, except those that are gone or that another transaction is at: nobody waits and nothing

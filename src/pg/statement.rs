@@ -260,6 +260,16 @@ pub(super) unsafe fn execute<T>(
     }
 }
 
+/// The rows of an SPI result.
+///
+/// # Safety
+/// The result must have `count` rows and stay until the iterator is dropped.
+pub(super) unsafe fn rows(table: *mut pg_sys::SPITupleTable, count: usize) -> impl Iterator<Item = Row> {
+    // SAFETY: as our caller promises.
+    let (columns, tuples) = unsafe { ((*table).tupdesc, std::slice::from_raw_parts((*table).vals, count)) };
+    tuples.iter().map(move |&tuple| Row { tuple, columns })
+}
+
 /// A plan for this text that lives until it is freed.
 ///
 /// # Safety

@@ -1,0 +1,365 @@
+//! Rows that occupy an instant which another content holds: remembered, until they move or are moved.
+
+use super::existing::{Collision, Occupant, occupants};
+use super::row::Target;
+use super::{Binding, queue_of};
+use crate::arguments::OnConflict;
+use crate::booking::{self, Content, State};
+use crate::clock::now;
+use crate::fault::Fault;
+use crate::history;
+use crate::mover::{Mover, Settled, Wish};
+use crate::pg::json::{Json, JsonReply};
+use crate::pg::lock::{Brief, Key, use_queues};
+use crate::pg::refuse_read_only;
+use crate::pg::statement::{Statement, Value};
+use crate::queue::{self, Queue};
+use crate::reply::Reply;
+use pgrx::PgRelation;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use slotkeeper_core::Instant;
+use slotkeeper_core::binding::OnConflict as Wanted;
+use slotkeeper_core::slots::Slot;
+use slotkeeper_core::zone::format_utc;
+use std::collections::HashMap;
+
+/// At most so many rows are moved by one call.
+const MAX_MOVES: i32 = 100_000;
+
+thread_local! {
+    static REMEMBER: Statement = const { Statement::new(c"
+INSERT INTO slotkeeper.collision (source, content_id, queue_id, at, found_at, found_by)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (source, content_id, queue_id) DO UPDATE SET at = excluded.at, found_at = excluded.found_at, found_by = excluded.found_by") };
+
+    static FORGET: Statement = const { Statement::new(c"
+DELETE FROM slotkeeper.collision WHERE source OPERATOR(pg_catalog.=) $1 AND content_id OPERATOR(pg_catalog.=) $2") };
+
+    static FORGET_ALL: Statement = const { Statement::new(c"
+DELETE FROM slotkeeper.collision WHERE source OPERATOR(pg_catalog.=) $1") };
+
+    static SOME: Statement = const { Statement::new(c"
+SELECT c.content_id, c.at, q.profile_id, q.platform
+FROM slotkeeper.collision AS c
+JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) c.queue_id
+WHERE c.source OPERATOR(pg_catalog.=) $1
+ORDER BY c.at, c.content_id
+LIMIT $2") };
+
+    static COUNT: Statement = const { Statement::new(c"
+SELECT pg_catalog.count(*) FROM slotkeeper.collision WHERE source OPERATOR(pg_catalog.=) $1") };
+
+    static LIVE: Statement = const { Statement::new(c"
+SELECT b.content_id, b.scheduled_at, b.queue_id
+FROM slotkeeper.booking AS b
+WHERE b.source OPERATOR(pg_catalog.=) $1 AND b.released_at IS NULL") };
+}
+
+/// Remembers a row without a seat.
+pub(super) fn remember(source: &str, collision: &Collision, found_by: &str, now: Instant) -> Result<(), Fault> {
+    let values = [
+        Value::Text(source),
+        Value::Text(&collision.content_id),
+        Value::Int8(collision.queue_id),
+        Value::Time(collision.at),
+        Value::Time(now),
+        Value::Text(found_by),
+    ];
+    REMEMBER.with(|remember| remember.write(&values, |_| Ok(())))?;
+    Ok(())
+}
+
+/// The row has its seat now, or takes none.
+pub(super) fn forget(source: &str, content_id: &str) -> Result<(), Fault> {
+    FORGET.with(|forget| forget.write(&[Value::Text(source), Value::Text(content_id)], |_| Ok(())))?;
+    Ok(())
+}
+
+/// Whether any row of this source is remembered.
+pub(super) fn count(source: &str) -> Result<i64, Fault> {
+    let counts = COUNT.with(|count| count.read(&[Value::Text(source)], |row| row.must(1)))?;
+    Ok(counts.into_iter().next().unwrap_or(0))
+}
+
+/// What reconciling has done.
+#[derive(Default)]
+pub(super) struct Reconciled {
+    pub(super) booked: i64,
+    pub(super) moved: i64,
+    pub(super) released: i64,
+    pub(super) collisions: Vec<Collision>,
+}
+
+/// Brings the ledger in line with the rows as they are now. `seen` is what the ledger is known to say; whatever
+/// differs is looked at again, so writers may go on meanwhile.
+pub(super) fn reconcile(
+    binding: &Binding,
+    seen: HashMap<String, Instant>,
+    found_by: &str,
+) -> Result<Reconciled, Fault> {
+    let mut left = seen;
+    let mut differs: Vec<Occupant> = Vec::new();
+    occupants(binding, false, |row| {
+        if left.remove(&row.content_id) != Some(row.at) {
+            differs.push(row);
+        }
+        Ok(())
+    })?;
+    let now = now()?;
+    let mut done = Reconciled::default();
+    for content_id in left.keys() {
+        done.released += release_content(binding, content_id, now)?;
+    }
+    differs.sort_by(|a, b| {
+        (&a.profile_id, &a.platform, a.at, &a.content_id).cmp(&(&b.profile_id, &b.platform, b.at, &b.content_id))
+    });
+    // What moves away makes room for what moves in.
+    for _ in 0..2 {
+        let (mut again, rows) = (Vec::new(), std::mem::take(&mut differs));
+        for row in rows {
+            let Some(queue) = queue_of(binding, &row.profile_id, row.platform.as_deref(), true)? else {
+                continue;
+            };
+            match settle_exactly(binding, &row, &queue, now)? {
+                Exactly::Booked => done.booked += 1,
+                Exactly::Moved => done.moved += 1,
+                Exactly::Right => {}
+                Exactly::Taken => again.push(row),
+            }
+        }
+        differs = again;
+    }
+    for row in differs {
+        let Some(queue) = queue_of(binding, &row.profile_id, row.platform.as_deref(), true)? else {
+            continue;
+        };
+        let collision = Collision {
+            content_id: row.content_id,
+            queue_id: queue.queue_id,
+            profile_id: queue.profile_id.clone(),
+            platform: queue.platform.clone(),
+            at: row.at,
+        };
+        remember(&binding.source, &collision, found_by, now)?;
+        done.collisions.push(collision);
+    }
+    Ok(done)
+}
+
+/// What the ledger says of a source.
+pub(super) fn live(source: &str) -> Result<HashMap<String, Instant>, Fault> {
+    let rows = LIVE.with(|live| {
+        live.read(&[Value::Text(source)], |row| {
+            Ok((row.must::<String>(1)?, row.instant(2)?))
+        })
+    })?;
+    Ok(rows.into_iter().collect())
+}
+
+/// Gives the seats back that a content of this binding holds, in whichever queue.
+pub(super) fn release_content(binding: &Binding, content_id: &str, now: Instant) -> Result<i64, Fault> {
+    let mut released = 0;
+    for (booking, queue) in booking::of_source(content_id, &binding.source)? {
+        let _turn = Brief::acquire(&booking.content().key());
+        released += i64::from(booking::release(&booking, &queue, now)?);
+    }
+    Ok(released)
+}
+
+/// How an attempt to give a row exactly its own instant ended.
+pub(super) enum Exactly {
+    Booked,
+    Moved,
+    Right,
+    Taken,
+}
+
+/// Gives a row the seat at its own instant, if it is free.
+pub(super) fn settle_exactly(binding: &Binding, row: &Occupant, queue: &Queue, now: Instant) -> Result<Exactly, Fault> {
+    let content = Content {
+        content_id: &row.content_id,
+        source: &binding.source,
+        queue_id: queue.queue_id,
+    };
+    use_queues(&mut [Key::Queue {
+        profile_id: &queue.profile_id,
+        platform: &queue.platform,
+    }]);
+    for (other, its_queue) in booking::of_source(&row.content_id, &binding.source)? {
+        if other.queue_id != queue.queue_id {
+            booking::release(&other, &its_queue, now)?;
+        }
+    }
+    let _turn = Brief::acquire(&content.key());
+    let own = match booking::state(&mut booking::content_scan()?, &content)? {
+        // Whoever is at it has the guard to pass.
+        State::Busy(_) => return Ok(Exactly::Right),
+        State::Booked => booking::find(&content)?,
+        State::Free => None,
+    };
+    if own.as_ref().is_some_and(|own| own.scheduled_at == row.at) {
+        forget(&binding.source, &row.content_id)?;
+        return Ok(Exactly::Right);
+    }
+    let wish = Wish {
+        at: row.at,
+        on_conflict: OnConflict::Reject,
+        dry_run: false,
+        as_it_is: true,
+    };
+    let mover = Mover {
+        queue,
+        content,
+        own: own.as_ref(),
+        now,
+    };
+    let settled = mover.settle(&wish, |slot: &Slot, seat| match &own {
+        Some(own) => booking::move_to(own, queue, slot, seat),
+        None => booking::insert(&content, row.user_id.as_deref(), slot, seat, now),
+    })?;
+    Ok(match settled {
+        Some(Settled::Placed { .. }) => {
+            forget(&binding.source, &row.content_id)?;
+            if own.is_some() { Exactly::Moved } else { Exactly::Booked }
+        }
+        _ => Exactly::Taken,
+    })
+}
+
+#[pg_extern(schema = "slotkeeper")]
+fn reconcile_table(p_table: Option<PgRelation>) -> Result<JsonReply, ErrorReport> {
+    refuse_read_only(c"reconcile_table()");
+    let binding = super::attach::bound(p_table)?;
+    super::attach::require_owner(&binding.table)?;
+    FORGET_ALL.with(|forget| forget.write(&[Value::Text(&binding.source)], |_| Ok(())))?;
+    let done = reconcile(&binding, live(&binding.source)?, "reconcile")?;
+    super::attach::remember_relations(&binding)?;
+    Ok(Reply::new("reconciled")
+        .with("source", binding.source.as_str())
+        .with("booked", done.booked)
+        .with("moved", done.moved)
+        .with("released", done.released)
+        .with("collisions", listed(&done.collisions))
+        .with("collision_count", done.collisions.len() as i64)
+        .into())
+}
+
+/// The first collisions, as a reply shows them.
+pub(super) fn listed(collisions: &[Collision]) -> Vec<Json> {
+    const LISTED: usize = 100;
+    collisions
+        .iter()
+        .take(LISTED)
+        .map(|collision| {
+            Reply::of("content_id", collision.content_id.as_str())
+                .with("profile_id", collision.profile_id.as_str())
+                .with("platform", collision.platform.as_str())
+                .with_instant("at", collision.at)
+                .into_json()
+        })
+        .collect()
+}
+
+#[pg_extern(schema = "slotkeeper")]
+fn move_collisions(
+    p_table: Option<PgRelation>,
+    p_limit: default!(Option<i32>, "1000"),
+) -> Result<JsonReply, ErrorReport> {
+    let limit = p_limit.ok_or(Fault::Null { argument: "p_limit" })?;
+    if !(1..=MAX_MOVES).contains(&limit) {
+        Err(Fault::NotAllowed {
+            argument: "p_limit",
+            value: limit.to_string(),
+            allowed: format!("1 to {MAX_MOVES}"),
+        })?;
+    }
+    refuse_read_only(c"move_collisions()");
+    let binding = super::attach::bound(p_table)?;
+    super::attach::require_owner(&binding.table)?;
+    let rows = SOME.with(|some| {
+        some.read(&[Value::Text(&binding.source), Value::Int8(limit.into())], |row| {
+            Ok((
+                row.must::<String>(1)?,
+                row.instant(2)?,
+                row.must::<String>(3)?,
+                row.must::<String>(4)?,
+            ))
+        })
+    })?;
+    let mut results = Vec::new();
+    for (content_id, at, profile_id, platform) in rows {
+        if let Some(reply) = move_one(&binding, &content_id, at, &profile_id, &platform)? {
+            results.push(reply.into_json());
+        }
+    }
+    Ok(Reply::new("moved")
+        .with("source", binding.source.as_str())
+        .with("moved", results.len() as i64)
+        .with("remaining", count(&binding.source)?)
+        .with("results", results)
+        .into())
+}
+
+/// Gives one row a seat: at its own instant if that is free by now, else where the binding lets it move.
+fn move_one(
+    binding: &Binding,
+    content_id: &str,
+    at: Instant,
+    profile_id: &str,
+    platform: &str,
+) -> Result<Option<Reply>, Fault> {
+    let target = Target::of_source(content_id, &binding.source, true)?;
+    let Some(queue) = queue::find(profile_id, platform)? else {
+        return Ok(None);
+    };
+    let Some(content) = target.in_queue(&queue)? else {
+        forget(&binding.source, content_id)?;
+        return Ok(None);
+    };
+    use_queues(&mut [Key::Queue { profile_id, platform }]);
+    let now = now()?;
+    let turn = Brief::acquire(&content.key());
+    if !matches!(booking::state(&mut booking::content_scan()?, &content)?, State::Free) {
+        forget(&binding.source, content_id)?;
+        return Ok(None);
+    }
+    let wish = Wish {
+        at,
+        on_conflict: match binding.options.on_conflict {
+            Wanted::NextFree => OnConflict::NextFree,
+            Wanted::NextSlot | Wanted::Reject => OnConflict::NextSlot,
+        },
+        dry_run: false,
+        as_it_is: true,
+    };
+    let mover = Mover {
+        queue: &queue,
+        content,
+        own: None,
+        now,
+    };
+    let settled = mover.settle(&wish, |slot: &Slot, seat| {
+        booking::insert(&content, None, slot, seat, now)
+    })?;
+    drop(turn);
+    let slot = match &settled {
+        Some(Settled::Placed { slot, .. }) => slot,
+        Some(Settled::Moved {
+            slot,
+            booking_id: Some(booking_id),
+            conflicts_with,
+        }) => {
+            history::moved(*booking_id, at, slot.at, conflicts_with.as_ref(), now)?;
+            slot
+        }
+        _ => return Ok(None),
+    };
+    target.scheduled(slot, now)?;
+    forget(&binding.source, content_id)?;
+    Ok(Some(
+        Reply::of("content_id", content_id)
+            .with("from", format_utc(at))
+            .with_instant("scheduled_at", slot.at),
+    ))
+}

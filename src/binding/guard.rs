@@ -1,0 +1,460 @@
+//! `guard_row`: the trigger function of bound tables. Runs as the writer, for the rows that the triggers' conditions let
+//! through; what it does to the ledger runs with slotkeeper's rights.
+
+use super::collisions::{self, Exactly, release_content, settle_exactly};
+use super::existing::{Collision, Occupant};
+use super::release::release_all;
+use super::{Binding, Source, attach, of_guarded, queue_of};
+use crate::arguments::{OnConflict, identifier};
+use crate::booking::{self, Booking, Content};
+use crate::clock::now;
+use crate::fault::Fault;
+use crate::history;
+use crate::mover::{Mover, Settled, Wish};
+use crate::pg::lock::{Brief, Key, use_queues, wait_for};
+use crate::pg::scan::row_exists;
+use crate::pg::trigger::{Fired, Record, is_replica};
+use crate::queue::Queue;
+use pgrx::heap_tuple::PgHeapTuple;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::{AllocatedByPostgres, PgLogLevel, PgSqlErrorCode, ereport};
+use slotkeeper_core::Instant;
+use slotkeeper_core::binding::OnConflict as Wanted;
+use slotkeeper_core::slots::Slot;
+use slotkeeper_core::zone::format_utc;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+#[pg_trigger(sql = "
+CREATE FUNCTION slotkeeper.guard_row() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+")]
+fn guard_row<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<PgHeapTuple<'a, AllocatedByPostgres>>, Fault> {
+    match guard(&Fired::of(trigger)) {
+        Ok(row) => Ok(row.and_then(Record::returned)),
+        Err(fault) => {
+            ErrorReport::from(fault).report(PgLogLevel::ERROR);
+            Ok(None)
+        }
+    }
+}
+
+fn guard(fired: &Fired<'_>) -> Result<Option<Record>, Fault> {
+    let (source, action) = (
+        fired.argument(0).unwrap_or_default(),
+        fired.argument(1).unwrap_or_default(),
+    );
+    let binding = of_guarded(fired.table(), source)?;
+    match action {
+        "take" => {
+            let Some(new) = fired.new_row() else { return Ok(None) };
+            let row = Writer {
+                binding: &binding,
+                fired,
+                new,
+            };
+            row.take().map(Some)
+        }
+        "stored" => {
+            let Some(new) = fired.new_row() else { return Ok(None) };
+            confirm(&binding, &new)
+        }
+        "end" => drop_ghosts(&binding, fired),
+        "leave" => {
+            let Some(old) = fired.old_row() else { return Ok(None) };
+            leave(&binding, &old)
+        }
+        "fixed" => {
+            let Some(new) = fired.new_row() else { return Ok(None) };
+            refuse_moving_published(&binding, &new)
+        }
+        "published" => Ok(None),
+        "truncate" => {
+            release_all(&binding.source)?;
+            attach::remember_relations(&binding)?;
+            Ok(None)
+        }
+        _ => Err(Fault::unbindable(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "this trigger is not one of slotkeeper's",
+            format!("Its second argument is {action:?}."),
+            "Triggers on bound tables are made by slotkeeper.attach_table().",
+        )),
+    }
+}
+
+/// A booking that was made for a row which is not stored yet.
+struct Pending {
+    binding_id: i64,
+    content_id: String,
+}
+
+thread_local! {
+    /// When the transaction began, and what waits for its row. What an aborted statement has left behind is found
+    /// to hold nothing.
+    static PENDING: RefCell<(i64, Vec<Pending>)> = const { RefCell::new((0, Vec::new())) };
+}
+
+fn expect_row(binding: &Binding, content_id: &str) {
+    let transaction = crate::pg::transaction_start();
+    PENDING.with_borrow_mut(|(began, pending)| {
+        if *began != transaction {
+            *began = transaction;
+            pending.clear();
+        }
+        pending.push(Pending {
+            binding_id: binding.binding_id,
+            content_id: content_id.to_owned(),
+        });
+    });
+}
+
+/// The row is stored: its booking stays.
+fn confirm(binding: &Binding, new: &Record) -> Result<Option<Record>, Fault> {
+    let Some(content_id) = new.text(binding.id.number) else {
+        return Ok(None);
+    };
+    let was_expected = PENDING.with_borrow_mut(|(_, pending)| {
+        let place = pending
+            .iter()
+            .position(|p| p.binding_id == binding.binding_id && p.content_id == content_id);
+        place.map(|place| pending.swap_remove(place)).is_some()
+    });
+    if was_expected || is_replica() {
+        return Ok(None);
+    }
+    // It had its booking before it was inserted; or another statement's end has taken it for a ghost.
+    match booking::of_source(&content_id, &binding.source)?.is_empty() {
+        false => Ok(None),
+        true => Err(Fault::Internal(format!(
+            "row {content_id} of {} has lost its seat",
+            binding.source
+        ))),
+    }
+}
+
+/// Gives back what was booked for rows that were not stored after all, as with ON CONFLICT DO NOTHING.
+fn drop_ghosts(binding: &Binding, fired: &Fired<'_>) -> Result<Option<Record>, Fault> {
+    let transaction = crate::pg::transaction_start();
+    let waiting: Vec<Pending> = PENDING.with_borrow_mut(|(began, pending)| {
+        if *began != transaction || pending.is_empty() {
+            return Vec::new();
+        }
+        let (mine, others) = std::mem::take(pending)
+            .into_iter()
+            .partition(|p| p.binding_id == binding.binding_id);
+        *pending = others;
+        mine
+    });
+    for ghost in waiting {
+        // A row that is there belongs to a statement that goes on around this one.
+        if row_exists(fired.table(), binding.id.number, &ghost.content_id)? {
+            PENDING.with_borrow_mut(|(_, pending)| pending.push(ghost));
+        } else {
+            release_content(binding, &ghost.content_id, now()?)?;
+        }
+    }
+    Ok(None)
+}
+
+/// The row takes no seat any more.
+fn leave(binding: &Binding, old: &Record) -> Result<Option<Record>, Fault> {
+    let Some(content_id) = old.text(binding.id.number) else {
+        return Ok(None);
+    };
+    let released = release_content(binding, &content_id, now()?)?;
+    if released == 0 {
+        collisions::forget(&binding.source, &content_id)?;
+    }
+    Ok(None)
+}
+
+fn refuse_moving_published(binding: &Binding, new: &Record) -> Result<Option<Record>, Fault> {
+    let Some(content_id) = new.text(binding.id.number) else {
+        return Ok(None);
+    };
+    let at = new.time(binding.at.number, &binding.time);
+    let held = booking::of_source(&content_id, &binding.source)?;
+    if is_replica() || held.iter().all(|(booking, _)| Some(booking.scheduled_at) == at) {
+        return Ok(None);
+    }
+    Err(not_movable(&content_id))
+}
+
+fn not_movable(content_id: &str) -> Fault {
+    Fault::unbindable(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("content {content_id} cannot move"),
+        "It is being published, or has been.",
+        "Leave its time as it is; a copy of it can be scheduled anew.",
+    )
+}
+
+/// A row that takes a seat, on its way into the table.
+struct Writer<'a> {
+    binding: &'a Rc<Binding>,
+    fired: &'a Fired<'a>,
+    new: Record,
+}
+
+impl Writer<'_> {
+    fn value(&self, source: &Source) -> Option<String> {
+        match source {
+            Source::Column(number) => self.new.text(*number),
+            Source::Value(value) => Some(value.clone()),
+        }
+    }
+
+    fn required(&self, option: &'static str, value: Option<String>) -> Result<String, Fault> {
+        let value = value.ok_or_else(|| {
+            Fault::unbindable(
+                PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
+                format!("a row of {} that takes a seat has no {option}", self.binding.source),
+                format!("The column that the binding names as {option} is NULL."),
+                "Give it a value, or let the binding's predicates exempt such rows.",
+            )
+        })?;
+        identifier(option, Some(&value))?;
+        Ok(value)
+    }
+
+    /// Takes the row's seat; returns the row as it is to be stored.
+    fn take(&self) -> Result<Record, Fault> {
+        let binding = self.binding;
+        let content_id = self.required("content_id", self.new.text(binding.id.number))?;
+        let profile_id = self.required("profile_id", self.value(&binding.profile_id))?;
+        let platform = match &binding.platform {
+            Some(platform) => Some(self.required("platform", self.value(platform))?),
+            None => None,
+        };
+        let user_id = binding.user_id.as_ref().and_then(|user_id| self.value(user_id));
+        let at = self.new.time(binding.at.number, &binding.time);
+        if at.is_none() && !self.new.is_null(binding.at.number) {
+            return Err(Fault::Infinite {
+                argument: "the time of a content",
+            });
+        }
+        let queue = match queue_of(binding, &profile_id, platform.as_deref(), true)? {
+            Some(queue) => queue,
+            None if is_replica() => return Ok(self.new),
+            None => {
+                return Err(Fault::NoQueue {
+                    profile_id,
+                    platform: platform.unwrap_or_else(|| "any".to_owned()),
+                    item: None,
+                });
+            }
+        };
+        let occupant = Occupant {
+            content_id,
+            profile_id,
+            platform,
+            user_id,
+            at: at.unwrap_or_default(),
+        };
+        if is_replica() {
+            return self.mirror(&occupant, at, &queue);
+        }
+        use_queues(&mut [Key::Queue {
+            profile_id: &queue.profile_id,
+            platform: &queue.platform,
+        }]);
+        if let (true, Some(old)) = (self.fired.is_update(), self.fired.old_row()) {
+            self.leave_old_place(&old, &occupant, &queue)?;
+        }
+        self.settle(&occupant, at, &queue)
+    }
+
+    /// A row that changes its queue or its id leaves the seat that it had.
+    fn leave_old_place(&self, old: &Record, row: &Occupant, queue: &Queue) -> Result<(), Fault> {
+        let binding = self.binding;
+        let Some(old_id) = old.text(binding.id.number) else {
+            return Ok(());
+        };
+        if old_id != row.content_id {
+            release_content(binding, &old_id, now()?)?;
+            return Ok(());
+        }
+        for (booking, its_queue) in booking::of_source(&old_id, &binding.source)? {
+            if booking.queue_id != queue.queue_id {
+                let _turn = Brief::acquire(&booking.content().key());
+                booking::release(&booking, &its_queue, now()?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&self, row: &Occupant, at: Option<Instant>, queue: &Queue) -> Result<Record, Fault> {
+        let binding = self.binding;
+        let content = Content {
+            content_id: &row.content_id,
+            source: &binding.source,
+            queue_id: queue.queue_id,
+        };
+        loop {
+            let turn = Brief::acquire(&content.key());
+            let held = booking::held_by(&content)?;
+            if let Some(transaction) = held.busy {
+                drop(turn);
+                wait_for(transaction);
+                continue;
+            }
+            let mut own: Option<Booking> = None;
+            if held.own {
+                own = booking::find(&content)?;
+            } else if held.unbound {
+                own = booking::adopt(&content)?;
+            }
+            if own.is_some() && !self.fired.is_update() && self.fired.is_before() {
+                // An upsert of a row that is there: its UPDATE comes next, if there is one.
+                if held.own && row_exists(self.fired.table(), binding.id.number, &row.content_id)? {
+                    return Ok(self.new);
+                }
+            }
+            if let Some(own) = own.as_ref().filter(|own| at.is_none_or(|at| at == own.scheduled_at)) {
+                if at.is_some() {
+                    return Ok(self.new);
+                }
+                return self.placed(own.scheduled_at, own.slot_ref.as_deref());
+            }
+            let now = now()?;
+            let mover = Mover {
+                queue,
+                content,
+                own: own.as_ref(),
+                now,
+            };
+            let write = |slot: &Slot, seat| match &own {
+                Some(own) => booking::move_to(own, queue, slot, seat),
+                None => booking::insert(&content, row.user_id.as_deref(), slot, seat, now),
+            };
+            let settled = match at {
+                Some(at) => mover.settle(&self.wish(at, now), write)?,
+                None => mover.next_slot(write)?,
+            };
+            drop(turn);
+            let Some(settled) = settled else { continue };
+            let stored = self.stored(row, at, queue, &settled, now)?;
+            if let (Some(own), Settled::Placed { slot, .. }) = (&own, &settled) {
+                history::moved(own.booking_id, own.scheduled_at, slot.at, None, now)?;
+            }
+            if !self.fired.is_update() && self.fired.is_before() {
+                expect_row(binding, &row.content_id);
+            }
+            return Ok(stored);
+        }
+    }
+
+    fn wish(&self, at: Instant, now: Instant) -> Wish {
+        let options = &self.binding.options;
+        let is_soon = at <= now.saturating_add(options.now_within);
+        Wish {
+            at,
+            on_conflict: match options.on_conflict {
+                Wanted::Reject => OnConflict::Reject,
+                Wanted::NextSlot if !is_soon => OnConflict::NextSlot,
+                Wanted::NextSlot | Wanted::NextFree => OnConflict::NextFree,
+            },
+            dry_run: false,
+            as_it_is: true,
+        }
+    }
+
+    /// The row with the time that was settled, or an error.
+    fn stored(
+        &self,
+        row: &Occupant,
+        at: Option<Instant>,
+        queue: &Queue,
+        settled: &Settled,
+        now: Instant,
+    ) -> Result<Record, Fault> {
+        match settled {
+            Settled::Placed { slot, .. } => self.placed(slot.at, slot.slot_ref.as_deref()),
+            Settled::Moved {
+                slot,
+                booking_id,
+                conflicts_with,
+            } => {
+                let asked = at.unwrap_or(slot.at);
+                if let Some(booking_id) = booking_id {
+                    history::moved(*booking_id, asked, slot.at, conflicts_with.as_ref(), now)?;
+                }
+                ereport!(
+                    PgLogLevel::NOTICE,
+                    PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+                    format!(
+                        "slotkeeper: content {} moved from {} to {}",
+                        row.content_id,
+                        format_utc(asked),
+                        format_utc(slot.at)
+                    ),
+                    format!(
+                        "Another content of queue ({}, {}) holds the instant.",
+                        queue.profile_id, queue.platform
+                    )
+                );
+                self.placed(slot.at, slot.slot_ref.as_deref())
+            }
+            Settled::Full { .. } => Err(Fault::unbindable(
+                PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                format!("queue ({}, {}) is full", queue.profile_id, queue.platform),
+                format!("Nothing is free until {}.", format_utc(queue.horizon(now))),
+                "Choose another time, or give the queue more slots or a longer horizon.",
+            )),
+            Settled::Conflict { next_free_at, .. } => Err(Fault::unbindable(
+                PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION,
+                format!(
+                    "{} is taken in queue ({}, {})",
+                    format_utc(at.unwrap_or(now)),
+                    queue.profile_id,
+                    queue.platform
+                ),
+                match next_free_at {
+                    Some(next) => format!("The next free instant is {}.", format_utc(*next)),
+                    None => "Nothing is free inside the horizon.".to_owned(),
+                },
+                "Choose another time. The binding's on_conflict is reject.",
+            )),
+        }
+    }
+
+    fn placed(&self, at: Instant, slot_ref: Option<&str>) -> Result<Record, Fault> {
+        if !self.fired.is_before() {
+            return Ok(self.new);
+        }
+        let binding = self.binding;
+        let mut row = self.new;
+        if row.time(binding.at.number, &binding.time) != Some(at) {
+            row = row.with_time(binding.at.number, &binding.time, at);
+            for &column in &binding.slot_refs {
+                row = row.with_text(column, slot_ref)?;
+            }
+        }
+        Ok(row)
+    }
+
+    /// What another server has stored stays as it is: the ledger follows, or records a collision.
+    fn mirror(&self, row: &Occupant, at: Option<Instant>, queue: &Queue) -> Result<Record, Fault> {
+        let now = now()?;
+        if at.is_none() {
+            return Ok(self.new);
+        }
+        if let (true, Some(old)) = (self.fired.is_update(), self.fired.old_row()) {
+            self.leave_old_place(&old, row, queue)?;
+        }
+        if let Exactly::Taken = settle_exactly(self.binding, row, queue, now)? {
+            release_content(self.binding, &row.content_id, now)?;
+            let collision = Collision {
+                content_id: row.content_id.clone(),
+                queue_id: queue.queue_id,
+                profile_id: queue.profile_id.clone(),
+                platform: queue.platform.clone(),
+                at: row.at,
+            };
+            collisions::remember(&self.binding.source, &collision, "replica", now)?;
+        }
+        Ok(self.new)
+    }
+}
