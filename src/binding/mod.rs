@@ -309,6 +309,16 @@ fn of_guarded(table: pg_sys::Oid, source: &str) -> Result<Rc<Binding>, Fault> {
             "Attach it with slotkeeper.attach_table(), or drop the trigger.",
         ));
     };
+    let binding = match Table::find(table)? {
+        // A partition has the same columns, under numbers of its own.
+        Some(partition) if table != binding.table.oid => Rc::new(Binding::resolve(
+            binding.binding_id,
+            binding.source.clone(),
+            partition,
+            binding.options.clone(),
+        )?),
+        _ => binding,
+    };
     let generation = relations_generation();
     GUARDED.with_borrow_mut(|(at, all)| {
         if *at != generation {

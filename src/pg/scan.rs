@@ -245,6 +245,18 @@ impl Found<'_> {
         }
     }
 
+    /// Whether this row of this transaction's own was inserted by the command or a later one, not by an update.
+    fn is_first_version_of(&self, command: pg_sys::CommandId) -> bool {
+        let mut must_free = false;
+        // SAFETY: the slot holds the current row, a heap tuple that this transaction has inserted.
+        unsafe {
+            let tuple = pg_sys::ExecFetchSlotHeapTuple(self.scan.slot, false, &mut must_free);
+            let header = (*tuple).t_data;
+            u32::from((*header).t_infomask) & pg_sys::HEAP_UPDATED == 0
+                && pg_sys::HeapTupleHeaderGetCmin(header) >= command
+        }
+    }
+
     /// The other transaction that inserted this row and has not ended.
     pub(crate) fn inserter(&self) -> Option<pg_sys::TransactionId> {
         self.dirty().map(|snapshot| snapshot.xmin).filter(is_valid)
@@ -270,6 +282,30 @@ fn is_valid(transaction: &pg_sys::TransactionId) -> bool {
 /// Whether a table of the application has a row with this id, one of an open transaction included. Needs an index that
 /// begins with the column, and looks with nobody's rights: only that the row is there comes out.
 pub(crate) fn row_exists(table: pg_sys::Oid, column: i16, id: &str) -> Result<bool, Fault> {
+    Ok(row_scan(table, column, id)?.is_some_and(|mut scan| scan.next().is_some()))
+}
+
+/// Whether the row with this id was inserted by this command of this transaction, or by a later one, and has not been
+/// updated since.
+pub(crate) fn row_is_inserted_since(
+    table: pg_sys::Oid,
+    column: i16,
+    id: &str,
+    command: pg_sys::CommandId,
+) -> Result<bool, Fault> {
+    let Some(mut scan) = row_scan(table, column, id)? else {
+        return Ok(false);
+    };
+    while let Some(row) = scan.next() {
+        if row.is_own() && row.is_first_version_of(command) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A scan over the rows with this id; `None` where the text can be no id of the column's type.
+fn row_scan(table: pg_sys::Oid, column: i16, id: &str) -> Result<Option<IndexScan>, Fault> {
     let missing = || Fault::Internal(format!("no index begins with column {column} of a bound table"));
     let index = index_on(table, column).ok_or_else(missing)?;
     // SAFETY: a syscache look-up.
@@ -281,10 +317,10 @@ pub(crate) fn row_exists(table: pg_sys::Oid, column: i16, id: &str) -> Result<bo
         pg_sys::UUIDOID => uuid(id).map(Key::IsUuid),
         _ => None,
     };
-    let Some(key) = key else { return Ok(false) };
+    let Some(key) = key else { return Ok(None) };
     let mut scan = IndexScan::open_at(table, index, 1, See::Uncommitted);
     scan.search(&[(1, key)], Order::Ascending);
-    Ok(scan.next().is_some())
+    Ok(Some(scan))
 }
 
 fn uuid(text: &str) -> Option<pgrx::Uuid> {
