@@ -57,9 +57,22 @@ extension_sql_file!(
     ]
 );
 extension_sql_file!(
+    "../sql/install/80_comments_binding.sql",
+    name = "comments_binding",
+    requires = [
+        "binding",
+        binding::attach::attach_table,
+        binding::attach::detach_table,
+        binding::check::check_table,
+        binding::collisions::move_collisions,
+        binding::collisions::reconcile_table,
+        binding::guard::guard_row,
+    ]
+);
+extension_sql_file!(
     "../sql/install/90_access.sql",
     name = "access",
-    requires = ["comments"],
+    requires = ["comments", "comments_binding"],
     finalize
 );
 

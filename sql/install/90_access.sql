@@ -7,11 +7,16 @@ AS $body$
 -- A definer: GRANT on these functions is their owner's to give. It evaluates nothing of the caller's; the role's name
 -- is quoted by the server.
 DECLARE
-    reader constant text[] := ARRAY['preview_slots'];
+    reader constant text[] := ARRAY['preview_slots', 'trigger_digest'];
     writer constant text[] := reader || ARRAY['assign_next_available_slot', 'assign_slots', 'schedule_content',
                                               'reschedule_content', 'unschedule_content'];
-    admin  constant text[] := writer || ARRAY['create_queue', 'alter_queue', 'set_queue_status', 'drop_queue'];
+    admin  constant text[] := writer || ARRAY['create_queue', 'alter_queue', 'set_queue_status', 'drop_queue',
+                                              'check_table', 'attach_table', 'detach_table', 'reconcile_table',
+                                              'move_collisions', 'guard_row'];
     granted text[];
+    -- What each kind may look at.
+    views constant text[] := ARRAY['binding_health', 'slot_collisions'];
+    shown name;
     function regprocedure;
 BEGIN
     IF p_role IS NULL OR p_kind IS NULL THEN
@@ -35,6 +40,9 @@ BEGIN
         ORDER BY p.proname
     LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', function, p_role);
+    END LOOP;
+    FOREACH shown IN ARRAY views LOOP
+        EXECUTE format('GRANT SELECT ON slotkeeper.%I TO %I', shown, p_role);
     END LOOP;
     RETURN jsonb_build_object('outcome', 'granted', 'role', p_role, 'kind', p_kind);
 END
