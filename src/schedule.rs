@@ -4,7 +4,7 @@ use crate::arguments::{
     NO_SOURCE, OnConflict, identifier, instant, optional_identifier, platform_name, queue_name, which_source,
 };
 use crate::assign::queue_full;
-use crate::booking::{self, Booking, Content, State, Which};
+use crate::booking::{self, Booking, Content, Mine, State, Which};
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::ledger::Reader;
@@ -12,6 +12,7 @@ use crate::pg::json::JsonReply;
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::refuse_read_only;
 use crate::place::{Places, Seeker, Taken};
+use crate::publish::{self, Movable};
 use crate::queue::{self, Queue};
 use crate::reply::{Reply, Seat};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -134,6 +135,15 @@ fn reschedule(which: &Which<'_>, wish: &Wish) -> Result<Reply, Fault> {
         if booking.scheduled_at == wish.at {
             return Ok(Reply::new("unchanged").with_seat(&Seat::of(booking, queue)));
         }
+        let _turn = match Movable::look(booking, !wish.dry_run)? {
+            Movable::Yes { _turn } => _turn,
+            Movable::No(state) => return Ok(not_movable(&mine, state)),
+            Movable::Busy(transaction) => {
+                drop(mine);
+                wait_for(transaction);
+                continue;
+            }
+        };
         let content = Content {
             content_id: &booking.content_id,
             source: &booking.source,
@@ -146,7 +156,14 @@ fn reschedule(which: &Which<'_>, wish: &Wish) -> Result<Reply, Fault> {
             own: Some(booking),
             now: now()?,
         };
-        if let Some(reply) = mover.fulfil(wish, |slot, seat| booking::move_to(booking, queue, slot, seat))? {
+        let move_to = |slot: &Slot, seat| {
+            let moved = booking::move_to(booking, queue, slot, seat)?;
+            if moved.is_some() {
+                publish::moved(booking, slot.at, mover.now)?;
+            }
+            Ok(moved)
+        };
+        if let Some(reply) = mover.fulfil(wish, move_to)? {
             return Ok(reply);
         }
     }
@@ -177,10 +194,28 @@ fn unschedule(which: &Which<'_>) -> Result<Reply, Fault> {
         let Some(mine) = booking::take(which, true)? else {
             return Ok(not_found(which));
         };
-        if booking::release(&mine.booking, &mine.queue, now()?)? {
+        let _turn = match Movable::look(&mine.booking, true)? {
+            Movable::Yes { _turn } => _turn,
+            Movable::No(state) => return Ok(not_movable(&mine, state)),
+            Movable::Busy(transaction) => {
+                drop(mine);
+                wait_for(transaction);
+                continue;
+            }
+        };
+        let now = now()?;
+        if booking::release(&mine.booking, &mine.queue, now)? {
+            publish::taken_back(&mine.booking, now)?;
             return Ok(Reply::new("unscheduled").with_seat(&Seat::of(&mine.booking, &mine.queue)));
         }
     }
+}
+
+/// What is being published, or has been, stays where it is.
+fn not_movable(mine: &Mine, state: &str) -> Reply {
+    Reply::new("not_movable")
+        .with_seat(&Seat::of(&mine.booking, &mine.queue))
+        .with("state", state)
 }
 
 fn not_found(which: &Which<'_>) -> Reply {

@@ -18,6 +18,8 @@ const KEYS: [&str; 9] = [
     "limits",
 ];
 
+const SEE: &str = "See \"Policies\" in slotkeeper's reference.";
+
 const MOST_ATTEMPTS: u32 = 1_000;
 const MOST_DELAYS: usize = 100;
 const MOST_STATUSES: usize = 100;
@@ -202,7 +204,11 @@ impl Policy {
             Delay::Backoff { base, factor, cap } => {
                 let grown = micros(base) as f64 * factor.powf(f64::from(nth));
                 // The comparison is also what an overflow to infinity meets.
-                if grown < micros(cap) as f64 { grown as i64 } else { micros(cap) }
+                if grown < micros(cap) as f64 {
+                    grown as i64
+                } else {
+                    micros(cap)
+                }
             }
         };
         plain.saturating_add((plain as f64 * self.jitter * unit_interval(seed)) as i64)
@@ -238,13 +244,20 @@ fn micros(span: &Span) -> i64 {
 impl Policy {
     /// Reads a policy; what it leaves out, or gives as JSON null, has its default.
     pub fn parse(json: &Value) -> Result<Self, Invalid> {
-        let keys = object(json, "policy", r#"such as {"max_attempts": 3, "retry_statuses": [429]}"#)?;
+        let keys = object(
+            json,
+            "policy",
+            r#"such as {"max_attempts": 3, "retry_statuses": [429]}"#,
+        )?;
         if keys.get("delays").is_some_and(|v| !v.is_null()) && keys.get("backoff").is_some_and(|v| !v.is_null()) {
             return Err(Invalid::new("policy.backoff", "and delays exclude each other").with_hint("give one of them"));
         }
         let mut policy = Self::default();
         for (key, value) in keys.iter() {
-            policy.set(key, value)?;
+            policy.set(key, value).map_err(|invalid| Invalid {
+                hint: invalid.hint.or_else(|| Some(SEE.to_owned())),
+                ..invalid
+            })?;
         }
         Ok(policy)
     }
@@ -440,8 +453,10 @@ fn limit(value: &Value, path: &str) -> Result<Limit, Invalid> {
         },
         (false, None) => Window::Rolling,
         (false, Some(_)) => {
-            return Err(Invalid::new(member(path, "reset_zone"), "means nothing for a rolling window")
-                .with_hint(r#"give "window": "fixed" with it"#));
+            return Err(
+                Invalid::new(member(path, "reset_zone"), "means nothing for a rolling window")
+                    .with_hint(r#"give "window": "fixed" with it"#),
+            );
         }
     };
     Ok(Limit {
@@ -461,7 +476,10 @@ fn per_window(value: &Value, path: &str) -> Result<i64, Invalid> {
 
 fn zone(value: &Value, path: &str) -> Result<String, Invalid> {
     let Value::String(name) = value else {
-        return Err(Invalid::new(path, format!("must be a zone's name, not {}", kind_of(value))));
+        return Err(Invalid::new(
+            path,
+            format!("must be a zone's name, not {}", kind_of(value)),
+        ));
     };
     match zone_name(name) {
         ZoneName::Region(region) => Ok(region),
@@ -500,9 +518,7 @@ mod tests {
     #[test]
     fn three_retries_after_30_60_and_120_seconds_then_failed() {
         let policy = policy(json!({"jitter": 0, "retry_statuses": [429, 504]}));
-        let story: Vec<_> = (1..=4)
-            .map(|n| policy.after(&failure(true, Some(504), n)))
-            .collect();
+        let story: Vec<_> = (1..=4).map(|n| policy.after(&failure(true, Some(504), n))).collect();
         let retry = |seconds: i64| Verdict::Retry(seconds * SECOND);
         assert_eq!(story, [retry(30), retry(60), retry(120), Verdict::Failed]);
         assert!(failure(true, Some(504), 1).is_timeout());
@@ -512,7 +528,16 @@ mod tests {
     #[test]
     fn nothing_unconfirmed_is_retried_unless_the_policy_says_so() {
         let hold = Policy::default();
-        for status in [None, Some(408), Some(500), Some(502), Some(503), Some(504), Some(200), Some(204)] {
+        for status in [
+            None,
+            Some(408),
+            Some(500),
+            Some(502),
+            Some(503),
+            Some(504),
+            Some(200),
+            Some(204),
+        ] {
             assert_eq!(hold.after(&failure(true, status, 1)), Verdict::Unknown, "{status:?}");
         }
         for status in [100, 301, 400, 401, 403, 404, 409, 413, 422, 501] {
@@ -585,7 +610,10 @@ mod tests {
             (json!({"delays": ["367 days"]}), "policy.delays[0]"),
             (json!({"delays": ["1s"], "backoff": {"base": "1s"}}), "policy.backoff"),
             (json!({"backoff": {"factor": 2}}), "policy.backoff.base"),
-            (json!({"backoff": {"base": "1s", "factor": 0.5}}), "policy.backoff.factor"),
+            (
+                json!({"backoff": {"base": "1s", "factor": 0.5}}),
+                "policy.backoff.factor",
+            ),
             (json!({"jitter": -0.1}), "policy.jitter"),
             (json!({"jitter": "much"}), "policy.jitter"),
             (json!({"retry_statuses": [429, 99]}), "policy.retry_statuses[1]"),
@@ -594,8 +622,14 @@ mod tests {
             (json!({"async_after_timeouts": -1}), "policy.async_after_timeouts"),
             (json!({"limits": [{"per": "1 hour"}]}), "policy.limits[0].max"),
             (json!({"limits": [{"max": 1}]}), "policy.limits[0].per"),
-            (json!({"limits": [{"max": 1, "per": "1 hour", "window": "sliding"}]}), "policy.limits[0].window"),
-            (json!({"limits": [{"max": 1, "per": "1 hour", "reset_zone": "UTC"}]}), "policy.limits[0].reset_zone"),
+            (
+                json!({"limits": [{"max": 1, "per": "1 hour", "window": "sliding"}]}),
+                "policy.limits[0].window",
+            ),
+            (
+                json!({"limits": [{"max": 1, "per": "1 hour", "reset_zone": "UTC"}]}),
+                "policy.limits[0].reset_zone",
+            ),
             (
                 json!({"limits": [{"max": 1, "per": "1 hour", "window": "fixed", "reset_zone": "UTC+7"}]}),
                 "policy.limits[0].reset_zone",

@@ -16,7 +16,9 @@ pub fn publish_key(source: &str, content_id: &str, profile_id: &str, platform: &
     let versioned = digest & !(0xf << 76) & !(0x3 << 62) | (0x8 << 76) | (0x2 << 62);
     let hex = format!("{versioned:032x}");
     let parts = [0..8, 8..12, 12..16, 16..20, 20..32];
-    parts.map(|range| hex.get(range).unwrap_or_default().to_owned()).join("-")
+    parts
+        .map(|range| hex.get(range).unwrap_or_default().to_owned())
+        .join("-")
 }
 
 #[cfg(test)]
@@ -27,7 +29,10 @@ mod tests {
     #[test]
     fn it_never_changes() {
         assert_eq!(publish_key("", "c1", "p", "x"), "101d28b7-cdfd-80bb-a698-2742d58d9c63");
-        assert_eq!(publish_key("posts", "ü", "a\"b", "tiktok"), "bab68055-2ca9-8170-a899-af199f48eee1");
+        assert_eq!(
+            publish_key("posts", "ü", "a\"b", "tiktok"),
+            "bab68055-2ca9-8170-a899-af199f48eee1"
+        );
     }
 
     #[test]

@@ -17,8 +17,16 @@ fn policies() -> impl Strategy<Value = Value> {
         Just(json!({})),
     ];
     let statuses = || prop::collection::vec(100_u16..600, 0..5);
-    (waiting, 1_u32..8, 0.0_f64..=1.0, statuses(), statuses(), any::<bool>(), 1_u32..5).prop_map(
-        |(mut policy, max_attempts, jitter, retry, unknown, hold, timeouts)| {
+    (
+        waiting,
+        1_u32..8,
+        0.0_f64..=1.0,
+        statuses(),
+        statuses(),
+        any::<bool>(),
+        1_u32..5,
+    )
+        .prop_map(|(mut policy, max_attempts, jitter, retry, unknown, hold, timeouts)| {
             policy["max_attempts"] = json!(max_attempts);
             policy["jitter"] = json!(jitter);
             policy["retry_statuses"] = json!(retry);
@@ -26,8 +34,7 @@ fn policies() -> impl Strategy<Value = Value> {
             policy["on_unknown"] = json!(if hold { "hold" } else { "retry" });
             policy["async_after_timeouts"] = json!(timeouts);
             policy
-        },
-    )
+        })
 }
 
 fn failures() -> impl Strategy<Value = Failure> {
