@@ -18,6 +18,7 @@ mod preview;
 mod queue;
 mod reply;
 mod schedule;
+mod slug;
 
 use pgrx::prelude::*;
 
@@ -49,14 +50,20 @@ extension_sql_file!(
     ]
 );
 extension_sql_file!(
+    "../sql/install/80_comments_slug_draft.sql",
+    name = "comments_slug_draft",
+    requires = [slug::unique_slug]
+);
+extension_sql_file!(
     "../sql/install/90_access.sql",
     name = "access",
-    requires = ["comments"],
+    requires = ["comments", "comments_slug_draft"],
     finalize
 );
 
 #[pg_guard]
 extern "C-unwind" fn _PG_init() {
+    slug::define_settings();
     clock::define_settings();
     pg::watch_relations();
 }

@@ -117,11 +117,7 @@ const SMALL: u64 = 8;
 /// A number that is free, the first one from `from` on where the taken ones are dense: its predecessor is taken, so
 /// numbers never run ahead of the names there are. Asks for a logarithmic number of names, and for a handful where
 /// `likely`, the last number known to be taken, still holds. It is a hint and may be anything.
-pub fn first_free<E>(
-    from: u64,
-    likely: Option<u64>,
-    mut taken: impl FnMut(u64) -> Result<bool, E>,
-) -> Result<u64, E> {
+pub fn first_free<E>(from: u64, likely: Option<u64>, mut taken: impl FnMut(u64) -> Result<bool, E>) -> Result<u64, E> {
     if !taken(from)? {
         return Ok(from);
     }
@@ -129,7 +125,9 @@ pub fn first_free<E>(
     let (mut low, mut start, mut step) = (from, from, 1);
     let mut high = loop {
         let hinted = if step >= SMALL { likely.take() } else { None };
-        let next = hinted.filter(|&number| number > low).unwrap_or_else(|| start.saturating_add(step));
+        let next = hinted
+            .filter(|&number| number > low)
+            .unwrap_or_else(|| start.saturating_add(step));
         if !taken(next)? {
             break next;
         }
@@ -199,7 +197,9 @@ mod tests {
         let series = Rules::new(80).series("News");
         assert_eq!(series.number_of("news"), Some(0));
         assert_eq!(series.number_of("news-7"), Some(7));
-        for other in ["news-07", "news-0", "news-", "news-x", "news-7-7", "new-7", "news-+7", "", "-7"] {
+        for other in [
+            "news-07", "news-0", "news-", "news-x", "news-7-7", "new-7", "news-+7", "", "-7",
+        ] {
             assert_eq!(series.number_of(other), None, "{other}");
         }
         assert_eq!(Rules::new(80).series("news 2024").number_of("news-2024"), Some(0));

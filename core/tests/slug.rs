@@ -73,6 +73,12 @@ proptest! {
 
 #[test]
 fn the_end_of_all_numbers_is_no_panic() {
-    assert_eq!(first_free(u64::MAX - 3, None, |_| Ok::<_, Infallible>(true)), Ok(u64::MAX));
-    assert_eq!(first_free(0, Some(u64::MAX), |_| Ok::<_, Infallible>(true)), Ok(u64::MAX));
+    assert_eq!(
+        first_free(u64::MAX - 3, None, |_| Ok::<_, Infallible>(true)),
+        Ok(u64::MAX)
+    );
+    assert_eq!(
+        first_free(0, Some(u64::MAX), |_| Ok::<_, Infallible>(true)),
+        Ok(u64::MAX)
+    );
 }
