@@ -85,6 +85,18 @@ pub(crate) enum Fault {
     },
     /// A scope is NULL, and the unique index takes NULLs for distinct. 22004
     NullScope { table: String, column: String },
+    /// A scope may become NULL, and the unique index takes NULLs for distinct. 42P10
+    NullableScope { table: String, column: String },
+    /// A trigger of slotkeeper's is called otherwise than slotkeeper has made it. 39P01
+    NotAttached,
+    /// The columns that a trigger of slotkeeper's names are gone. 55000
+    Detached {
+        table: String,
+        trigger: String,
+        problem: String,
+    },
+    /// The table has another trigger of this name. 42710
+    TriggerExists { table: String, trigger: String },
     /// The caller may not do this. 42501
     Denied { what: String, hint: String },
     /// Every slug of this text is taken that is short enough. 54000
@@ -279,6 +291,34 @@ impl Fault {
                 format!("scope column {column:?} of {table} must not be null"),
                 "The unique index takes NULLs for distinct, so it would let equal slugs in.",
                 "Give the scope a value, or make the index UNIQUE NULLS NOT DISTINCT.",
+            ),
+            Self::NullableScope { table, column } => parts(
+                Code::ERRCODE_INVALID_COLUMN_REFERENCE,
+                format!("scope column {column:?} of {table} may be null"),
+                "The unique index takes NULLs for distinct, so it would let equal slugs in.",
+                "Make the column NOT NULL, or the index UNIQUE NULLS NOT DISTINCT.",
+            ),
+            Self::NotAttached => parts(
+                Code::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+                "slotkeeper.write_slug() is not called as attach_slug() makes it".to_owned(),
+                "It is for BEFORE INSERT OR UPDATE triggers FOR EACH ROW, with three arguments.",
+                "Make the trigger with slotkeeper.attach_slug().",
+            ),
+            Self::Detached {
+                table,
+                trigger,
+                problem,
+            } => parts(
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("trigger {trigger:?} no longer fits {table}"),
+                problem,
+                format!("Drop it, and call slotkeeper.attach_slug() with the names that {table} has now."),
+            ),
+            Self::TriggerExists { table, trigger } => parts(
+                Code::ERRCODE_DUPLICATE_OBJECT,
+                format!("{table} has another trigger named {trigger:?}"),
+                "",
+                "Rename that trigger.",
             ),
             Self::Denied { what, hint } => parts(
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,

@@ -52,7 +52,7 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/install/80_comments_slug_draft.sql",
     name = "comments_slug_draft",
-    requires = [slug::unique_slug]
+    requires = [slug::unique_slug, slug::attach::attach_slug, slug::write::write_slug]
 );
 extension_sql_file!(
     "../sql/install/90_access.sql",

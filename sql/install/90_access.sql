@@ -10,7 +10,7 @@ DECLARE
     reader constant text[] := ARRAY['preview_slots'];
     writer constant text[] := reader || ARRAY['assign_next_available_slot', 'assign_slots', 'schedule_content',
                                               'reschedule_content', 'unschedule_content']
-                                     || ARRAY['unique_slug'];
+                                     || ARRAY['unique_slug', 'attach_slug', 'write_slug'];
     admin  constant text[] := writer || ARRAY['create_queue', 'alter_queue', 'set_queue_status', 'drop_queue'];
     granted text[];
     function regprocedure;

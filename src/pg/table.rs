@@ -42,8 +42,10 @@ pub(crate) struct Column {
     pub(crate) modifier: i32,
     pub(crate) collation: pg_sys::Oid,
     pub(crate) not_null: bool,
-    /// Filled by the server itself: a generated or an identity column.
+    /// Filled by the server itself, after BEFORE triggers.
     pub(crate) generated: bool,
+    /// Numbered by the server itself.
+    pub(crate) identity: bool,
 }
 
 /// Why an index proves nothing about a value.
@@ -164,7 +166,8 @@ impl Table {
             modifier: attribute.atttypmod,
             collation: attribute.attcollation,
             not_null: attribute.attnotnull,
-            generated: attribute.attgenerated != 0 || attribute.attidentity != 0,
+            generated: attribute.attgenerated != 0,
+            identity: attribute.attidentity != 0,
         })
     }
 
@@ -227,19 +230,33 @@ pub(crate) fn type_name(type_oid: pg_sys::Oid, modifier: i32) -> String {
 
 /// How many characters a column of text may hold; none where the type is no text of varying length.
 pub(crate) fn text_room(column: &Column) -> Option<usize> {
-    let mut modifier = column.modifier;
-    let (mut category, mut preferred): (c_char, bool) = (0, false);
-    // SAFETY: catalog look-ups that write to the places given.
-    unsafe {
-        let base = pg_sys::getBaseTypeAndTypmod(column.type_oid, &mut modifier);
-        pg_sys::get_type_category_preferred(base, &mut category, &mut preferred);
-        let varying = pg_sys::get_typlen(base) == -1 && base != pg_sys::BPCHAROID;
-        if category as u8 != pg_sys::TYPCATEGORY_STRING as u8 || !varying {
-            return None;
-        }
+    let (base, modifier, category) = base_type(column);
+    // SAFETY: a catalog look-up.
+    let varying = unsafe { pg_sys::get_typlen(base) } == -1 && base != pg_sys::BPCHAROID;
+    if category != pg_sys::TYPCATEGORY_STRING as u8 || !varying {
+        return None;
     }
     let header = pg_sys::VARHDRSZ as i32;
     Some(usize::try_from(modifier - header).unwrap_or(usize::MAX))
+}
+
+/// Whether the text of a value depends on the session's settings: dates, times and intervals.
+pub(crate) fn depends_on_settings(column: &Column) -> bool {
+    let (_, _, category) = base_type(column);
+    category == pg_sys::TYPCATEGORY_DATETIME as u8 || category == pg_sys::TYPCATEGORY_TIMESPAN as u8
+}
+
+/// The type that a domain is made of, its modifier and category; any other type itself.
+fn base_type(column: &Column) -> (pg_sys::Oid, i32, u8) {
+    let mut modifier = column.modifier;
+    let (mut category, mut preferred): (c_char, bool) = (0, false);
+    // SAFETY: catalog look-ups that write to the places given.
+    let base = unsafe {
+        let base = pg_sys::getBaseTypeAndTypmod(column.type_oid, &mut modifier);
+        pg_sys::get_type_category_preferred(base, &mut category, &mut preferred);
+        base
+    };
+    (base, modifier, category as u8)
 }
 
 /// A value of a column's type, as text.

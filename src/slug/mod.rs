@@ -1,9 +1,11 @@
 //! Slugs: `unique_slug`, and the choice that `attach_slug` and `idempotent_insert` make as well.
 
+pub(crate) mod attach;
 mod held;
 mod target;
+pub(crate) mod write;
 
-pub(crate) use target::Target;
+pub(crate) use target::{Target, rules, scope};
 
 use crate::fault::Fault;
 use crate::pg::json::JsonArg;
@@ -56,8 +58,8 @@ fn unique_slug(
     let table = p_table.ok_or(Fault::Null { argument: "p_table" })?;
     let column = p_column.ok_or(Fault::Null { argument: "p_column" })?;
     let source = p_source.ok_or(Fault::Null { argument: "p_source" })?;
-    let scope = target::scope("p_scope", crate::arguments::json("p_scope", p_scope)?)?;
-    let rules = target::rules(p_max_length.ok_or(Fault::Null {
+    let scope = scope("p_scope", crate::arguments::json("p_scope", p_scope)?)?;
+    let rules = rules(p_max_length.ok_or(Fault::Null {
         argument: "p_max_length",
     })?)?;
     let target = Target::new(table, column, scope, rules)?;

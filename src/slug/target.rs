@@ -77,16 +77,24 @@ struct Inner {
 impl Target {
     /// Checks that the table has such columns, that the caller may write there, and that a unique index proves what
     /// is found.
-    pub(crate) fn new(table: RegClass, column: &str, scope: Scope, mut rules: Rules) -> Result<Self, Fault> {
-        let table = Table::open(table)?;
-        ordinary(&table)?;
-        let column = slug_column(&table, column)?;
-        if !table.allows(&column, pg_sys::ACL_INSERT | pg_sys::ACL_UPDATE) {
+    pub(crate) fn new(table: RegClass, column: &str, scope: Scope, rules: Rules) -> Result<Self, Fault> {
+        let open = Table::open(table)?;
+        ordinary(&open)?;
+        let found = slug_column(&open, column)?;
+        if !open.allows(&found, pg_sys::ACL_INSERT | pg_sys::ACL_UPDATE) {
             return Err(Fault::Denied {
-                what: format!("column {:?} of {}", column.name, table.name()),
+                what: format!("column {column:?} of {}", open.name()),
                 hint: "Slugs are given to those who may INSERT or UPDATE the column.".to_owned(),
             });
         }
+        Self::attached(table, column, scope, rules)
+    }
+
+    /// The same for a column to which the table's owner has attached slugs: whoever writes a row gets one.
+    pub(super) fn attached(table: RegClass, column: &str, scope: Scope, mut rules: Rules) -> Result<Self, Fault> {
+        let table = Table::open(table)?;
+        ordinary(&table)?;
+        let column = slug_column(&table, column)?;
         if let Some(room) = text_room(&column) {
             rules.max_length = rules.max_length.min(room);
         }
@@ -156,9 +164,22 @@ impl Target {
         hasher.finish()
     }
 
-    /// Whether it is this very one.
+    /// Whether the same rows are looked at.
     pub(super) fn is(&self, other: &Self) -> bool {
-        Rc::ptr_eq(&self.0, &other.0)
+        let of = |target: &Self| {
+            let (table, column) = (target.0.table, target.0.column.number);
+            (table, column, target.0.scope_hash, target.0.indexes.len())
+        };
+        let values = |target: &Self| {
+            target
+                .0
+                .scope
+                .iter()
+                .map(|(column, value)| (column.number, value.clone()))
+                .collect()
+        };
+        let (a, b): (Vec<_>, Vec<_>) = (values(self), values(other));
+        Rc::ptr_eq(&self.0, &other.0) || of(self) == of(other) && a == b
     }
 
     /// Opens the indexes for looking.
@@ -242,7 +263,7 @@ pub(super) fn slug_column(table: &Table, name: &str) -> Result<Column, Fault> {
             "Use text, varchar or citext, or a domain over one of them.",
         ));
     }
-    if column.generated {
+    if column.generated || column.identity {
         return Err(refused(
             "is filled by the server".to_owned(),
             "Slugs need a column that can be written.",
