@@ -59,6 +59,16 @@ pub(crate) enum Fault {
         content_id: String,
         candidates: Vec<String>,
     },
+    /// A text that is no identifier has too many characters. 22001
+    LongerThan {
+        argument: &'static str,
+        characters: usize,
+        allowed: usize,
+    },
+    /// A response is too large to be kept. 54000
+    TooLarge { bytes: usize, allowed: usize },
+    /// A JSON argument names a column that the table doesn't have. 42703
+    NoColumn { table: String, column: String, path: String },
     /// The injected clock is no timestamp. 22007
     Clock { value: String },
     /// A broken invariant of slotkeeper's own. XX000
@@ -91,10 +101,10 @@ struct Parts {
     hint: String,
 }
 
-fn parts(code: PgSqlErrorCode, message: String, detail: impl Into<String>, hint: impl Into<String>) -> Parts {
+fn parts(code: PgSqlErrorCode, message: impl Into<String>, detail: impl Into<String>, hint: impl Into<String>) -> Parts {
     Parts {
         code,
-        message,
+        message: message.into(),
         detail: detail.into(),
         hint: hint.into(),
     }
@@ -204,6 +214,28 @@ impl Fault {
                 format!("content {content_id} is booked more than once"),
                 format!("Candidates: {}.", candidates.join("; ")),
                 "Say which with p_profile_id, p_platform or p_source.",
+            ),
+            Self::LongerThan {
+                argument,
+                characters,
+                allowed,
+            } => parts(
+                Code::ERRCODE_STRING_DATA_RIGHT_TRUNCATION,
+                format!("{argument} is too long"),
+                format!("It has {characters} characters; at most {allowed} are allowed."),
+                format!("Pass a shorter {argument}."),
+            ),
+            Self::TooLarge { bytes, allowed } => parts(
+                Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                "the response is too large to be kept",
+                format!("Body and headers have {bytes} bytes as jsonb; at most {allowed} are allowed."),
+                "Store a reference to the response and pass that, or pass the id as p_resource and a small body.",
+            ),
+            Self::NoColumn { table, column, path } => parts(
+                Code::ERRCODE_UNDEFINED_COLUMN,
+                format!("column {column:?} of {table} does not exist"),
+                format!("Named by {path}."),
+                "Names are case-sensitive in JSON; system columns cannot be written.",
             ),
             Self::Clock { value } => parts(
                 Code::ERRCODE_INVALID_DATETIME_FORMAT,

@@ -17,6 +17,7 @@ mod place;
 mod preview;
 mod queue;
 mod reply;
+mod request;
 mod schedule;
 
 use pgrx::prelude::*;
@@ -30,6 +31,20 @@ mod slotkeeper {}
 extension_sql_file!("../sql/install/00_schema.sql", name = "schema", bootstrap);
 extension_sql_file!("../sql/install/10_queue.sql", name = "queue", requires = ["schema"]);
 extension_sql_file!("../sql/install/20_booking.sql", name = "booking", requires = ["queue"]);
+extension_sql_file!("../sql/install/40_request.sql", name = "request", requires = ["booking"]);
+extension_sql_file!(
+    "../sql/install/80_comments_request.sql",
+    name = "comments_request",
+    requires = [
+        "request",
+        request::begin::begin_request,
+        request::hold::extend_request,
+        request::hold::finish_request,
+        request::hold::abandon_request,
+        request::purge::forget_user,
+        request::purge::purge_expired,
+    ]
+);
 extension_sql_file!(
     "../sql/install/80_comments.sql",
     name = "comments",
@@ -51,7 +66,7 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/install/90_access.sql",
     name = "access",
-    requires = ["comments"],
+    requires = ["comments", "comments_request"],
     finalize
 );
 
