@@ -67,8 +67,6 @@ pub(crate) enum Fault {
         problem: &'static str,
         hint: &'static str,
     },
-    /// The table has no column of this name. 42703
-    NoColumn { table: String, column: String },
     /// The column's type cannot be used for this. 42804
     ColumnType {
         table: String,
@@ -103,6 +101,20 @@ pub(crate) enum Fault {
     NoSlugLeft { slug: String, max_length: usize },
     /// A transaction holds too many slugs that it has not written. 54000
     TooManySlugs { limit: usize },
+    /// A text that is no identifier has too many characters. 22001
+    LongerThan {
+        argument: &'static str,
+        characters: usize,
+        allowed: usize,
+    },
+    /// A response is too large to be kept. 54000
+    TooLarge { bytes: usize, allowed: usize },
+    /// The table has no column of this name; `path` says where in a JSON argument it is named. 42703
+    NoColumn {
+        table: String,
+        column: String,
+        path: String,
+    },
     /// The injected clock is no timestamp. 22007
     Clock { value: String },
     /// A broken invariant of slotkeeper's own. XX000
@@ -135,10 +147,15 @@ struct Parts {
     hint: String,
 }
 
-fn parts(code: PgSqlErrorCode, message: String, detail: impl Into<String>, hint: impl Into<String>) -> Parts {
+fn parts(
+    code: PgSqlErrorCode,
+    message: impl Into<String>,
+    detail: impl Into<String>,
+    hint: impl Into<String>,
+) -> Parts {
     Parts {
         code,
-        message,
+        message: message.into(),
         detail: detail.into(),
         hint: hint.into(),
     }
@@ -258,12 +275,6 @@ impl Fault {
             Self::WrongTable { table, problem, hint } => {
                 parts(Code::ERRCODE_WRONG_OBJECT_TYPE, format!("{table} {problem}"), "", hint)
             }
-            Self::NoColumn { table, column } => parts(
-                Code::ERRCODE_UNDEFINED_COLUMN,
-                format!("column {column:?} of {table} does not exist"),
-                "",
-                "Names are taken as they are written, upper and lower case included, and are not quoted.",
-            ),
             Self::ColumnType {
                 table,
                 column,
@@ -337,6 +348,32 @@ impl Fault {
                 "this transaction holds too many slugs that no row has".to_owned(),
                 format!("At most {limit} may be unwritten at a time."),
                 "Write each row when its slug is given, or let a trigger do it: slotkeeper.attach_slug().",
+            ),
+            Self::LongerThan {
+                argument,
+                characters,
+                allowed,
+            } => parts(
+                Code::ERRCODE_STRING_DATA_RIGHT_TRUNCATION,
+                format!("{argument} is too long"),
+                format!("It has {characters} characters; at most {allowed} are allowed."),
+                format!("Pass a shorter {argument}."),
+            ),
+            Self::TooLarge { bytes, allowed } => parts(
+                Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                "the response is too large to be kept",
+                format!("Body and headers have {bytes} bytes as jsonb; at most {allowed} are allowed."),
+                "Store a reference to the response and pass that, or pass the id as p_resource and a small body.",
+            ),
+            Self::NoColumn { table, column, path } => parts(
+                Code::ERRCODE_UNDEFINED_COLUMN,
+                format!("column {column:?} of {table} does not exist"),
+                if path.is_empty() {
+                    path
+                } else {
+                    format!("Named by {path}.")
+                },
+                "Names are case-sensitive and not quoted; system columns cannot be written.",
             ),
             Self::Clock { value } => parts(
                 Code::ERRCODE_INVALID_DATETIME_FORMAT,

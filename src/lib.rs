@@ -17,6 +17,7 @@ mod place;
 mod preview;
 mod queue;
 mod reply;
+mod request;
 mod schedule;
 mod slug;
 
@@ -31,6 +32,24 @@ mod slotkeeper {}
 extension_sql_file!("../sql/install/00_schema.sql", name = "schema", bootstrap);
 extension_sql_file!("../sql/install/10_queue.sql", name = "queue", requires = ["schema"]);
 extension_sql_file!("../sql/install/20_booking.sql", name = "booking", requires = ["queue"]);
+extension_sql_file!(
+    "../sql/install/40_request.sql",
+    name = "request",
+    requires = ["booking"]
+);
+extension_sql_file!(
+    "../sql/install/80_comments_request.sql",
+    name = "comments_request",
+    requires = [
+        "request",
+        request::begin::begin_request,
+        request::hold::extend_request,
+        request::hold::finish_request,
+        request::hold::abandon_request,
+        request::purge::forget_user,
+        request::purge::purge_expired,
+    ]
+);
 extension_sql_file!(
     "../sql/install/80_comments.sql",
     name = "comments",
@@ -57,7 +76,7 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/install/90_access.sql",
     name = "access",
-    requires = ["comments", "comments_slug_draft"],
+    requires = ["comments", "comments_request", "comments_slug_draft"],
     finalize
 );
 

@@ -7,6 +7,7 @@
 
 mod invalid;
 pub mod options;
+pub mod request;
 pub mod run;
 pub mod search;
 pub mod seat;

@@ -9,11 +9,16 @@ AS $body$
 DECLARE
     reader constant text[] := ARRAY['preview_slots'];
     writer constant text[] := reader || ARRAY['assign_next_available_slot', 'assign_slots', 'schedule_content',
-                                              'reschedule_content', 'unschedule_content']
-                                     || ARRAY['unique_slug', 'attach_slug', 'write_slug'];
-    admin  constant text[] := writer || ARRAY['create_queue', 'alter_queue', 'set_queue_status', 'drop_queue'];
+                                              'reschedule_content', 'unschedule_content',
+                                              'begin_request', 'extend_request', 'finish_request', 'abandon_request',
+                                              'idempotent_insert',
+                                              'unique_slug', 'attach_slug', 'write_slug'];
+    admin  constant text[] := writer || ARRAY['create_queue', 'alter_queue', 'set_queue_status', 'drop_queue',
+                                              'forget_user', 'purge_expired'];
+    views  constant text[] := ARRAY['request_stats', 'recent_requests'];
     granted text[];
     function regprocedure;
+    view text;
 BEGIN
     IF p_role IS NULL OR p_kind IS NULL THEN
         RAISE EXCEPTION '% must not be null', CASE WHEN p_role IS NULL THEN 'p_role' ELSE 'p_kind' END
@@ -36,6 +41,9 @@ BEGIN
         ORDER BY p.proname
     LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', function, p_role);
+    END LOOP;
+    FOREACH view IN ARRAY views LOOP
+        EXECUTE format('GRANT SELECT ON slotkeeper.%I TO %I', view, p_role);
     END LOOP;
     RETURN jsonb_build_object('outcome', 'granted', 'role', p_role, 'kind', p_kind);
 END

@@ -12,8 +12,11 @@
 //! - **kept** locks say what no row says yet, until the transaction ends or the row is there: see `src/slug/held.rs`,
 //!   which bounds them.
 
-use pgrx::pg_sys;
+use super::subtransaction::unless;
+use crate::fault::Fault;
+use pgrx::{PgSqlErrorCode, pg_sys};
 use siphasher::sip::SipHasher13;
+use slotkeeper_core::Instant;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
@@ -53,6 +56,8 @@ pub(crate) enum Key<'a> {
     },
     /// One draft of an application's table: held by whoever looks whether somebody else is at it.
     Draft { table: u32, draft_id: &'a str },
+    /// One keyed request: held by whoever decides what becomes of it.
+    Request([u8; 16]),
 }
 
 impl Key<'_> {
@@ -259,4 +264,33 @@ pub(crate) fn wait_for(transaction: pg_sys::TransactionId) {
             pg_sys::XLTW_Oper::XLTW_None,
         )
     };
+}
+
+/// The same, but no longer than so many microseconds; false where the transaction has not ended by then. Whoever waits
+/// here is seen by the deadlock detector, and wakes up at once.
+pub(crate) fn wait_for_at_most(transaction: pg_sys::TransactionId, limit: Instant) -> Result<bool, Fault> {
+    let milliseconds = i32::try_from(limit.max(0) / 1_000).unwrap_or(i32::MAX).max(1);
+    let _limit = LockTimeout::set(milliseconds);
+    unless(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, || {
+        wait_for(transaction);
+        Ok(())
+    })
+    .map(|ended| ended.is_some())
+}
+
+/// The session's lock_timeout, another one for a while.
+struct LockTimeout(i32);
+
+impl LockTimeout {
+    fn set(milliseconds: i32) -> Self {
+        // SAFETY: a plain global of this backend, read when a wait for a lock begins.
+        unsafe { Self(std::mem::replace(&mut *(&raw mut pg_sys::LockTimeout), milliseconds)) }
+    }
+}
+
+impl Drop for LockTimeout {
+    fn drop(&mut self) {
+        // SAFETY: puts back what `set` found, also while an error passes through.
+        unsafe { pg_sys::LockTimeout = self.0 };
+    }
 }

@@ -80,3 +80,31 @@ pub(crate) fn reserve_prefix(prefix: &CStr) {
     // SAFETY: the name is NUL-terminated and copied.
     unsafe { pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) };
 }
+
+/// Bytes that nobody can guess.
+pub(crate) fn secret() -> Result<[u8; 16], Fault> {
+    let mut bytes = [0; 16];
+    // SAFETY: fills the buffer of this length.
+    let strong = unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) };
+    strong
+        .then_some(bytes)
+        .ok_or_else(|| Fault::Internal("the server has no randomness".to_owned()))
+}
+
+/// How the transaction sees what others commit while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    ReadCommitted,
+    RepeatableRead,
+    Serializable,
+}
+
+/// The isolation level of the current transaction.
+pub(crate) fn isolation() -> Isolation {
+    // SAFETY: a plain global of this backend.
+    match unsafe { pg_sys::XactIsoLevel } as u32 {
+        pg_sys::XACT_SERIALIZABLE => Isolation::Serializable,
+        pg_sys::XACT_REPEATABLE_READ => Isolation::RepeatableRead,
+        _ => Isolation::ReadCommitted,
+    }
+}

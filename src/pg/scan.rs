@@ -4,6 +4,7 @@
 //! checks look before they wait. Rows come in index order; a row that changes while the scan runs may be seen in
 //! either state, so whoever decides looks again under a lock, and the unique indexes have the last word.
 
+use super::json::Jsonb;
 use super::relation_oid;
 use crate::fault::Fault;
 use pgrx::{FromDatum, IntoDatum, pg_sys};
@@ -15,6 +16,7 @@ pub(crate) enum Key<'a> {
     Is(i64),
     IsTrue(bool),
     IsText(&'a str),
+    IsUuid([u8; 16]),
     AtLeast(i64),
     AtMost(i64),
     Below(i64),
@@ -28,6 +30,7 @@ impl Key<'_> {
             Self::Is(v) => (eq, none, pg_sys::F_INT8EQ, v.into_datum()),
             Self::IsTrue(v) => (eq, none, pg_sys::F_BOOLEQ, v.into_datum()),
             Self::IsText(v) => (eq, pg_sys::C_COLLATION_OID, pg_sys::F_TEXTEQ, v.into_datum()),
+            Self::IsUuid(v) => (eq, none, pg_sys::F_UUID_EQ, pgrx::Uuid::from_bytes(v).into_datum()),
             Self::AtLeast(v) => (
                 pg_sys::BTGreaterEqualStrategyNumber,
                 none,
@@ -205,6 +208,59 @@ impl Found<'_> {
             T::from_datum(datum, is_null)
         };
         value.ok_or_else(|| Fault::Internal(format!("index column {n} is NULL")))
+    }
+
+    /// The value of a column of the table by its number; `None` when it is NULL.
+    ///
+    /// # Safety
+    /// The column must have this type.
+    unsafe fn column<T: FromDatum>(&self, number: i32) -> Option<T> {
+        let mut is_null = false;
+        // SAFETY: the slot holds the current row; the type is as our caller promises.
+        unsafe {
+            let datum = pg_sys::slot_getattr(self.scan.slot, number, &mut is_null);
+            T::from_datum(datum, is_null)
+        }
+    }
+
+    /// The value of a column of the table by its number, checked against the column's type; `None` when it is NULL.
+    pub(crate) fn value<T: FromDatum + IntoDatum>(&self, number: i32) -> Result<Option<T>, Fault> {
+        if !T::is_compatible_with(self.type_of(number)) {
+            return Err(Fault::Internal(format!("table column {number} has another type")));
+        }
+        // SAFETY: the type was just compared.
+        Ok(unsafe { self.column(number) })
+    }
+
+    /// The same of a column that is never NULL.
+    pub(crate) fn must<T: FromDatum + IntoDatum>(&self, number: i32) -> Result<T, Fault> {
+        self.value(number)?
+            .ok_or_else(|| Fault::Internal(format!("table column {number} is NULL")))
+    }
+
+    /// The instant in a timestamptz column that is never NULL or infinite.
+    pub(crate) fn instant(&self, number: i32) -> Result<slotkeeper_core::Instant, Fault> {
+        let timestamp: pgrx::datum::TimestampWithTimeZone = self.must(number)?;
+        super::time::from_timestamp(timestamp.into())
+            .ok_or_else(|| Fault::Internal(format!("table column {number} is infinite")))
+    }
+
+    /// A copy of the value of a jsonb column; `None` when it is NULL.
+    pub(crate) fn jsonb(&self, number: i32) -> Result<Option<Jsonb>, Fault> {
+        if self.type_of(number) != pg_sys::JSONBOID {
+            return Err(Fault::Internal(format!("table column {number} is no jsonb")));
+        }
+        let mut is_null = false;
+        // SAFETY: the slot holds the current row, the column is a jsonb, and the copy is plain and ours.
+        unsafe {
+            let datum = pg_sys::slot_getattr(self.scan.slot, number, &mut is_null);
+            Ok((!is_null).then(|| Jsonb::from_plain(pg_sys::pg_detoast_datum_copy(datum.cast_mut_ptr()).into())))
+        }
+    }
+
+    fn type_of(&self, number: i32) -> pg_sys::Oid {
+        // SAFETY: the relation is open while the scan is; the server checks the number.
+        unsafe { pg_sys::SPI_gettypeid((*self.scan.heap).rd_att, number) }
     }
 
     /// The table that the row is in.

@@ -140,6 +140,7 @@ impl Table {
         let missing = || Fault::NoColumn {
             table: self.name(),
             column: name.to_owned(),
+            path: String::new(),
         };
         let c_name = CString::new(name).map_err(|_| missing())?;
         // SAFETY: a syscache look-up of a NUL-terminated name; the pointer is not kept.
