@@ -97,6 +97,10 @@ pub(crate) enum Fault {
     TriggerExists { table: String, trigger: String },
     /// The caller may not do this. 42501
     Denied { what: String, hint: String },
+    /// The table has no primary key of one column. 42P10
+    NoKey { table: String, hint: &'static str },
+    /// A trigger or rule of the application's kept a row from being written. 09000
+    NotStored { table: String, what: &'static str },
     /// Every slug of this text is taken that is short enough. 54000
     NoSlugLeft { slug: String, max_length: usize },
     /// A transaction holds too many slugs that it has not written. 54000
@@ -336,6 +340,18 @@ impl Fault {
                 format!("permission denied: {what}"),
                 "",
                 hint,
+            ),
+            Self::NoKey { table, hint } => parts(
+                Code::ERRCODE_INVALID_COLUMN_REFERENCE,
+                format!("{table} has no primary key of one column"),
+                "Nothing else tells its rows apart by one id.",
+                hint,
+            ),
+            Self::NotStored { table, what } => parts(
+                Code::ERRCODE_TRIGGERED_ACTION_EXCEPTION,
+                format!("{what} {table} was not written"),
+                "A trigger of the table has left it out, or has published the draft itself.",
+                "Look at the table's BEFORE triggers. Nothing was changed.",
             ),
             Self::NoSlugLeft { slug, max_length } => parts(
                 Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,

@@ -55,7 +55,7 @@ pub(crate) enum Key<'a> {
         slug: &'a str,
     },
     /// One draft of an application's table: held by whoever looks whether somebody else is at it.
-    Draft { table: u32, draft_id: &'a str },
+    Draft { table: u32, draft: u64 },
     /// One keyed request: held by whoever decides what becomes of it.
     Request([u8; 16]),
 }

@@ -172,6 +172,51 @@ impl Table {
         })
     }
 
+    /// Refuses what has no rows and indexes of its own; `partitioned` says what to do instead with a partitioned table.
+    pub(crate) fn must_be_ordinary(&self, partitioned: &'static str) -> Result<(), Fault> {
+        let wrong = |problem, hint| {
+            Err(Fault::WrongTable {
+                table: self.name(),
+                problem,
+                hint,
+            })
+        };
+        match self.kind() {
+            'r' if self.is_others_temporary() => {
+                wrong("is another session's temporary table", "Use a table of your own.")
+            }
+            'r' => Ok(()),
+            'p' => wrong("is partitioned", partitioned),
+            'v' | 'm' => wrong("is a view", "Name the table that the view reads."),
+            'f' => wrong("is a foreign table", "Call slotkeeper where the table is."),
+            _ => wrong("is no table", "Name an ordinary table."),
+        }
+    }
+
+    /// Its primary key, where that is one column.
+    pub(crate) fn key(&self) -> Option<(UniqueIndex, Column)> {
+        let primary = self.unique_indexes().into_iter().find(|index| index.primary)?;
+        match *primary.columns {
+            [number] => self.numbered(number).map(|column| (primary, column)),
+            _ => None,
+        }
+    }
+
+    /// The column of `other` that a foreign key of this column refers to.
+    pub(crate) fn referred(&self, column: &Column, other: &Self) -> Option<Column> {
+        // SAFETY: the list and its entries belong to the relation's cache, which stays while the relation is open.
+        let number = unsafe {
+            let list = pgrx::PgList::<pg_sys::ForeignKeyCacheInfo>::from_pg(pg_sys::RelationGetFKeyList(self.0));
+            list.iter_ptr().find_map(|key| {
+                let columns = usize::try_from((*key).nkeys).ok()?;
+                let own = (*key).conkey.get(..columns)?;
+                let place = own.iter().position(|&number| number == column.number)?;
+                ((*key).confrelid == other.oid()).then(|| (*key).confkey.get(place).copied())?
+            })
+        }?;
+        other.numbered(number)
+    }
+
     /// Its unique indexes.
     pub(crate) fn unique_indexes(&self) -> Vec<UniqueIndex> {
         let mut found = Vec::new();
@@ -227,6 +272,42 @@ pub(crate) fn type_name(type_oid: pg_sys::Oid, modifier: i32) -> String {
     unsafe { CStr::from_ptr(pg_sys::format_type_with_typemod(type_oid, modifier)) }
         .to_string_lossy()
         .into_owned()
+}
+
+/// The type of a column as a cast to it is written: schema and all, without the length that would cut a value.
+pub(crate) fn cast_to(column: &Column) -> String {
+    // SAFETY: returns a palloc'd C string for any oid.
+    unsafe { CStr::from_ptr(pg_sys::format_type_be_qualified(column.type_oid)) }
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// The type of a column as it is declared: schema, length and all.
+pub(crate) fn declared(column: &Column) -> String {
+    let flags = pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_FORCE_QUALIFY;
+    // SAFETY: returns a palloc'd C string for any oid.
+    unsafe {
+        let text = pg_sys::format_type_extended(column.type_oid, column.modifier, flags as pg_sys::bits16);
+        CStr::from_ptr(text).to_string_lossy().into_owned()
+    }
+}
+
+/// The equality by which an index tells the values of its n-th column, from 0, as an operator is written in SQL.
+pub(crate) fn equality(index: &UniqueIndex, n: usize) -> Result<String, Fault> {
+    // SAFETY: the index is opened and closed again; the operator's name is a palloc'd C string, `schema.=(type,type)`.
+    let text = unsafe {
+        let relation = pg_sys::index_open(index.oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+        let (family, of) = (*(*relation).rd_opfamily.add(n), *(*relation).rd_opcintype.add(n));
+        let operator = pg_sys::get_opfamily_member(family, of, of, pg_sys::BTEqualStrategyNumber as i16);
+        pg_sys::index_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+        CStr::from_ptr(pg_sys::format_operator_qualified(operator))
+            .to_string_lossy()
+            .into_owned()
+    };
+    let name = text
+        .split_once('(')
+        .ok_or_else(|| Fault::Internal(format!("operator {text} has no arguments")))?;
+    Ok(format!("OPERATOR({})", name.0))
 }
 
 /// How many characters a column of text may hold; none where the type is no text of varying length.

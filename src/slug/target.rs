@@ -225,26 +225,11 @@ impl Finder {
     }
 }
 
-/// Refuses what has no rows and indexes of its own.
+/// Refuses tables that slugs cannot be unique in.
 pub(super) fn ordinary(table: &Table) -> Result<(), Fault> {
-    let wrong = |problem, hint| {
-        Err(Fault::WrongTable {
-            table: table.name(),
-            problem,
-            hint,
-        })
-    };
-    match table.kind() {
-        'r' if table.is_others_temporary() => wrong("is another session's temporary table", "Use a table of your own."),
-        'r' => Ok(()),
-        'p' => wrong(
-            "is partitioned",
-            "A unique index of a partitioned table proves nothing beyond one partition. Keep slugs in a table of their own.",
-        ),
-        'v' | 'm' => wrong("is a view", "Name the table that the view reads."),
-        'f' => wrong("is a foreign table", "Call slotkeeper where the table is."),
-        _ => wrong("is no table", "Name an ordinary table."),
-    }
+    table.must_be_ordinary(
+        "A unique index of a partitioned table proves nothing beyond one partition. Keep slugs in a table of their own.",
+    )
 }
 
 /// The column that slugs are kept in.
