@@ -29,7 +29,7 @@ fn database(name: &str) -> (Database, Client) {
 fn publish(client: &mut Client, draft: i32) -> Result<Value, Error> {
     call(
         client,
-        "SELECT slotkeeper.publish_draft('draft', $1, 'event', jsonb_build_object('draft', $1), 'event_id', '{\"status\": \"published\"}')",
+        "SELECT slotkeeper.publish_draft('draft', $1::text, 'event', jsonb_build_object('draft', $1::text), 'event_id', '{\"status\": \"published\"}')",
         &[&draft.to_string()],
     )
 }
