@@ -403,6 +403,16 @@ impl<'q> Source<'q> {
         self.seats.len() == 0
     }
 
+    /// Of the slot that it is at, keeps the seats that are free still.
+    fn drop_taken_seats(&mut self, reader: &mut Reader) -> Result<(), Fault> {
+        if let (Some(slot), false) = (&self.slot, self.is_between_slots()) {
+            let free = self.seeker.look(reader, &Chosen::new(), slot)?;
+            let left: Vec<i16> = self.seats.by_ref().filter(|seat| free.contains(seat)).collect();
+            self.seats = left.into_iter();
+        }
+        Ok(())
+    }
+
     fn settle(&mut self) {
         if self.slot.take().is_some() {
             self.seeker.took(std::mem::take(&mut self.used));
@@ -556,6 +566,7 @@ fn share_findings(sources: &mut Sources<'_>, reader: &mut Reader) -> Result<(), 
             continue;
         }
         source.seeker.forget();
+        source.drop_taken_seats(reader)?;
         if source.is_between_slots() {
             source.settle();
             source.seeker.keep_findings(reader)?;

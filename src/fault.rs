@@ -67,8 +67,38 @@ pub(crate) enum Fault {
     },
     /// A response is too large to be kept. 54000
     TooLarge { bytes: usize, allowed: usize },
-    /// A JSON argument names a column that the table doesn't have. 42703
-    NoColumn { table: String, column: String, path: String },
+    /// No relation of this OID. 42P01
+    NoTable { oid: u32 },
+    /// A relation that is no ordinary table, or not one that can be used for this. 42809
+    WrongTable {
+        table: String,
+        problem: &'static str,
+        hint: &'static str,
+    },
+    /// The table has no column of this name. 42703
+    NoColumn { table: String, column: String },
+    /// The column's type cannot be used for this. 42804
+    ColumnType {
+        table: String,
+        column: String,
+        problem: String,
+        hint: &'static str,
+    },
+    /// No unique index proves that a slug is unused. 42P10
+    NoUniqueIndex {
+        table: String,
+        columns: String,
+        found: String,
+        hint: String,
+    },
+    /// A scope is NULL, and the unique index takes NULLs for distinct. 22004
+    NullScope { table: String, column: String },
+    /// The caller may not do this. 42501
+    Denied { what: String, hint: String },
+    /// Every slug of this text is taken that is short enough. 54000
+    NoSlugLeft { slug: String, max_length: usize },
+    /// A transaction holds too many slugs that it has not written. 54000
+    TooManySlugs { limit: usize },
     /// The injected clock is no timestamp. 22007
     Clock { value: String },
     /// A broken invariant of slotkeeper's own. XX000
@@ -231,11 +261,66 @@ impl Fault {
                 format!("Body and headers have {bytes} bytes as jsonb; at most {allowed} are allowed."),
                 "Store a reference to the response and pass that, or pass the id as p_resource and a small body.",
             ),
-            Self::NoColumn { table, column, path } => parts(
+            Self::NoTable { oid } => parts(
+                Code::ERRCODE_UNDEFINED_TABLE,
+                format!("there is no table with OID {oid}"),
+                "",
+                "Pass the table's name, such as 'public.posts'.",
+            ),
+            Self::WrongTable { table, problem, hint } => {
+                parts(Code::ERRCODE_WRONG_OBJECT_TYPE, format!("{table} {problem}"), "", hint)
+            }
+            Self::NoColumn { table, column } => parts(
                 Code::ERRCODE_UNDEFINED_COLUMN,
                 format!("column {column:?} of {table} does not exist"),
-                format!("Named by {path}."),
-                "Names are case-sensitive in JSON; system columns cannot be written.",
+                "",
+                "Names are taken as they are written, upper and lower case included, and are not quoted.",
+            ),
+            Self::ColumnType {
+                table,
+                column,
+                problem,
+                hint,
+            } => parts(
+                Code::ERRCODE_DATATYPE_MISMATCH,
+                format!("column {column:?} of {table} {problem}"),
+                "",
+                hint,
+            ),
+            Self::NoUniqueIndex {
+                table,
+                columns,
+                found,
+                hint,
+            } => parts(
+                Code::ERRCODE_INVALID_COLUMN_REFERENCE,
+                format!("{table} has no unique index on ({columns})"),
+                found,
+                hint,
+            ),
+            Self::NullScope { table, column } => parts(
+                Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+                format!("scope column {column:?} of {table} must not be null"),
+                "The unique index takes NULLs for distinct, so it would let equal slugs in.",
+                "Give the scope a value, or make the index UNIQUE NULLS NOT DISTINCT.",
+            ),
+            Self::Denied { what, hint } => parts(
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("permission denied: {what}"),
+                "",
+                hint,
+            ),
+            Self::NoSlugLeft { slug, max_length } => parts(
+                Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                format!("no slug is left for {slug:?}"),
+                format!("All that have at most {max_length} characters are taken or reserved."),
+                "Raise the maximum length.",
+            ),
+            Self::TooManySlugs { limit } => parts(
+                Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                "this transaction holds too many slugs that no row has".to_owned(),
+                format!("At most {limit} may be unwritten at a time."),
+                "Write each row when its slug is given, or let a trigger do it: slotkeeper.attach_slug().",
             ),
             Self::Clock { value } => parts(
                 Code::ERRCODE_INVALID_DATETIME_FORMAT,

@@ -19,6 +19,7 @@ mod queue;
 mod reply;
 mod request;
 mod schedule;
+mod slug;
 
 use pgrx::prelude::*;
 
@@ -64,14 +65,20 @@ extension_sql_file!(
     ]
 );
 extension_sql_file!(
+    "../sql/install/80_comments_slug_draft.sql",
+    name = "comments_slug_draft",
+    requires = [slug::unique_slug]
+);
+extension_sql_file!(
     "../sql/install/90_access.sql",
     name = "access",
-    requires = ["comments", "comments_request"],
+    requires = ["comments", "comments_request", "comments_slug_draft"],
     finalize
 );
 
 #[pg_guard]
 extern "C-unwind" fn _PG_init() {
+    slug::define_settings();
     clock::define_settings();
     pg::watch_relations();
 }

@@ -12,6 +12,7 @@ pub mod run;
 pub mod search;
 pub mod seat;
 pub mod slots;
+pub mod slug;
 pub mod span;
 pub mod timetable;
 pub mod zone;

@@ -6,11 +6,14 @@ pub(crate) mod dynamic;
 pub(crate) mod insert;
 pub(crate) mod json;
 pub(crate) mod lock;
+pub(crate) mod probe;
 pub(crate) mod role;
 pub(crate) mod scan;
 pub(crate) mod statement;
 pub(crate) mod subtransaction;
+pub(crate) mod table;
 pub(crate) mod time;
+pub(crate) mod transaction;
 
 use crate::fault::Fault;
 use pgrx::pg_sys;
