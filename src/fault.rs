@@ -67,6 +67,8 @@ pub(crate) enum Fault {
     },
     /// A response is too large to be kept. 54000
     TooLarge { bytes: usize, allowed: usize },
+    /// A row was not stored, though nothing failed. 55000
+    NotStored { table: String },
     /// No relation of this OID. 42P01
     NoTable { oid: u32 },
     /// A relation that is no ordinary table, or not one that can be used for this. 42809
@@ -131,7 +133,12 @@ struct Parts {
     hint: String,
 }
 
-fn parts(code: PgSqlErrorCode, message: impl Into<String>, detail: impl Into<String>, hint: impl Into<String>) -> Parts {
+fn parts(
+    code: PgSqlErrorCode,
+    message: impl Into<String>,
+    detail: impl Into<String>,
+    hint: impl Into<String>,
+) -> Parts {
     Parts {
         code,
         message: message.into(),
@@ -260,6 +267,12 @@ impl Fault {
                 "the response is too large to be kept",
                 format!("Body and headers have {bytes} bytes as jsonb; at most {allowed} are allowed."),
                 "Store a reference to the response and pass that, or pass the id as p_resource and a small body.",
+            ),
+            Self::NotStored { table } => parts(
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("the row for {table} was not stored"),
+                "A trigger or a rule of the table has discarded it.",
+                "Let the trigger raise an error that says why.",
             ),
             Self::NoTable { oid } => parts(
                 Code::ERRCODE_UNDEFINED_TABLE,

@@ -9,6 +9,7 @@ mod batch;
 mod booking;
 mod clock;
 mod fault;
+mod idempotent;
 mod ledger;
 mod manage;
 #[allow(unsafe_code, reason = "the one module that talks to the server's C interface")]
@@ -32,7 +33,11 @@ mod slotkeeper {}
 extension_sql_file!("../sql/install/00_schema.sql", name = "schema", bootstrap);
 extension_sql_file!("../sql/install/10_queue.sql", name = "queue", requires = ["schema"]);
 extension_sql_file!("../sql/install/20_booking.sql", name = "booking", requires = ["queue"]);
-extension_sql_file!("../sql/install/40_request.sql", name = "request", requires = ["booking"]);
+extension_sql_file!(
+    "../sql/install/40_request.sql",
+    name = "request",
+    requires = ["booking"]
+);
 extension_sql_file!(
     "../sql/install/80_comments_request.sql",
     name = "comments_request",
@@ -44,6 +49,7 @@ extension_sql_file!(
         request::hold::abandon_request,
         request::purge::forget_user,
         request::purge::purge_expired,
+        idempotent::idempotent_insert,
     ]
 );
 extension_sql_file!(

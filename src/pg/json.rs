@@ -64,6 +64,12 @@ impl Jsonb {
         unsafe { pgrx::varlena::varsize_any(self.0.cast_mut_ptr()) }
     }
 
+    /// A member of an object.
+    pub(crate) fn member(&self, name: &str) -> Option<Self> {
+        // SAFETY: jsonb_object_field takes a jsonb and a text, and returns a jsonb or NULL.
+        unsafe { direct_function_call(pg_sys::jsonb_object_field, &[Some(self.0), name.into_datum()]) }
+    }
+
     fn root(&self) -> *mut pg_sys::JsonbContainer {
         // SAFETY: a plain jsonb begins with its length word, which the container follows.
         unsafe { &raw mut (*self.0.cast_mut_ptr::<pg_sys::Jsonb>()).root }
@@ -307,7 +313,12 @@ fn numeric(spelling: &str) -> Option<pg_sys::Datum> {
     let spelling = CString::new(spelling).ok()?;
     let (any_type, any_scale) = (pg_sys::InvalidOid.into_datum(), (-1_i32).into_datum());
     // SAFETY: numeric_in takes a C string, an element type that it ignores, and a type modifier.
-    unsafe { direct_function_call(pg_sys::numeric_in, &[spelling.as_c_str().into_datum(), any_type, any_scale]) }
+    unsafe {
+        direct_function_call(
+            pg_sys::numeric_in,
+            &[spelling.as_c_str().into_datum(), any_type, any_scale],
+        )
+    }
 }
 
 fn null() -> pg_sys::JsonbValue {

@@ -42,21 +42,21 @@ pub(crate) struct Failure {
 pub(crate) fn attempt<T>(act: impl FnOnce() -> Result<T, Fault>) -> Result<Result<T, Failure>, Fault> {
     let result = within(|| {
         PgTryBuilder::new(AssertUnwindSafe(|| act().map_err(Err)))
-        .catch_others(|error| {
-            let failure = match &error {
-                CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => Failure {
-                    sqlstate: sqlstate(report.sql_error_code()),
-                    message: report.message().to_owned(),
-                    detail: report.detail().map(str::to_owned),
-                },
-                CaughtError::RustPanic { .. } => error.rethrow(),
-            };
-            if PASSES.iter().any(|class| failure.sqlstate.starts_with(class)) {
-                error.rethrow();
-            }
-            Err(Ok(failure))
-        })
-        .execute()
+            .catch_others(|error| {
+                let failure = match &error {
+                    CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => Failure {
+                        sqlstate: sqlstate(report.sql_error_code()),
+                        message: report.message().to_owned(),
+                        detail: report.detail().map(str::to_owned),
+                    },
+                    CaughtError::RustPanic { .. } => error.rethrow(),
+                };
+                if PASSES.iter().any(|class| failure.sqlstate.starts_with(class)) {
+                    error.rethrow();
+                }
+                Err(Ok(failure))
+            })
+            .execute()
     });
     match result {
         Ok(done) => Ok(Ok(done)),

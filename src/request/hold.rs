@@ -84,7 +84,9 @@ pub(crate) fn finish_own(token: &Token, lifetime: i32, response: &Response<'_>) 
     if row::finish(&token.name, token.holder(), kept_until(lifetime, now()?), response)? {
         Ok(())
     } else {
-        Err(Fault::Internal("a request vanished from its own transaction".to_owned()))
+        Err(Fault::Internal(
+            "a request vanished from its own transaction".to_owned(),
+        ))
     }
 }
 
@@ -154,7 +156,11 @@ fn status(value: Option<i32>) -> Result<i16, Fault> {
 }
 
 fn check_size(response: &Response<'_>) -> Result<(), Fault> {
-    let bytes = [response.headers, response.body].iter().flatten().map(Jsonb::size).sum();
+    let bytes = [response.headers, response.body]
+        .iter()
+        .flatten()
+        .map(Jsonb::size)
+        .sum();
     if bytes > MAX_RESPONSE {
         return Err(Fault::TooLarge {
             bytes,

@@ -4,10 +4,10 @@ use crate::fault::Fault;
 use crate::pg::json::Jsonb;
 use crate::pg::scan::{Found, IndexScan, Key, Order, See};
 use crate::pg::statement::{Statement, Value};
+use pgrx::{Uuid, pg_sys};
 use slotkeeper_core::request::life::{Life, Times, sweep_minute};
 use slotkeeper_core::request::{Digest, fingerprint};
 use slotkeeper_core::{Instant, MICROS_PER_SEC};
-use pgrx::{Uuid, pg_sys};
 
 /// Numbers of the table's columns, in the order of sql/install/40_request.sql.
 mod column {

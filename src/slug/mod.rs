@@ -3,7 +3,7 @@
 mod held;
 mod target;
 
-pub(crate) use target::Target;
+pub(crate) use target::{Target, rules};
 
 use crate::fault::Fault;
 use crate::pg::json::JsonArg;

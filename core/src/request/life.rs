@@ -59,7 +59,9 @@ impl Times {
 /// The minute, counted from 1970, from which on a row is worth a look by whoever cleans up: never too early.
 pub fn sweep_minute(at: Instant) -> i32 {
     const MINUTE: i64 = 60 * MICROS_PER_SEC;
-    let minute = at.div_euclid(MINUTE).saturating_add(i64::from(at.rem_euclid(MINUTE) > 0));
+    let minute = at
+        .div_euclid(MINUTE)
+        .saturating_add(i64::from(at.rem_euclid(MINUTE) > 0));
     i32::try_from(minute).unwrap_or(if minute < 0 { i32::MIN } else { i32::MAX })
 }
 

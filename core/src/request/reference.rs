@@ -56,10 +56,15 @@ mod tests {
         assert_eq!(meaning("$.id"), column(0, "id"));
         assert_eq!(meaning("$1.communityId"), column(1, "communityId"));
         assert_eq!(meaning("$12._x"), column(12, "_x"));
-        for text in ["", "$", "id", "$5.00", "$.", "$1", "$x.id", "$01.id", "$0.id", "$.a b", " $.id", "$-1.id", "$$", "$$x"] {
+        for text in [
+            "", "$", "id", "$5.00", "$.", "$1", "$x.id", "$01.id", "$0.id", "$.a b", " $.id", "$-1.id", "$$", "$$x",
+        ] {
             assert_eq!(meaning(text), Meaning::Text(text), "{text}");
         }
-        assert_eq!(meaning("$99999999999999999999999.id"), Meaning::Text("$99999999999999999999999.id"));
+        assert_eq!(
+            meaning("$99999999999999999999999.id"),
+            Meaning::Text("$99999999999999999999999.id")
+        );
     }
 
     #[test]

@@ -70,7 +70,14 @@ mod tests {
         };
         assert_eq!(Token::parse(&token.to_text()), Some(token));
         let text = token.to_text();
-        for wrong in ["", "ab", &text[1..], &text.to_uppercase(), &format!("{text}00"), &"é".repeat(32)] {
+        for wrong in [
+            "",
+            "ab",
+            &text[1..],
+            &text.to_uppercase(),
+            &format!("{text}00"),
+            &"é".repeat(32),
+        ] {
             assert_eq!(Token::parse(wrong), None, "{wrong}");
         }
     }
@@ -86,6 +93,13 @@ mod tests {
             secret: [1; 16],
         };
         assert_ne!(token.holder(), other.holder());
-        assert_ne!(token.holder(), Token { secret: [3; 16], ..token }.holder());
+        assert_ne!(
+            token.holder(),
+            Token {
+                secret: [3; 16],
+                ..token
+            }
+            .holder()
+        );
     }
 }
