@@ -99,8 +99,8 @@ pub(crate) enum Fault {
     Denied { what: String, hint: String },
     /// The table has no primary key of one column. 42P10
     NoKey { table: String, hint: &'static str },
-    /// A trigger or rule of the application's kept a row from being written. 09000
-    NotStored { table: String, what: &'static str },
+    /// A row was not stored, though nothing failed. 55000
+    NotStored { table: String },
     /// Every slug of this text is taken that is short enough. 54000
     NoSlugLeft { slug: String, max_length: usize },
     /// A transaction holds too many slugs that it has not written. 54000
@@ -113,12 +113,8 @@ pub(crate) enum Fault {
     },
     /// A response is too large to be kept. 54000
     TooLarge { bytes: usize, allowed: usize },
-    /// The table has no column of this name; `path` says where in a JSON argument it is named. 42703
-    NoColumn {
-        table: String,
-        column: String,
-        path: String,
-    },
+    /// The table has no column of this name. 42703
+    NoColumn { table: String, column: String },
     /// The injected clock is no timestamp. 22007
     Clock { value: String },
     /// A broken invariant of slotkeeper's own. XX000
@@ -347,11 +343,11 @@ impl Fault {
                 "Nothing else tells its rows apart by one id.",
                 hint,
             ),
-            Self::NotStored { table, what } => parts(
-                Code::ERRCODE_TRIGGERED_ACTION_EXCEPTION,
-                format!("{what} {table} was not written"),
-                "A trigger of the table has left it out, or has published the draft itself.",
-                "Look at the table's BEFORE triggers. Nothing was changed.",
+            Self::NotStored { table } => parts(
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("the row for {table} was not stored"),
+                "A trigger or a rule of the table has discarded it.",
+                "Let the trigger raise an error that says why.",
             ),
             Self::NoSlugLeft { slug, max_length } => parts(
                 Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
@@ -381,15 +377,11 @@ impl Fault {
                 format!("Body and headers have {bytes} bytes as jsonb; at most {allowed} are allowed."),
                 "Store a reference to the response and pass that, or pass the id as p_resource and a small body.",
             ),
-            Self::NoColumn { table, column, path } => parts(
+            Self::NoColumn { table, column } => parts(
                 Code::ERRCODE_UNDEFINED_COLUMN,
                 format!("column {column:?} of {table} does not exist"),
-                if path.is_empty() {
-                    path
-                } else {
-                    format!("Named by {path}.")
-                },
-                "Names are case-sensitive and not quoted; system columns cannot be written.",
+                "",
+                "Names are taken as they are written, upper and lower case included, and are not quoted.",
             ),
             Self::Clock { value } => parts(
                 Code::ERRCODE_INVALID_DATETIME_FORMAT,

@@ -10,6 +10,7 @@ mod booking;
 mod clock;
 mod draft;
 mod fault;
+mod idempotent;
 mod ledger;
 mod manage;
 #[allow(unsafe_code, reason = "the one module that talks to the server's C interface")]
@@ -49,6 +50,7 @@ extension_sql_file!(
         request::hold::abandon_request,
         request::purge::forget_user,
         request::purge::purge_expired,
+        idempotent::idempotent_insert,
     ]
 );
 extension_sql_file!(

@@ -6,7 +6,7 @@ mod purge;
 pub(crate) mod row;
 pub(crate) mod tally;
 
-pub(crate) use begin::{Answer, Asked, Patience, ask};
+pub(crate) use begin::{Answer, Patience, ask, expired, in_progress, mismatch, tree};
 pub(crate) use hold::finish_own;
 
 use crate::fault::{Fault, MAX_IDENTIFIER};

@@ -24,3 +24,9 @@ Outcome: forgotten (removed). Errors: 22004; 22023.';
 COMMENT ON FUNCTION slotkeeper.purge_expired(integer) IS
 'Cleans up at most p_limit (1 to 100000) requests whose time has come, in one go; never a live one. Needed only where hardly anything begins.
 Outcome: purged (removed; expired: responses removed, their resource still known; more: whether there may be more). Errors: 22004; 22023.';
+
+COMMENT ON FUNCTION slotkeeper.idempotent_insert(regclass, jsonb, text, text, jsonb, jsonb, interval) IS
+'Inserts p_row (column names and values; columns left out have their defaults), and dependent rows, as one unit under one key, with the caller''s own rights.
+p_slug: {"column", "from" (column of p_row), "scope"? (columns of p_row, or {"column": value}), "max_length"?}. p_then: [{"table", "row", "on_error"? "fail" or "ignore"}]; "$.col" is a column of the first row, "$1.col" of the first dependent, "$$.col" the text itself. p_key NULL: a plain atomic insert.
+Outcomes: inserted and replayed (row, then: the dependents as stored, or {"error": …} for an ignored one), mismatch, expired. Waits for a concurrent holder of the key.
+Errors: 42703 unknown column; 42P01 table; 22004; 22023; 22001; 54000; what the tables'' constraints and triggers raise.';

@@ -16,7 +16,7 @@ COMMENT ON FUNCTION slotkeeper.write_slug() IS
 COMMENT ON FUNCTION slotkeeper.publish_draft(regclass, text, regclass, jsonb, text, jsonb, text) IS
 'Publishes a draft once, however many callers try: inserts p_target_row ({"column": value}) into p_target_table, and writes its id into p_link_column of the draft, and p_draft_changes ({"column": value}) with it. All with the caller''s own rights. Waits for another caller of the same draft.
 p_draft_id: the draft''s primary key, as text. p_published_when: SQL predicate over the draft''s columns that holds where it is published or scheduled although its link is NULL; it is SQL, never pass what a user typed.
-Outcomes: published, already_published (both with target_id), not_found (no such draft, or none that the caller may update). Errors: those of the INSERT and UPDATE; 42P10 no primary key of one column; 42P01, 42703, 42809; 42501; 09000 a trigger kept the row from being written; 22004, 22023, 22001, 22P02.';
+Outcomes: published, already_published (both with target_id), not_found (no such draft, or none that the caller may update). Errors: those of the INSERT and UPDATE; 42P10 no primary key of one column; 42P01, 42703, 42809; 42501; 55000 a trigger kept a row from being stored; 22004, 22023, 22001, 22P02.';
 
 COMMENT ON FUNCTION slotkeeper.claim_draft(regclass, text, text) IS
 'For callers that insert the target themselves, in this transaction: locks a draft whose p_link_column is NULL until the transaction ends. Insert, then fill the link. Waits for another caller of the same draft.

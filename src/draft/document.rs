@@ -58,20 +58,13 @@ impl Document {
     }
 
     /// None where it has no member. Unknown names are refused: a column left out by mistake would be a silent default.
-    pub(super) fn columns(&self, table: &Table, argument: &'static str) -> Result<Option<Columns>, Fault> {
+    pub(super) fn columns(&self, table: &Table) -> Result<Option<Columns>, Fault> {
         if self.names.is_empty() {
             return Ok(None);
         }
         let (mut names, mut values, mut types) = (Vec::new(), Vec::new(), Vec::new());
         for name in &self.names {
-            let column = table.column(name).map_err(|fault| match fault {
-                Fault::NoColumn { table, column, .. } => Fault::NoColumn {
-                    table,
-                    column,
-                    path: argument.to_owned(),
-                },
-                other => other,
-            })?;
+            let column = table.column(name)?;
             let quoted = identifier(name)?;
             values.push(format!("r.{quoted}"));
             types.push(format!("{quoted} {}", declared(&column)));

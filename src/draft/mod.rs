@@ -138,12 +138,10 @@ impl<'a> Publication<'a> {
     fn publish(&self) -> Result<Reply, Fault> {
         let target_id = self.insert()?.ok_or_else(|| Fault::NotStored {
             table: self.target.name(),
-            what: "the row for",
         })?;
         if !self.link(&target_id)? {
             return Err(Fault::NotStored {
                 table: self.draft.table().name(),
-                what: "the draft in",
             });
         }
         Ok(Reply::new("published")
@@ -153,7 +151,7 @@ impl<'a> Publication<'a> {
 
     fn insert(&self) -> Result<Option<String>, Fault> {
         let (table, id) = (self.target.name(), dynamic::identifier(&self.id.name)?);
-        let text = match self.row.columns(&self.target, "p_target_row")? {
+        let text = match self.row.columns(&self.target)? {
             None => format!("INSERT INTO {table} DEFAULT VALUES RETURNING {id}::pg_catalog.text"),
             Some(columns) => format!(
                 "INSERT INTO {table} ({}) SELECT {} FROM pg_catalog.jsonb_to_record($1) AS r({}) RETURNING {id}::pg_catalog.text",
@@ -173,7 +171,7 @@ impl<'a> Publication<'a> {
         let mut set = format!("{link} = $2::{}", cast_to(draft.link()));
         let mut values = vec![Value::Text(draft.id()), Value::Text(target_id)];
         if let Some(changes) = &self.changes
-            && let Some(columns) = changes.columns(draft.table(), "p_draft_changes")?
+            && let Some(columns) = changes.columns(draft.table())?
         {
             set.push_str(&format!(
                 ", ({}) = (SELECT {} FROM pg_catalog.jsonb_to_record($3) AS r({}))",

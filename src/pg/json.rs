@@ -64,6 +64,12 @@ impl Jsonb {
         unsafe { pgrx::varlena::varsize_any(self.0.cast_mut_ptr()) }
     }
 
+    /// A member of an object.
+    pub(crate) fn member(&self, name: &str) -> Option<Self> {
+        // SAFETY: jsonb_object_field takes a jsonb and a text, and returns a jsonb or NULL.
+        unsafe { direct_function_call(pg_sys::jsonb_object_field, &[Some(self.0), name.into_datum()]) }
+    }
+
     fn root(&self) -> *mut pg_sys::JsonbContainer {
         // SAFETY: a plain jsonb begins with its length word, which the container follows.
         unsafe { &raw mut (*self.0.cast_mut_ptr::<pg_sys::Jsonb>()).root }

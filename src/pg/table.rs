@@ -4,7 +4,7 @@
 
 use crate::fault::Fault;
 use pgrx::callconv::{Arg, ArgAbi};
-use pgrx::{FromDatum, PgTupleDesc, pg_sys};
+use pgrx::{FromDatum, IntoDatum, PgTupleDesc, direct_function_call, pg_sys};
 use std::ffi::{CStr, CString, c_char};
 
 /// A `regclass` argument.
@@ -32,6 +32,17 @@ unsafe impl<'fcx> ArgAbi<'fcx> for RegClass {
 }
 
 pgrx::impl_sql_translatable!(RegClass, "regclass");
+
+impl RegClass {
+    /// The relation that this name means under the caller's search_path, written as in SQL. Where there is none the
+    /// server's own error says so.
+    pub(crate) fn named(name: &str) -> Result<Self, Fault> {
+        let name = CString::new(name).map_err(|_| Fault::Internal("a name with a zero byte".to_owned()))?;
+        // SAFETY: regclassin takes a C string and returns an oid.
+        let oid = unsafe { direct_function_call::<pg_sys::Oid>(pg_sys::regclassin, &[name.as_c_str().into_datum()]) };
+        Ok(Self(oid.unwrap_or(pg_sys::InvalidOid)))
+    }
+}
 
 /// A column of a table.
 #[derive(Clone, Debug)]
@@ -135,12 +146,27 @@ impl Table {
         }
     }
 
+    /// Whether the caller has one of these rights on the whole table.
+    pub(crate) fn allows_all(&self, rights: u32) -> bool {
+        // SAFETY: a catalog look-up.
+        unsafe {
+            pg_sys::pg_class_aclcheck(self.oid(), pg_sys::GetUserId(), rights as pg_sys::AclMode)
+                == pg_sys::AclResult::ACLCHECK_OK
+        }
+    }
+
+    /// Its columns.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = Column> + '_ {
+        // SAFETY: the relation is open.
+        let count = unsafe { (*(*self.0).rd_rel).relnatts };
+        (1..=count).filter_map(|number| self.numbered(number))
+    }
+
     /// The column of this name; system columns are none.
     pub(crate) fn column(&self, name: &str) -> Result<Column, Fault> {
         let missing = || Fault::NoColumn {
             table: self.name(),
             column: name.to_owned(),
-            path: String::new(),
         };
         let c_name = CString::new(name).map_err(|_| missing())?;
         // SAFETY: a syscache look-up of a NUL-terminated name; the pointer is not kept.

@@ -74,6 +74,7 @@ fn begin_request(
                 .with("status", status)
                 .with("headers", stored.headers)
                 .with("body", stored.body)
+                .with_some("no_body", stored.body.is_none().then_some(true))
                 .with("resource", stored.resource)
                 .with_instant("first_seen", stored.times.started_at)
         }

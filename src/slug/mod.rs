@@ -5,7 +5,7 @@ mod held;
 mod target;
 pub(crate) mod write;
 
-pub(crate) use target::{Target, rules, scope};
+pub(crate) use target::{Target, rules};
 
 use crate::fault::Fault;
 use crate::pg::json::JsonArg;
@@ -58,7 +58,7 @@ fn unique_slug(
     let table = p_table.ok_or(Fault::Null { argument: "p_table" })?;
     let column = p_column.ok_or(Fault::Null { argument: "p_column" })?;
     let source = p_source.ok_or(Fault::Null { argument: "p_source" })?;
-    let scope = scope("p_scope", crate::arguments::json("p_scope", p_scope)?)?;
+    let scope = target::scope("p_scope", crate::arguments::json("p_scope", p_scope)?)?;
     let rules = rules(p_max_length.ok_or(Fault::Null {
         argument: "p_max_length",
     })?)?;
