@@ -198,6 +198,12 @@ fn forget_known() {
     KNOWN_AT.set(None);
 }
 
+/// Whether any table is bound.
+pub(crate) fn any() -> Result<bool, Fault> {
+    let known = known()?;
+    Ok(!known.bindings.is_empty() || !known.broken.is_empty())
+}
+
 /// All bindings that work.
 pub(crate) fn all() -> Result<Vec<Rc<Binding>>, Fault> {
     Ok(known()?.bindings.clone())
