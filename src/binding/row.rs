@@ -93,6 +93,11 @@ impl<'a> Target<'a> {
         }
     }
 
+    /// Whether it is a row that names this queue.
+    pub(crate) fn is_in(&self, queue: &Queue) -> bool {
+        matches!(self, Self::Row(row) if row.names(queue))
+    }
+
     pub(crate) fn is_hidden(&self) -> bool {
         matches!(self, Self::Hidden { .. })
     }
@@ -329,10 +334,14 @@ pub(crate) fn is_visible(source: &str, content_id: &str) -> Result<bool, Fault> 
 }
 
 impl Row {
-    fn require_queue(&self, queue: &Queue) -> Result<(), Fault> {
+    fn names(&self, queue: &Queue) -> bool {
         let platform = self.platform.as_ref().map(|platform| platform.to_lowercase());
         let same_profile = self.profile_id.as_deref() == Some(queue.profile_id.as_str());
-        if same_profile && platform.is_none_or(|platform| platform == queue.platform) {
+        same_profile && platform.is_none_or(|platform| platform == queue.platform)
+    }
+
+    fn require_queue(&self, queue: &Queue) -> Result<(), Fault> {
+        if self.names(queue) {
             return Ok(());
         }
         Err(Fault::unbindable(
