@@ -48,6 +48,16 @@ pub(crate) struct Booking {
 }
 
 impl Booking {
+    /// The slot that it is in.
+    pub(crate) fn slot(&self) -> Slot {
+        Slot {
+            at: self.scheduled_at,
+            granule: self.granule,
+            capacity: 1,
+            slot_ref: self.slot_ref.as_deref().map(Into::into),
+        }
+    }
+
     /// The content that holds it.
     pub(crate) fn content(&self) -> Content<'_> {
         Content {
@@ -185,6 +195,21 @@ pub(crate) fn of_source(content_id: &str, source: &str) -> Result<Vec<(Booking, 
         }
     }
     Ok(all)
+}
+
+/// What the ledger says of a content whose row is bound and locked; one that was booked before its row was there becomes its
+/// own, and is returned.
+pub(crate) fn state_of_row(content: &Content<'_>) -> Result<(State, Option<Booking>), Fault> {
+    let held = held_by(content)?;
+    Ok(match held {
+        HeldBy {
+            busy: Some(transaction),
+            ..
+        } => (State::Busy(transaction), None),
+        HeldBy { own: true, .. } => (State::Booked, None),
+        HeldBy { unbound: true, .. } => (State::Booked, adopt(content)?),
+        _ => (State::Free, None),
+    })
 }
 
 /// What the ledger says of a bound content and of one of the same id that no binding has claimed.

@@ -26,6 +26,7 @@ pub(crate) enum Value<'a> {
     Time(Instant),
     Json(&'a serde_json::Value),
     Int8s(&'a [i64]),
+    Texts(&'a [Option<&'a str>]),
 }
 
 impl Value<'_> {
@@ -38,6 +39,7 @@ impl Value<'_> {
             Self::Time(_) => pg_sys::TIMESTAMPTZOID,
             Self::Json(_) => pg_sys::JSONBOID,
             Self::Int8s(_) => pg_sys::INT8ARRAYOID,
+            Self::Texts(_) => pg_sys::TEXTARRAYOID,
         }
     }
 
@@ -51,6 +53,7 @@ impl Value<'_> {
             Self::Time(v) => to_timestamp(v).into_datum(),
             Self::Json(v) => pgrx::JsonB(v.clone()).into_datum(),
             Self::Int8s(v) => v.into_datum(),
+            Self::Texts(v) => v.to_vec().into_datum(),
         }
     }
 }
