@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 /// The content that a call is about: none of a binding, or a row that the caller may change.
+#[derive(Clone)]
 pub(crate) enum Target<'a> {
     /// It comes from no bound table.
     Unbound { content_id: &'a str, source: &'a str },
@@ -99,7 +100,11 @@ impl<'a> Target<'a> {
             }
             let closed = bindings.len() > 1 && !binding.table.can("UPDATE")?;
             let ids: Vec<&str> = asked.iter().map(|&i| wanted[i].0).collect();
-            let mut rows = if closed { HashMap::new() } else { look_all(binding, &ids)? };
+            let mut rows = if closed {
+                HashMap::new()
+            } else {
+                look_all(binding, &ids)?
+            };
             let hides = binding.table.hides_rows();
             for i in asked {
                 // Several items may be about one row.
@@ -202,10 +207,7 @@ impl<'a> Target<'a> {
         let mut by_binding: BTreeMap<i64, Vec<(&Row, &Slot)>> = BTreeMap::new();
         for (target, slot) in targets {
             if let Self::Row(row) = target {
-                by_binding
-                    .entry(row.binding.binding_id)
-                    .or_default()
-                    .push((row, slot));
+                by_binding.entry(row.binding.binding_id).or_default().push((row, slot));
             }
         }
         for rows in by_binding.values() {

@@ -161,9 +161,8 @@ impl Table {
 
     /// The tables that its rows lie in: itself, or its partitions.
     pub(crate) fn leaves(&self) -> Result<Vec<Self>, Fault> {
-        let oids: Vec<pg_sys::Oid> = LEAVES.with(|leaves| {
-            leaves.read(&[Value::Int8(i64::from(self.oid.to_u32()))], |row| row.must(1))
-        })?;
+        let oids: Vec<pg_sys::Oid> =
+            LEAVES.with(|leaves| leaves.read(&[Value::Int8(i64::from(self.oid.to_u32()))], |row| row.must(1)))?;
         if oids.is_empty() {
             return Ok(vec![self.clone()]);
         }
