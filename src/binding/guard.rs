@@ -25,6 +25,7 @@ use slotkeeper_core::binding::OnConflict as Wanted;
 use slotkeeper_core::slots::Slot;
 use slotkeeper_core::zone::format_utc;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 #[pg_trigger(sql = "
@@ -46,6 +47,9 @@ fn guard(fired: &Fired<'_>) -> Result<Option<Record>, Fault> {
         fired.argument(0).unwrap_or_default(),
         fired.argument(1).unwrap_or_default(),
     );
+    if action == "end" && with_pending(|pending| pending.is_empty()) {
+        return Ok(None);
+    }
     let binding = of_guarded(fired.table(), source)?;
     match action {
         "take" => {
@@ -118,11 +122,11 @@ impl Pending {
 thread_local! {
     /// When the transaction began, and what waits for its row. What an aborted statement has left behind is found
     /// to hold nothing.
-    static PENDING: RefCell<(i64, Vec<Pending>)> = const { RefCell::new((0, Vec::new())) };
+    static PENDING: RefCell<(i64, VecDeque<Pending>)> = const { RefCell::new((0, VecDeque::new())) };
 }
 
 /// What waits for its row in this transaction.
-fn with_pending<T>(act: impl FnOnce(&mut Vec<Pending>) -> T) -> T {
+fn with_pending<T>(act: impl FnOnce(&mut VecDeque<Pending>) -> T) -> T {
     let transaction = crate::pg::transaction_start();
     PENDING.with_borrow_mut(|(began, pending)| {
         if *began != transaction {
@@ -137,13 +141,14 @@ fn with_pending<T>(act: impl FnOnce(&mut Vec<Pending>) -> T) -> T {
 fn no_longer_pending(binding: &Binding, content_id: &str) -> Option<Pending> {
     with_pending(|pending| {
         let place = pending.iter().position(|p| p.is_of(binding, content_id));
-        place.map(|place| pending.swap_remove(place))
+        // Rows are stored in the order in which they were booked: mostly it is the first.
+        place.and_then(|place| pending.remove(place))
     })
 }
 
 /// Gives back what was booked for rows that were not stored after all, as with ON CONFLICT DO NOTHING.
 fn drop_ghosts(binding: &Binding) -> Result<Option<Record>, Fault> {
-    let waiting: Vec<Pending> = with_pending(|pending| {
+    let waiting: VecDeque<Pending> = with_pending(|pending| {
         let (mine, others) = std::mem::take(pending)
             .into_iter()
             .partition(|p| p.binding_id == binding.binding_id);
@@ -152,7 +157,7 @@ fn drop_ghosts(binding: &Binding) -> Result<Option<Record>, Fault> {
     });
     for ghost in waiting {
         if ghost.goes_on()? {
-            with_pending(|pending| pending.push(ghost));
+            with_pending(|pending| pending.push_back(ghost));
         } else {
             release_content(binding, &ghost.content_id, now()?)?;
         }
@@ -423,7 +428,7 @@ impl Writer<'_> {
                 column: self.binding.id.number,
                 command: running_command(),
             };
-            with_pending(|all| all.push(pending));
+            with_pending(|all| all.push_back(pending));
         }
     }
 

@@ -4,9 +4,9 @@
 //! into the row ([`row`]). Nothing of the application's is ever evaluated with slotkeeper's rights: predicates are the
 //! triggers' conditions, which run as the writer, and rows are read and written as the caller.
 
-mod attach;
-mod check;
-mod collisions;
+pub(crate) mod attach;
+pub(crate) mod check;
+pub(crate) mod collisions;
 mod existing;
 pub(crate) mod guard;
 mod queues;

@@ -5,8 +5,10 @@
 //! either state, so whoever decides looks again under a lock, and the unique indexes have the last word.
 
 use super::relation_oid;
+use super::time::{from_timestamp, to_timestamp};
 use crate::fault::Fault;
 use pgrx::{FromDatum, IntoDatum, pg_sys};
+use slotkeeper_core::Instant;
 use std::ffi::CStr;
 
 /// A condition on one column of an index, in the order of its columns.
@@ -22,6 +24,9 @@ pub(crate) enum Key<'a> {
     AtLeast(i64),
     AtMost(i64),
     Below(i64),
+    IsTime(Instant),
+    AtLeastTime(Instant),
+    AtMostTime(Instant),
 }
 
 impl Key<'_> {
@@ -48,6 +53,19 @@ impl Key<'_> {
                 v.into_datum(),
             ),
             Self::Below(v) => (pg_sys::BTLessStrategyNumber, none, pg_sys::F_INT8LT, v.into_datum()),
+            Self::IsTime(v) => (eq, none, pg_sys::F_TIMESTAMPTZ_EQ, to_timestamp(v).into_datum()),
+            Self::AtLeastTime(v) => (
+                pg_sys::BTGreaterEqualStrategyNumber,
+                none,
+                pg_sys::F_TIMESTAMPTZ_GE,
+                to_timestamp(v).into_datum(),
+            ),
+            Self::AtMostTime(v) => (
+                pg_sys::BTLessEqualStrategyNumber,
+                none,
+                pg_sys::F_TIMESTAMPTZ_LE,
+                to_timestamp(v).into_datum(),
+            ),
         }
     }
 }
@@ -78,6 +96,8 @@ pub(crate) struct IndexScan {
     order: pg_sys::ScanDirection::Type,
     /// Numbers of the index's columns in the table.
     columns: Vec<i32>,
+    /// Entries looked at, those that lead to no visible row included.
+    steps: u64,
 }
 
 fn dirty_snapshot() -> pg_sys::SnapshotData {
@@ -134,6 +154,7 @@ impl IndexScan {
                 snapshot,
                 order,
                 columns,
+                steps: 0,
             }
         }
     }
@@ -179,9 +200,30 @@ impl IndexScan {
 
     /// The next row, or none.
     pub(crate) fn next(&mut self) -> Option<Found<'_>> {
-        // SAFETY: scan and slot belong together.
-        let found = unsafe { pg_sys::index_getnext_slot(self.scan, self.order, self.slot) };
-        found.then_some(Found { scan: self })
+        // SAFETY: scan and slot belong together. This is index_getnext_slot, which does not tell how far it has gone.
+        unsafe {
+            loop {
+                if !(*self.scan).xs_heap_continue {
+                    self.steps += 1;
+                    if pg_sys::index_getnext_tid(self.scan, self.order).is_null() {
+                        return None;
+                    }
+                }
+                if pg_sys::index_fetch_heap(self.scan, self.slot) {
+                    return Some(Found { scan: self });
+                }
+            }
+        }
+    }
+
+    /// The row that [`IndexScan::next`] gave last.
+    pub(crate) fn current(&self) -> Found<'_> {
+        Found { scan: self }
+    }
+
+    /// How many entries this scan has looked at.
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps
     }
 }
 
@@ -219,6 +261,27 @@ impl Found<'_> {
             T::from_datum(datum, is_null)
         };
         value.ok_or_else(|| Fault::Internal(format!("index column {n} is NULL")))
+    }
+
+    /// The instant in the index's n-th column.
+    pub(crate) fn instant(&self, n: usize) -> Result<Instant, Fault> {
+        let timestamp: pg_sys::TimestampTz = self.get(n)?;
+        from_timestamp(timestamp).ok_or_else(|| Fault::Internal(format!("index column {n} is infinite")))
+    }
+
+    /// The value of any column of the row, by its name.
+    pub(crate) fn column<T: FromDatum>(&self, name: &'static CStr) -> Result<Option<T>, Fault> {
+        // SAFETY: a syscache look-up of a NUL-terminated name.
+        let number = unsafe { pg_sys::get_attnum(self.table(), name.as_ptr()) };
+        if number <= 0 {
+            return Err(Fault::Internal(format!("column {} is missing", name.to_string_lossy())));
+        }
+        let mut is_null = false;
+        // SAFETY: the slot holds the current row, which has this column; callers ask for its type.
+        Ok(unsafe {
+            let datum = pg_sys::slot_getattr(self.scan.slot, number.into(), &mut is_null);
+            T::from_datum(datum, is_null)
+        })
     }
 
     /// The table that the row is in.
