@@ -110,7 +110,17 @@ impl Request<'_> {
                 return Ok(not_found_in(self.content_id, &queue));
             };
             let turn = Brief::acquire(&content.key());
-            let state = booking::state(&mut booking::content_scan()?, &content)?;
+            let state = if target.may_adopt() {
+                let (state, adopted) = booking::state_of_row(&content)?;
+                if let Some(own) = adopted {
+                    drop(turn);
+                    target.scheduled(&own.slot(), now()?)?;
+                    return Ok(Reply::new("already_assigned").with_seat(&Seat::of(&own, &queue)));
+                }
+                state
+            } else {
+                booking::state(&mut booking::content_scan()?, &content)?
+            };
             match state {
                 State::Free => {}
                 State::Booked => match booking::find(&content)? {

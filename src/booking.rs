@@ -50,6 +50,16 @@ pub(crate) struct Booking {
 }
 
 impl Booking {
+    /// The slot that it is in.
+    pub(crate) fn slot(&self) -> Slot {
+        Slot {
+            at: self.scheduled_at,
+            granule: self.granule,
+            capacity: 1,
+            slot_ref: self.slot_ref.as_deref().map(Into::into),
+        }
+    }
+
     /// The content that holds it.
     pub(crate) fn content(&self) -> Content<'_> {
         Content {
@@ -133,7 +143,7 @@ ORDER BY q.profile_id, q.platform, b.source") };
 
     static OF_SOURCE: Statement = const { Statement::new(c"
 SELECT b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref,
-       q.profile_id, q.platform
+       b.claimed_at IS NOT NULL, q.profile_id, q.platform
 FROM slotkeeper.booking AS b
 JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id
 WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) $2 AND b.released_at IS NULL") };
@@ -143,7 +153,8 @@ UPDATE slotkeeper.booking AS b
 SET source = $2
 WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) '' AND b.queue_id OPERATOR(pg_catalog.=) $3
   AND b.released_at IS NULL
-RETURNING b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref") };
+RETURNING b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref,
+          b.claimed_at IS NOT NULL") };
 
     static IN_GRANULE: Statement = const { Statement::new(c"
 SELECT b.content_id, b.source
@@ -189,6 +200,21 @@ pub(crate) fn of_source(content_id: &str, source: &str) -> Result<Vec<(Booking, 
         }
     }
     Ok(all)
+}
+
+/// What the ledger says of a content whose row is bound and locked; one that was booked before its row was there becomes its
+/// own, and is returned.
+pub(crate) fn state_of_row(content: &Content<'_>) -> Result<(State, Option<Booking>), Fault> {
+    let held = held_by(content)?;
+    Ok(match held {
+        HeldBy {
+            busy: Some(transaction),
+            ..
+        } => (State::Busy(transaction), None),
+        HeldBy { own: true, .. } => (State::Booked, None),
+        HeldBy { unbound: true, .. } => (State::Booked, adopt(content)?),
+        _ => (State::Free, None),
+    })
 }
 
 /// What the ledger says of a bound content and of one of the same id that no binding has claimed.

@@ -62,13 +62,27 @@ fn schedule(
     if !wish.dry_run {
         use_queues(&mut [Key::Queue { profile_id, platform }]);
     }
+    let wish = &Wish {
+        at: target.as_stored(wish.at),
+        ..*wish
+    };
     loop {
         let queue = queue::require(profile_id, platform, None)?;
         let Some(content) = target.in_queue(&queue)? else {
             return Ok(not_found_in(target.content_id(), &queue));
         };
         let turn = (!wish.dry_run).then(|| Brief::acquire(&content.key()));
-        let state = booking::state(&mut booking::content_scan()?, &content)?;
+        let state = if !wish.dry_run && target.may_adopt() {
+            let (state, adopted) = booking::state_of_row(&content)?;
+            if let Some(own) = adopted {
+                drop(turn);
+                target.scheduled(&own.slot(), now()?)?;
+                return Ok(Reply::new("already_assigned").with_seat(&Seat::of(&own, &queue)));
+            }
+            state
+        } else {
+            booking::state(&mut booking::content_scan()?, &content)?
+        };
         match state {
             State::Busy(transaction) if !wish.dry_run => {
                 drop(turn);
@@ -153,6 +167,10 @@ fn reschedule(which: &Which<'_>, wish: &Wish) -> Result<Reply, Fault> {
             return Ok(not_found(which));
         };
         let (booking, queue) = (&mine.booking, &mine.queue);
+        let wish = &Wish {
+            at: target.as_stored(wish.at),
+            ..*wish
+        };
         if booking.scheduled_at == wish.at {
             return Ok(Reply::new("unchanged").with_seat(&Seat::of(booking, queue)));
         }

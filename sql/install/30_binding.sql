@@ -21,7 +21,7 @@ ALTER SEQUENCE slotkeeper.binding_id_seq OWNED BY slotkeeper.binding.binding_id;
 COMMENT ON TABLE slotkeeper.binding IS 'Tables of the application that hold scheduled content, or queues.';
 COMMENT ON COLUMN slotkeeper.binding.source IS 'The p_source of its contents: schema and table as they were named when it was attached.';
 COMMENT ON COLUMN slotkeeper.binding.table_schema IS 'Schema of the table now; follows a rename.';
-COMMENT ON COLUMN slotkeeper.binding.options IS 'As given to attach_table or attach_queues.';
+COMMENT ON COLUMN slotkeeper.binding.options IS 'As given to attach_table or attach_queues, with the names in predicates qualified.';
 COMMENT ON COLUMN slotkeeper.binding.dropped_at IS 'When the table was dropped; NULL while it is there.';
 
 -- Not dumped: object ids and the state of triggers mean nothing in another database.
@@ -81,6 +81,20 @@ $body$;
 
 COMMENT ON FUNCTION slotkeeper.trigger_digest(oid) IS 'Changes when one of slotkeeper''s triggers on a table is made, disabled, enabled or dropped. For binding_health.';
 
+-- Triggers fire in the order of their names. (Row level 1, before 2, insert 4, update 16.)
+CREATE FUNCTION slotkeeper.late_triggers(p_relid oid) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $body$
+    SELECT string_agg(quote_ident(t.tgname), ', ' ORDER BY t.tgname)
+    FROM pg_trigger AS t
+    JOIN pg_proc AS p ON p.oid = t.tgfoid
+    WHERE t.tgrelid = p_relid AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND p.pronamespace <> 'slotkeeper'::regnamespace
+      AND (t.tgtype & 3) = 3 AND (t.tgtype & 20) <> 0 AND t.tgname > '~slotkeeper_'
+$body$;
+
+COMMENT ON FUNCTION slotkeeper.late_triggers(oid) IS 'Triggers of a table that may change a row after the guard has seen it. For binding_health.';
+
 -- A broken binding is one whose table may hold rows that the ledger doesn't know, or the other way round.
 CREATE VIEW slotkeeper.binding_health AS
 SELECT b.source, b.kind, c.oid::regclass AS table_now,
@@ -92,6 +106,7 @@ SELECT b.source, b.kind, c.oid::regclass AS table_now,
        broken.reason,
        CASE
            WHEN broken.reason IS NULL THEN NULL
+           WHEN broken.reason LIKE 'triggers fire after%' THEN 'Rename them so that they sort before "~slotkeeper_".'
            WHEN c.oid IS NULL OR broken.rebuild THEN format('Call slotkeeper.attach_%s() again.', CASE b.kind WHEN 'content' THEN 'table' ELSE 'queues' END)
            ELSE format('Call slotkeeper.reconcile_table(%L).', c.oid::regclass)
        END AS remedy
@@ -130,6 +145,9 @@ LEFT JOIN LATERAL (
       AND (p.oid IS NULL OR i.inhrelid IS NULL OR p.relfilenode <> part.filenode
            OR slotkeeper.trigger_digest(p.oid) <> part.triggers)
 ) AS partitions ON true
+LEFT JOIN LATERAL (
+    SELECT slotkeeper.late_triggers(c.oid) AS names WHERE b.kind = 'content'
+) AS late ON true
 CROSS JOIN LATERAL (
     SELECT CASE
                WHEN c.oid IS NULL THEN 'the table does not exist'
@@ -138,6 +156,7 @@ CROSS JOIN LATERAL (
                WHEN guard.disabled > 0 THEN 'triggers are disabled'
                WHEN b.dropped_at IS NOT NULL THEN 'the table was dropped and made again'
                WHEN root.triggers <> slotkeeper.trigger_digest(c.oid) THEN 'triggers were disabled or changed for a while'
+               WHEN late.names IS NOT NULL THEN 'triggers fire after the guard: ' || late.names
                WHEN partitions.names IS NOT NULL THEN 'partitions were truncated, detached or changed: ' || partitions.names
            END AS reason,
            coalesce(missing.names IS NOT NULL OR guard.triggers = 0, false) AS rebuild
@@ -182,6 +201,31 @@ END
 $body$;
 
 COMMENT ON FUNCTION slotkeeper.forget_dropped() IS 'Event trigger: gives the seats of a dropped table''s contents back.';
+
+-- What is durable goes by names: they follow a rename, so that a dump carries the table's present one.
+CREATE FUNCTION slotkeeper.follow_rename() RETURNS event_trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $body$
+BEGIN
+    IF to_regclass('slotkeeper.bound_relation') IS NULL THEN
+        RETURN; -- it is the extension itself that is being made or dropped
+    END IF;
+    UPDATE slotkeeper.binding AS b
+    SET table_schema = n.nspname, table_name = c.relname
+    FROM slotkeeper.bound_relation AS r
+    JOIN pg_class AS c ON c.oid = r.relid
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE r.binding_id = b.binding_id AND r.is_root
+      AND (b.table_schema, b.table_name) IS DISTINCT FROM (n.nspname::text, c.relname::text);
+END
+$body$;
+
+COMMENT ON FUNCTION slotkeeper.follow_rename() IS 'Event trigger: the binding of a table that was renamed, or whose schema was, names it as it is called now.';
+
+CREATE EVENT TRIGGER slotkeeper_follow_rename ON ddl_command_end
+    WHEN TAG IN ('ALTER TABLE', 'ALTER SCHEMA')
+    EXECUTE FUNCTION slotkeeper.follow_rename();
 
 CREATE EVENT TRIGGER slotkeeper_forget_dropped ON sql_drop
     WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED')

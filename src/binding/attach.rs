@@ -19,7 +19,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{PgRelation, PgSqlErrorCode};
 use serde_json::Value as JsonValue;
-use slotkeeper_core::binding::{AtNull, OnConflict, TableOptions};
+use slotkeeper_core::binding::TableOptions;
 
 thread_local! {
     static ADD: Statement = const { Statement::new(c"
@@ -39,6 +39,31 @@ SELECT b.source
 FROM slotkeeper.binding AS b
 JOIN slotkeeper.bound_relation AS r ON r.binding_id OPERATOR(pg_catalog.=) b.binding_id AND r.is_root
 WHERE b.kind OPERATOR(pg_catalog.=) $2 AND r.relid OPERATOR(pg_catalog.=) $1::pg_catalog.oid") };
+
+    static TAKEN_BY_ANOTHER: Statement = const { Statement::new(c"
+SELECT 1
+FROM slotkeeper.binding AS b
+JOIN slotkeeper.bound_relation AS r ON r.binding_id OPERATOR(pg_catalog.=) b.binding_id AND r.is_root
+JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) r.relid
+WHERE b.kind OPERATOR(pg_catalog.=) $2 AND b.source OPERATOR(pg_catalog.=) $3
+  AND r.relid OPERATOR(pg_catalog.<>) $1::pg_catalog.oid") };
+
+    /// What keeps a table from being guarded: it is temporary, or has children of its own, or a trigger that fires after the guard.
+    static OBSTACLES: Statement = const { Statement::new(c"
+SELECT c.relpersistence OPERATOR(pg_catalog.=) 't'::\"char\",
+       c.relkind OPERATOR(pg_catalog.=) 'r'::\"char\"
+           AND EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhparent OPERATOR(pg_catalog.=) c.oid),
+       slotkeeper.late_triggers(c.oid)
+FROM pg_catalog.pg_class AS c
+WHERE c.oid OPERATOR(pg_catalog.=) $1::pg_catalog.oid") };
+
+    static ENABLED: Statement = const { Statement::new(c"
+SELECT t.tgname::pg_catalog.text
+FROM pg_catalog.pg_trigger AS t
+JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
+WHERE t.tgrelid OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND t.tgenabled OPERATOR(pg_catalog.=) 'A'::\"char\"
+  AND p.pronamespace OPERATOR(pg_catalog.=) 'slotkeeper'::pg_catalog.regnamespace
+ORDER BY t.tgname") };
 
     static TRIGGERS: Statement = const { Statement::new(c"
 SELECT t.tgname::pg_catalog.text
@@ -78,14 +103,27 @@ pub(super) fn require_owner(table: &Table) -> Result<(), Fault> {
     ))
 }
 
-/// The source of a table: how it is called when it is first attached.
+/// The source of a table: how it is called when it is first attached. Another table that was called so then, and is
+/// still bound, keeps it.
 pub(super) fn source_of(table: &Table, kind: &str) -> Result<String, Fault> {
-    let values = [Value::Int8(i64::from(table.oid.to_u32())), Value::Text(kind)];
-    let known: Vec<String> = SOURCE_OF.with(|source| source.read(&values, |row| row.must(1)))?;
-    match known.into_iter().next() {
-        Some(source) => Ok(source),
-        None => qualified(&table.schema, &table.name),
+    let oid = Value::Int8(i64::from(table.oid.to_u32()));
+    let known: Vec<String> = SOURCE_OF.with(|source| source.read(&[oid, Value::Text(kind)], |row| row.must(1)))?;
+    if let Some(source) = known.into_iter().next() {
+        return Ok(source);
     }
+    let name = qualified(&table.schema, &table.name)?;
+    let mut source = name.clone();
+    for n in 2.. {
+        let values = [oid, Value::Text(kind), Value::Text(&source)];
+        if TAKEN_BY_ANOTHER
+            .with(|taken| taken.read(&values, |_| Ok(())))?
+            .is_empty()
+        {
+            break;
+        }
+        source = format!("{name}#{n}");
+    }
+    Ok(source)
 }
 
 /// Names of slotkeeper's triggers on a table with this function.
@@ -137,7 +175,6 @@ pub(super) fn remove(binding_id: i64) -> Result<(), Fault> {
 
 /// What must hold of a table before it can be guarded.
 pub(super) fn require_guardable(binding: &Binding) -> Result<(), Fault> {
-    let options = &binding.options;
     if !row::can_be_id(&binding.id) {
         return Err(Fault::unbindable(
             PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -158,9 +195,59 @@ pub(super) fn require_guardable(binding: &Binding) -> Result<(), Fault> {
             ),
         ));
     }
-    if options.at_null == AtNull::Assign && options.on_conflict == OnConflict::Reject {
-        // A row that asks for no instant can always be given one: nothing contradicts here.
+    let oid = [Value::Int8(i64::from(binding.table.oid.to_u32()))];
+    let found = OBSTACLES.with(|obstacles| {
+        obstacles.read(&oid, |row| {
+            Ok((row.must::<bool>(1)?, row.must::<bool>(2)?, row.get::<String>(3)?))
+        })
+    })?;
+    let refused = |what: &str, why: &str, hint: String| {
+        Err(Fault::unbindable(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("{} {what}", binding.source),
+            why,
+            hint,
+        ))
+    };
+    match found.into_iter().next() {
+        Some((true, _, _)) => refused(
+            "is a temporary table",
+            "Other sessions cannot read its rows.",
+            "Bind a permanent table.".to_owned(),
+        ),
+        Some((_, true, _)) => refused(
+            "has tables that inherit from it",
+            "Their rows would be read with it, but not guarded.",
+            "Partition the table instead, or attach the children.".to_owned(),
+        ),
+        Some((_, _, Some(late))) => refused(
+            "has a trigger that fires after the guard",
+            "What it changes of a row, or keeps from being stored, the guard would not see.",
+            format!("Give it a name that sorts before \"{}\": {late}.", triggers::PREFIX),
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the triggers anew where one is missing or disabled.
+pub(super) fn mend_triggers(binding: &Binding) -> Result<(), Fault> {
+    let wanted = triggers::create(&Conditions::of(binding)?)?;
+    let mut names: Vec<&str> = wanted.iter().map(|trigger| trigger.name.as_str()).collect();
+    names.sort_unstable();
+    let oid = [Value::Int8(i64::from(binding.table.oid.to_u32()))];
+    let enabled: Vec<String> = ENABLED.with(|enabled| enabled.read(&oid, |row| row.must(1)))?;
+    if enabled == names {
         return Ok(());
+    }
+    make_triggers(binding, &wanted)
+}
+
+fn make_triggers(binding: &Binding, wanted: &[triggers::Made]) -> Result<(), Fault> {
+    let relation = binding.table.quoted()?;
+    triggers::drop_all(&relation, &triggers_on(&binding.table, "guard_row")?)?;
+    for trigger in wanted {
+        command(&trigger.create)?;
+        command(&trigger.enable)?;
     }
     Ok(())
 }
@@ -183,12 +270,14 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
     let source = source_of(&table, "content")?;
     let mut binding = Binding::resolve(0, source, table, options)?;
     require_guardable(&binding)?;
-    let triggers = {
+    let (triggers, json) = {
         let conditions = Conditions::of(&binding)?;
         Timing::of(&conditions)?;
-        triggers::create(&conditions)?
+        (triggers::create(&conditions)?, conditions.qualified(json))
     };
-    binding.binding_id = add("content", &binding.source, &binding.table, json)?;
+    // From here on the predicates mean the same under every search_path.
+    binding.options = TableOptions::parse(&json)?;
+    binding.binding_id = add("content", &binding.source, &binding.table, &json)?;
     // First the long pass, while writers go on; then the triggers, for which writers have to wait; then what has
     // changed in between.
     let first = survey(&binding, true)?;
@@ -199,26 +288,17 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
             item: None,
         });
     }
+    make_triggers(&binding, &triggers)?;
     let relation = binding.table.quoted()?;
-    triggers::drop_all(&relation, &triggers_on(&binding.table, "guard_row")?)?;
-    for statement in &triggers {
-        command(statement)?;
-    }
     let now = now()?;
     for collision in &first.collisions {
         collisions::remember(&binding.source, collision, "attach", now)?;
     }
-    let unseated: std::collections::HashSet<&str> = first.collisions.iter().map(|c| c.content_id.as_str()).collect();
-    let later = collisions::reconcile(&binding, first.seen.iter().cloned().collect(), "attach")?;
+    let later = collisions::reconcile(&binding, first.ledger, "attach")?;
     remember_relations(&binding)?;
     forget_known();
-    let mut all: Vec<_> = first.collisions.clone();
-    all.extend(
-        later
-            .collisions
-            .into_iter()
-            .filter(|c| !unseated.contains(c.content_id.as_str())),
-    );
+    let mut all = first.collisions;
+    all.extend(later.collisions);
     Ok(Reply::new("attached")
         .with("source", binding.source.as_str())
         .with("table", relation)

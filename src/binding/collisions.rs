@@ -1,6 +1,6 @@
 //! Rows that occupy an instant which another content holds: remembered, until they move or are moved.
 
-use super::existing::{Collision, Occupant, occupants};
+use super::existing::{Claim, Collision, Occupant, Rows, Seen, occupants};
 use super::row::{Target, is_visible};
 use super::{Binding, queue_of};
 use crate::arguments::OnConflict;
@@ -94,28 +94,37 @@ pub(super) struct Reconciled {
 
 /// Brings the ledger in line with the rows as they are now. `seen` is what the ledger is known to say; whatever
 /// differs is looked at again, so writers may go on meanwhile.
-pub(super) fn reconcile(
-    binding: &Binding,
-    seen: HashMap<String, Instant>,
-    found_by: &str,
-) -> Result<Reconciled, Fault> {
+pub(super) fn reconcile(binding: &Binding, seen: HashMap<String, Seen>, found_by: &str) -> Result<Reconciled, Fault> {
     let mut left = seen;
     let mut differs: Vec<Occupant> = Vec::new();
-    occupants(binding, false, |row| {
-        if left.remove(&row.content_id) != Some(row.at) {
+    let mut queues: HashMap<(String, Option<String>), Option<i64>> = HashMap::new();
+    occupants(binding, Rows::Holding, |row, claim| {
+        let seen = left.remove(&row.content_id);
+        if claim == Claim::Keeps {
+            return Ok(());
+        }
+        let name = (row.profile_id.clone(), row.platform.clone());
+        let queue_id = match queues.get(&name) {
+            Some(known) => *known,
+            None => {
+                let queue = queue_of(binding, &row.profile_id, row.platform.as_deref(), true)?;
+                *queues.entry(name).or_insert(queue.map(|queue| queue.queue_id))
+            }
+        };
+        if seen.is_none_or(|seen| seen.at != Some(row.at) || Some(seen.queue_id) != queue_id) {
             differs.push(row);
         }
         Ok(())
     })?;
     let now = now()?;
     let mut done = Reconciled::default();
-    for content_id in left.keys() {
+    for (content_id, seen) in &left {
         // Publishing writes states into rows that take no seat any more, and their contents keep theirs.
         let taken_up = booking::of_source(content_id, &binding.source)?
             .iter()
             .any(|(booking, _)| booking.claimed);
         if !(taken_up && is_visible(&binding.source, content_id)?) {
-            done.released += release_content(binding, content_id, now)?;
+            done.released += release_seen(binding, content_id, seen, now)?;
         }
     }
     differs.sort_by(|a, b| {
@@ -155,13 +164,34 @@ pub(super) fn reconcile(
 }
 
 /// What the ledger says of a source.
-pub(super) fn live(source: &str) -> Result<HashMap<String, Instant>, Fault> {
-    let rows = LIVE.with(|live| {
+pub(super) fn live(source: &str) -> Result<HashMap<String, Seen>, Fault> {
+    let mut all: HashMap<String, Seen> = HashMap::new();
+    LIVE.with(|live| {
         live.read(&[Value::Text(source)], |row| {
-            Ok((row.must::<String>(1)?, row.instant(2)?))
+            let seen = Seen {
+                queue_id: row.must(3)?,
+                at: Some(row.instant(2)?),
+            };
+            // One content in two queues is one too many.
+            all.entry(row.must(1)?)
+                .and_modify(|seen| seen.at = None)
+                .or_insert(seen);
+            Ok(())
         })
     })?;
-    Ok(rows.into_iter().collect())
+    Ok(all)
+}
+
+/// Gives back what a content without a row was seen to hold. What it holds by now, somebody has booked since.
+fn release_seen(binding: &Binding, content_id: &str, seen: &Seen, now: Instant) -> Result<i64, Fault> {
+    let mut released = 0;
+    for (booking, queue) in booking::of_source(content_id, &binding.source)? {
+        let is_seen = booking.queue_id == seen.queue_id && Some(booking.scheduled_at) == seen.at;
+        if is_seen || seen.at.is_none() {
+            released += i64::from(give_back(&booking, &queue, now)?);
+        }
+    }
+    Ok(released)
 }
 
 /// Gives the seats back that a content of this binding holds, in whichever queue. What is being published, or has been, keeps
@@ -261,10 +291,15 @@ pub(super) fn settle_exactly(binding: &Binding, row: &Occupant, queue: &Queue, n
         Some(Movable::No(_) | Movable::Busy(_)) => return Ok(Exactly::Right),
         movable => movable,
     };
-    let settled = mover.settle(&wish, |slot: &Slot, seat| match &own {
-        Some(own) => move_booking(own, queue, slot, seat, now),
-        None => booking::insert(&content, row.user_id.as_deref(), slot, seat, now),
-    })?;
+    let settled = loop {
+        let attempt = mover.settle(&wish, |slot: &Slot, seat| match &own {
+            Some(own) => move_booking(own, queue, slot, seat, now),
+            None => booking::insert(&content, row.user_id.as_deref(), slot, seat, now),
+        })?;
+        if attempt.is_some() {
+            break attempt;
+        }
+    };
     Ok(match settled {
         Some(Settled::Placed { .. }) => {
             forget(&binding.source, &row.content_id)?;
@@ -279,6 +314,7 @@ fn reconcile_table(p_table: Option<PgRelation>) -> Result<JsonReply, ErrorReport
     refuse_read_only(c"reconcile_table()");
     let binding = super::attach::bound(p_table)?;
     super::attach::require_owner(&binding.table)?;
+    super::attach::mend_triggers(&binding)?;
     FORGET_ALL.with(|forget| forget.write(&[Value::Text(&binding.source)], |_| Ok(())))?;
     let done = reconcile(&binding, live(&binding.source)?, "reconcile")?;
     super::attach::remember_relations(&binding)?;
@@ -358,8 +394,14 @@ fn move_one(
 ) -> Result<Option<Reply>, Fault> {
     let target = Target::of_source(content_id, &binding.source, true)?;
     let Some(queue) = queue::find(profile_id, platform)? else {
+        forget(&binding.source, content_id)?;
         return Ok(None);
     };
+    if !target.is_in(&queue) {
+        // It has gone, or has gone to another queue, past the guard: for reconcile_table() to settle.
+        forget(&binding.source, content_id)?;
+        return Ok(None);
+    }
     let Some(content) = target.in_queue(&queue)? else {
         forget(&binding.source, content_id)?;
         return Ok(None);

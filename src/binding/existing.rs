@@ -15,7 +15,7 @@ use pgrx::{PgLogLevel, ereport};
 use slotkeeper_core::Instant;
 use slotkeeper_core::search::Held;
 use slotkeeper_core::seat;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::time::{Duration, Instant as Clock};
 
@@ -42,11 +42,29 @@ pub(super) struct Collision {
     pub(super) at: Instant,
 }
 
-/// Calls `act` for every row that takes a seat and has a time, as they are committed now.
+/// Which rows to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rows {
+    /// Those that take a seat and have a time, in order of queue and time.
+    Taking,
+    /// Also those that keep the seat that they have, in any order.
+    Holding,
+}
+
+/// What a row is to its seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// It is to have one.
+    Takes,
+    /// It keeps the one it has, at whichever time: it has been published.
+    Keeps,
+}
+
+/// Calls `act` for these rows, as they are committed now.
 pub(super) fn occupants(
     binding: &Binding,
-    ordered: bool,
-    mut act: impl FnMut(Occupant) -> Result<(), Fault>,
+    rows: Rows,
+    mut act: impl FnMut(Occupant, Claim) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let conditions = triggers::Conditions::of(binding)?;
     let text = |source: Option<&Source>| -> Result<String, Fault> {
@@ -61,15 +79,22 @@ pub(super) fn occupants(
     };
     let at = format!("t.{}", binding.at.quoted()?);
     let (profile_id, platform) = (text(Some(&binding.profile_id))?, text(binding.platform.as_ref())?);
+    let takes = format!(
+        "({}) AND pg_catalog.isfinite({at})",
+        conditions.takes_seat(RowOf::Table)?
+    );
+    let wanted = match rows {
+        Rows::Taking => takes.clone(),
+        Rows::Holding => format!("({takes}) OR {}", conditions.holds(RowOf::Table)?),
+    };
     let sql = format!(
         "SELECT t.{id}::pg_catalog.text, {profile_id}, {platform}, {user_id}, \
-                (EXTRACT(epoch FROM {at}) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 \
-         FROM {table} AS t WHERE {takes} AND pg_catalog.isfinite({at}){order}",
+                CASE WHEN {takes} THEN (EXTRACT(epoch FROM {at}) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 END \
+         FROM {table} AS t WHERE {wanted}{order}",
         id = binding.id.quoted()?,
         user_id = text(binding.user_id.as_ref())?,
         table = binding.table.quoted()?,
-        takes = conditions.takes_seat(RowOf::Table)?,
-        order = if ordered {
+        order = if rows == Rows::Taking {
             format!(
                 " ORDER BY {profile_id} COLLATE \"C\", {platform} COLLATE \"C\", {at}, t.{}",
                 binding.id.quoted()?
@@ -82,14 +107,16 @@ pub(super) fn occupants(
         let (Some(content_id), Some(profile_id)) = (row.get::<String>(1)?, row.get::<String>(2)?) else {
             return Ok(());
         };
-        let stored: i64 = row.must(5)?;
-        act(Occupant {
+        let stored: Option<i64> = row.get(5)?;
+        let claim = if stored.is_some() { Claim::Takes } else { Claim::Keeps };
+        let occupant = Occupant {
             content_id,
             profile_id,
             platform: row.get(3)?,
             user_id: row.get(4)?,
-            at: binding.time.instant_of_stored(stored),
-        })
+            at: binding.time.instant_of_stored(stored.unwrap_or_default()),
+        };
+        act(occupant, claim)
     })
 }
 
@@ -105,19 +132,30 @@ pub(super) struct Survey {
     pub(super) collisions: Vec<Collision>,
     /// Queues that rows name and that don't exist.
     pub(super) unknown_queues: BTreeSet<(String, String)>,
-    /// What each row has asked for, to be compared with later.
-    pub(super) seen: Vec<(String, Instant)>,
+    /// What the ledger says now of each row, to be compared with the rows later.
+    pub(super) ledger: HashMap<String, Seen>,
+}
+
+/// What the ledger says of a content of the binding.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) queue_id: i64,
+    /// None where it is to be looked at in any case.
+    pub(super) at: Option<Instant>,
 }
 
 /// Looks at all rows that take a seat, and books for them where `book` is set.
 pub(super) fn survey(binding: &Binding, book: bool) -> Result<Survey, Fault> {
     let mut survey = Survey::default();
+    if book {
+        survey.ledger = super::collisions::live(&binding.source)?;
+    }
     let mut place: Option<Place> = None;
     let mut contents = booking::content_scan()?;
     let mut inserter = if book { Some(Inserter::open()?) } else { None };
     let mut reader = Reader::of_seats()?;
     let (now, mut told) = (now()?, Clock::now());
-    occupants(binding, true, |row| {
+    occupants(binding, Rows::Taking, |row, _| {
         survey.rows += 1;
         if told.elapsed() >= TELL_EVERY {
             told = Clock::now();
@@ -142,19 +180,32 @@ pub(super) fn survey(binding: &Binding, book: bool) -> Result<Survey, Fault> {
                 .insert((row.profile_id.clone(), row.platform.clone().unwrap_or_default()));
             return Ok(());
         };
-        if book {
-            survey.seen.push((row.content_id.clone(), row.at));
-        }
+        let mut seen = Seen {
+            queue_id: place.queue.queue_id,
+            at: Some(row.at),
+        };
         match place.seat(binding, &row, &mut contents, &mut reader, inserter.as_mut(), now)? {
             Seated::Now => survey.booked += 1,
-            Seated::Before => survey.known += 1,
+            Seated::Before => {
+                survey.known += 1;
+                // Where that is known already; what was adopted just now is not.
+                seen = survey
+                    .ledger
+                    .get(&row.content_id)
+                    .copied()
+                    .unwrap_or(Seen { at: None, ..seen });
+            }
+            Seated::Contended => seen.at = None,
             Seated::Not => survey.collisions.push(Collision {
-                content_id: row.content_id,
+                content_id: row.content_id.clone(),
                 queue_id: place.queue.queue_id,
                 profile_id: place.queue.profile_id.clone(),
                 platform: place.queue.platform.clone(),
                 at: row.at,
             }),
+        }
+        if book {
+            survey.ledger.insert(row.content_id, seen);
         }
         Ok(())
     })?;
@@ -167,7 +218,10 @@ pub(super) fn survey(binding: &Binding, book: bool) -> Result<Survey, Fault> {
 enum Seated {
     Now,
     Before,
+    /// Another holds its instant.
     Not,
+    /// Another session is just booking there.
+    Contended,
 }
 
 /// The queue that the pass is at, and the seats of its current granule.
@@ -219,7 +273,7 @@ impl Place {
         if !matches!(booking::state(contents, &content)?, State::Free) {
             return Ok(Seated::Before);
         }
-        if inserter.is_some() && booking::adopt(&content)?.is_some_and(|own| own.scheduled_at == row.at) {
+        if inserter.is_some() && booking::adopt(&content)?.is_some() {
             return Ok(Seated::Before);
         }
         let granule = self.queue.granule_of(row.at);
@@ -241,7 +295,7 @@ impl Place {
             // Another session that is inserting here has the seat; so has one that did since we looked.
             let lock = Brief::try_acquire(&key);
             if lock.is_none() || held_seats(reader, queue_id, granule)?.contains(&seat) {
-                return Ok(Seated::Not);
+                return Ok(Seated::Contended);
             }
             inserter.insert(&NewBooking {
                 queue_id,

@@ -25,6 +25,7 @@ use crate::pg::trigger::TimeColumn;
 use crate::queue::{self, Queue};
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
+use slotkeeper_core::Instant;
 use slotkeeper_core::binding::{From, TableOptions};
 use slotkeeper_core::zone::{ZoneName, zone_name};
 use std::cell::{Cell, RefCell};
@@ -96,6 +97,19 @@ impl Binding {
             user_id,
             slot_refs,
         })
+    }
+}
+
+impl Binding {
+    /// The instant that comes out of the row when this one is written into it.
+    pub(crate) fn as_stored(&self, at: Instant) -> Instant {
+        let unit = match self.at.precision {
+            Some(digits @ 0..6) => 10_i64.pow(6 - digits.unsigned_abs()),
+            _ => 1,
+        };
+        let stored = self.time.stored(at);
+        let rounded = stored.saturating_add(unit / 2).div_euclid(unit).saturating_mul(unit);
+        self.time.instant_of_stored(rounded)
     }
 }
 

@@ -1,13 +1,14 @@
 //! The application's row of a content, read and written with the caller's rights: what he may not change, he cannot
 //! book for. Locked before anything of slotkeeper's, as a drag in the application's own interface does it.
 
-use super::table::{Column, Table};
+use super::table::Column;
 use super::{Binding, Source, all, of_source, triggers};
 use crate::arguments::NO_SOURCE;
 use crate::booking::Content;
 use crate::fault::Fault;
-use crate::pg::dynamic::{self, See, identifier, literal};
+use crate::pg::dynamic::{self, See, literal};
 use crate::pg::predicate::RowOf;
+use crate::pg::scan::row_exists;
 use crate::pg::statement::Value;
 use crate::pg::trigger::Record;
 use crate::queue::Queue;
@@ -17,9 +18,11 @@ use slotkeeper_core::binding::{StateValue, Variable};
 use slotkeeper_core::slots::Slot;
 use slotkeeper_core::zone::format_utc;
 use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 /// The content that a call is about: none of a binding, or a row that the caller may change.
+#[derive(Clone)]
 pub(crate) enum Target<'a> {
     /// It comes from no bound table.
     Unbound { content_id: &'a str, source: &'a str },
@@ -30,6 +33,7 @@ pub(crate) enum Target<'a> {
 }
 
 /// A row of a bound table.
+#[derive(Clone)]
 pub(crate) struct Row {
     binding: Rc<Binding>,
     /// In the text form of the column's type, which the ledger knows it by.
@@ -50,8 +54,10 @@ impl<'a> Target<'a> {
         let bindings = all()?;
         let mut found: Vec<Self> = Vec::new();
         let mut hidden = false;
+        let mut closed = Vec::new();
         for binding in &bindings {
             if bindings.len() > 1 && !binding.table.can(if for_change { "UPDATE" } else { "SELECT" })? {
+                closed.push(binding);
                 continue;
             }
             match look(binding, content_id, Lock::wait_if(for_change))? {
@@ -61,23 +67,73 @@ impl<'a> Target<'a> {
             }
         }
         if found.len() > 1 {
-            let candidates = found
-                .iter()
-                .map(|target| format!("source {:?}", target.source()))
+            return Err(ambiguous(content_id, found.iter().map(Self::source)));
+        }
+        if let Some(row) = found.pop() {
+            return Ok(row);
+        }
+        for binding in closed {
+            refuse_if_there(binding, content_id)?;
+        }
+        Ok(Self::without_row(content_id, NO_SOURCE, hidden))
+    }
+
+    fn without_row(content_id: &'a str, source: &'a str, hidden: bool) -> Self {
+        if hidden {
+            Self::Hidden { content_id }
+        } else {
+            Self::Unbound { content_id, source }
+        }
+    }
+
+    /// As [`Target::find`] with locks, for many contents: one statement a binding, and the rows are locked in the order of
+    /// their ids.
+    pub(crate) fn find_all(wanted: &[(&'a str, Option<&'a str>)]) -> Result<Vec<Self>, Fault> {
+        let mut found: Vec<Vec<Self>> = Vec::new();
+        found.resize_with(wanted.len(), Vec::new);
+        let mut hidden = vec![false; wanted.len()];
+        let bindings = all()?;
+        for binding in &bindings {
+            let asked: Vec<usize> = (0..wanted.len())
+                .filter(|&i| wanted[i].1.is_none_or(|source| source == binding.source))
                 .collect();
-            return Err(Fault::Ambiguous {
-                content_id: content_id.to_owned(),
-                candidates,
+            if asked.is_empty() {
+                continue;
+            }
+            let closed = bindings.len() > 1 && !binding.table.can("UPDATE")?;
+            let ids: Vec<&str> = asked.iter().map(|&i| wanted[i].0).collect();
+            let mut rows = if closed {
+                HashMap::new()
+            } else {
+                look_all(binding, &ids)?
+            };
+            let hides = binding.table.hides_rows();
+            for i in asked {
+                // Several items may be about one row.
+                match rows.get_mut(wanted[i].0) {
+                    Some(row) => found[i].push(Self::Row(Box::new(row.clone()))),
+                    None if closed && found[i].is_empty() => refuse_if_there(binding, wanted[i].0)?,
+                    None => hidden[i] |= hides,
+                }
+            }
+        }
+        let mut targets = Vec::with_capacity(wanted.len());
+        for (i, mut found) in found.into_iter().enumerate() {
+            let (content_id, source) = wanted[i];
+            if found.len() > 1 {
+                return Err(ambiguous(content_id, found.iter().map(Self::source)));
+            }
+            let source = match source {
+                // An error where the binding of this name is broken.
+                Some(source) if of_source(source)?.is_none() => source,
+                _ => NO_SOURCE,
+            };
+            targets.push(match found.pop() {
+                Some(row) => row,
+                None => Self::without_row(content_id, source, hidden[i]),
             });
         }
-        Ok(match found.pop() {
-            Some(row) => row,
-            None if hidden => Self::Hidden { content_id },
-            None => Self::Unbound {
-                content_id,
-                source: NO_SOURCE,
-            },
-        })
+        Ok(targets)
     }
 
     /// The content of a booking with this source.
@@ -126,6 +182,11 @@ impl<'a> Target<'a> {
         }
     }
 
+    /// Whether it is a row that names this queue.
+    pub(crate) fn is_in(&self, queue: &Queue) -> bool {
+        matches!(self, Self::Row(row) if row.names(queue))
+    }
+
     pub(crate) fn is_hidden(&self) -> bool {
         matches!(self, Self::Hidden { .. })
     }
@@ -159,6 +220,33 @@ impl<'a> Target<'a> {
             source: self.source(),
             queue_id: queue.queue_id,
         }))
+    }
+
+    /// The instant as the row can hold it: a column without fractions of a second, or in local time, cannot hold every one.
+    pub(crate) fn as_stored(&self, at: Instant) -> Instant {
+        match self {
+            Self::Row(row) => row.binding.as_stored(at),
+            Self::Unbound { .. } | Self::Hidden { .. } => at,
+        }
+    }
+
+    /// Whether a row that is bound may find a booking that was made before it was there.
+    pub(crate) fn may_adopt(&self) -> bool {
+        matches!(self, Self::Row(_))
+    }
+
+    /// Writes into many rows that their contents have these slots: one statement a binding.
+    pub(crate) fn all_scheduled(targets: &[(&Self, &Slot)], now: Instant) -> Result<(), Fault> {
+        let mut by_binding: BTreeMap<i64, Vec<(&Row, &Slot)>> = BTreeMap::new();
+        for (target, slot) in targets {
+            if let Self::Row(row) = target {
+                by_binding.entry(row.binding.binding_id).or_default().push((row, slot));
+            }
+        }
+        for rows in by_binding.values() {
+            write_all(rows, now)?;
+        }
+        Ok(())
     }
 
     /// Writes into the row that its content has this slot.
@@ -330,6 +418,87 @@ fn admits(column: &Column, content_id: &str) -> bool {
     IdType::of(column).is_some_and(|of_type| of_type.admits(content_id))
 }
 
+fn ambiguous<'s>(content_id: &str, sources: impl Iterator<Item = &'s str>) -> Fault {
+    Fault::Ambiguous {
+        content_id: content_id.to_owned(),
+        candidates: sources.map(|source| format!("source {source:?}")).collect(),
+    }
+}
+
+/// Whoever may not update a table books nothing for its rows. Only that the row is there comes out.
+fn refuse_if_there(binding: &Binding, content_id: &str) -> Result<(), Fault> {
+    for table in binding.table.leaves()? {
+        let id = table.column("content_id", &binding.options.content_id)?;
+        if admits(id, content_id) && row_exists(table.oid, id.number, content_id)? {
+            return Err(Fault::unbindable(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("permission denied for table {}", binding.table.name),
+                format!("Content {content_id} is a row of {}.", binding.source),
+                "Whoever books a content must be allowed to UPDATE its row.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The rows of many contents by the ids that were given, locked for the caller.
+fn look_all(binding: &Rc<Binding>, ids: &[&str]) -> Result<HashMap<String, Row>, Fault> {
+    let of_type = IdType::of(&binding.id).ok_or_else(|| Fault::Internal("an id of an unknown type".to_owned()))?;
+    let ids: Vec<Option<&str>> = ids
+        .iter()
+        .filter(|id| admits(&binding.id, id))
+        .map(|id| Some(*id))
+        .collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let id = binding.id.quoted()?;
+    let sql = format!(
+        "SELECT given.id, {} FROM {} AS t \
+         JOIN pg_catalog.unnest($1) AS given (id) ON t.{id} OPERATOR(pg_catalog.=) given.id::{} \
+         ORDER BY t.{id} FOR NO KEY UPDATE OF t",
+        row_columns(binding)?,
+        binding.table.quoted()?,
+        of_type.cast()
+    );
+    let rows = dynamic::execute(&sql, See::Caller, &[Value::Texts(&ids)], |row| {
+        Ok((row.must::<String>(1)?, row_of(binding, row, 2)?))
+    })?;
+    Ok(rows.into_iter().collect())
+}
+
+/// What is read of a row: id, profile, platform.
+fn row_columns(binding: &Binding) -> Result<String, Fault> {
+    let text = |source: &Source| -> Result<String, Fault> {
+        match source {
+            Source::Column(number) => match binding.table.column_at(*number) {
+                Some(column) => Ok(format!("t.{}::pg_catalog.text", column.quoted()?)),
+                None => Err(Fault::Internal("a column that is gone".to_owned())),
+            },
+            Source::Value(value) => Ok(format!("{}::pg_catalog.text", literal(value)?)),
+        }
+    };
+    let platform = match &binding.platform {
+        Some(platform) => text(platform)?,
+        None => "NULL::pg_catalog.text".to_owned(),
+    };
+    Ok(format!(
+        "t.{}::pg_catalog.text, {}, {platform}",
+        binding.id.quoted()?,
+        text(&binding.profile_id)?
+    ))
+}
+
+/// The row from the columns of [`row_columns`].
+fn row_of(binding: &Rc<Binding>, row: &dynamic::Row, first: i32) -> Result<Row, Fault> {
+    Ok(Row {
+        binding: Rc::clone(binding),
+        content_id: row.must(first)?,
+        profile_id: row.get(first + 1)?,
+        platform: row.get(first + 2)?,
+    })
+}
+
 /// The row as the caller's own statements find it; `for_change`, locked for him.
 fn look<'a>(binding: &Rc<Binding>, content_id: &'a str, lock: Lock) -> Result<Target<'a>, Fault> {
     let none = || -> Result<Target<'a>, Fault> {
@@ -346,23 +515,9 @@ fn look<'a>(binding: &Rc<Binding>, content_id: &'a str, lock: Lock) -> Result<Ta
     if !admits(&binding.id, content_id) {
         return none();
     }
-    let text = |source: &Source| -> Result<String, Fault> {
-        match source {
-            Source::Column(number) => match binding.table.column_at(*number) {
-                Some(column) => Ok(format!("t.{}::pg_catalog.text", column.quoted()?)),
-                None => Err(Fault::Internal("a column that is gone".to_owned())),
-            },
-            Source::Value(value) => Ok(format!("{}::pg_catalog.text", literal(value)?)),
-        }
-    };
-    let platform = match &binding.platform {
-        Some(platform) => text(platform)?,
-        None => "NULL::pg_catalog.text".to_owned(),
-    };
     let sql = format!(
-        "SELECT t.{}::pg_catalog.text, {}, {platform} FROM {} AS t WHERE {}{}",
-        binding.id.quoted()?,
-        text(&binding.profile_id)?,
+        "SELECT {} FROM {} AS t WHERE {}{}",
+        row_columns(binding)?,
         binding.table.quoted()?,
         id_is(&binding.id, "t")?,
         match lock {
@@ -371,14 +526,7 @@ fn look<'a>(binding: &Rc<Binding>, content_id: &'a str, lock: Lock) -> Result<Ta
             Lock::Skip => " FOR NO KEY UPDATE OF t SKIP LOCKED",
         }
     );
-    let read = |row: &crate::pg::statement::Row| {
-        Ok(Row {
-            binding: Rc::clone(binding),
-            content_id: row.must(1)?,
-            profile_id: row.get(2)?,
-            platform: row.get(3)?,
-        })
-    };
+    let read = |row: &dynamic::Row| row_of(binding, row, 1);
     let values = [Value::Text(content_id)];
     let rows = if lock != Lock::None {
         dynamic::execute(&sql, See::Caller, &values, read)?
@@ -411,10 +559,14 @@ pub(crate) fn is_visible(source: &str, content_id: &str) -> Result<bool, Fault> 
 }
 
 impl Row {
-    fn require_queue(&self, queue: &Queue) -> Result<(), Fault> {
+    fn names(&self, queue: &Queue) -> bool {
         let platform = self.platform.as_ref().map(|platform| platform.to_lowercase());
         let same_profile = self.profile_id.as_deref() == Some(queue.profile_id.as_str());
-        if same_profile && platform.is_none_or(|platform| platform == queue.platform) {
+        same_profile && platform.is_none_or(|platform| platform == queue.platform)
+    }
+
+    fn require_queue(&self, queue: &Queue) -> Result<(), Fault> {
+        if self.names(queue) {
             return Ok(());
         }
         Err(Fault::unbindable(
@@ -463,18 +615,15 @@ impl Row {
             values: vec![Bound::Text(Some(self.content_id.clone()))],
             sets: Vec::new(),
         };
-        let columns = binding.options.state(state);
-        if state == "scheduled" && columns.is_none_or(|columns| !columns.contains_key(&binding.options.at)) {
-            write.set(
-                table,
-                &binding.at.name,
-                &StateValue::Variable(Variable::ScheduledAt),
-                values,
-            )?;
-        }
-        for (column, value) in columns.into_iter().flatten() {
-            write.set(table, column, value, values)?;
-        }
+        write.set_all(state, &|variable| match variable {
+            Variable::ScheduledAt => Operand::Time(values.scheduled_at),
+            Variable::NextAttemptAt => Operand::Time(values.next_attempt_at),
+            Variable::Now => Operand::Time(values.now),
+            Variable::SlotRef => Operand::Text(values.slot_ref.map(str::to_owned)),
+            Variable::Error => Operand::Text(values.error.map(str::to_owned)),
+            Variable::Url => Operand::Text(values.url.map(str::to_owned)),
+            Variable::Attempt => Operand::Text(values.attempt.map(|n| n.to_string())),
+        })?;
         if write.sets.is_empty() {
             return Ok(false);
         }
@@ -487,18 +636,78 @@ impl Row {
         );
         let bound: Vec<Value<'_>> = write.values.iter().map(Bound::value).collect();
         let occupies = dynamic::execute(&sql, See::Caller, &bound, |row| row.must::<bool>(1))?;
-        occupies.into_iter().next().ok_or_else(|| {
-            Fault::unbindable(
-                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                format!("the row of content {} cannot be written", self.content_id),
-                format!(
-                    "A policy or a trigger of {} kept it from being updated.",
-                    binding.source
-                ),
-                "Whoever books a content must be allowed to UPDATE its row.",
-            )
-        })
+        occupies.into_iter().next().ok_or_else(|| self.unwritable())
     }
+
+    fn unwritable(&self) -> Fault {
+        Fault::unbindable(
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            format!("the row of content {} cannot be written", self.content_id),
+            format!(
+                "A policy or a trigger of {} kept it from being updated.",
+                self.binding.source
+            ),
+            "Whoever books a content must be allowed to UPDATE its row.",
+        )
+    }
+}
+
+/// Writes into rows of one binding, which the caller has locked, that their contents are scheduled.
+fn write_all(rows: &[(&Row, &Slot)], now: Instant) -> Result<(), Fault> {
+    let Some((first, _)) = rows.first() else { return Ok(()) };
+    let binding = &*first.binding;
+    let of_type = IdType::of(&binding.id).ok_or_else(|| Fault::Internal("an id of an unknown type".to_owned()))?;
+    let mut write = Write {
+        binding,
+        // The arrays come first.
+        values: vec![Bound::Text(None), Bound::Text(None), Bound::Text(None)],
+        sets: Vec::new(),
+    };
+    write.set_all("scheduled", &|variable| match variable {
+        Variable::ScheduledAt => Operand::TimeOfRow("v.at"),
+        Variable::SlotRef => Operand::TextOfRow("v.slot_ref"),
+        Variable::Now => Operand::Time(Some(now)),
+        _ => Operand::Text(None),
+    })?;
+    let id = binding.id.quoted()?;
+    let sql = format!(
+        "UPDATE {table} AS t SET {sets} \
+         FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS v (id, at, slot_ref) \
+         WHERE t.{id} OPERATOR(pg_catalog.=) v.id::{cast} RETURNING t.{id}::pg_catalog.text, ({takes})",
+        table = binding.table.quoted()?,
+        sets = write.sets.join(", "),
+        cast = of_type.cast(),
+        takes = triggers::Conditions::of(binding)?.takes_seat(RowOf::Table)?
+    );
+    let ids: Vec<Option<&str>> = rows.iter().map(|(row, _)| Some(row.content_id.as_str())).collect();
+    let times: Vec<String> = rows.iter().map(|(_, slot)| format_utc(slot.at)).collect();
+    let times: Vec<Option<&str>> = times.iter().map(|at| Some(at.as_str())).collect();
+    let refs: Vec<Option<&str>> = rows.iter().map(|(_, slot)| slot.slot_ref.as_deref()).collect();
+    let mut values = vec![Value::Texts(&ids), Value::Texts(&times), Value::Texts(&refs)];
+    values.extend(write.values.iter().skip(values.len()).map(Bound::value));
+    let written: HashMap<String, bool> = dynamic::execute(&sql, See::Caller, &values, |row| {
+        Ok((row.must::<String>(1)?, row.must::<bool>(2)?))
+    })?
+    .into_iter()
+    .collect();
+    for (row, _) in rows {
+        match written.get(&row.content_id) {
+            Some(true) => {}
+            Some(false) => return Err(row.exempt()),
+            None => return Err(row.unwritable()),
+        }
+    }
+    Ok(())
+}
+
+/// What a variable stands for in an UPDATE.
+enum Operand {
+    Text(Option<String>),
+    Time(Option<Instant>),
+    /// A text in SQL, of each row.
+    TextOfRow(&'static str),
+    /// A text in SQL with an instant, of each row.
+    TimeOfRow(&'static str),
 }
 
 /// A parameter of the UPDATE.
@@ -524,51 +733,61 @@ struct Write<'a> {
 }
 
 impl Write<'_> {
-    fn set(&mut self, table: &Table, name: &str, value: &StateValue, values: &Values<'_>) -> Result<(), Fault> {
-        let column = table.column("states", name)?;
-        let bound = match value {
-            StateValue::Null => Bound::Text(None),
-            StateValue::Literal(text) => Bound::Text(Some(text.clone())),
-            StateValue::Variable(variable) => {
-                let time = match variable {
-                    Variable::ScheduledAt => values.scheduled_at,
-                    Variable::NextAttemptAt => values.next_attempt_at,
-                    Variable::Now => values.now,
-                    _ => None,
-                };
-                match (time, variable) {
-                    (Some(at), _) => Bound::Time(at),
-                    (None, Variable::SlotRef) => Bound::Text(values.slot_ref.map(str::to_owned)),
-                    (None, Variable::Error) => Bound::Text(values.error.map(str::to_owned)),
-                    (None, Variable::Url) => Bound::Text(values.url.map(str::to_owned)),
-                    (None, Variable::Attempt) => Bound::Text(values.attempt.map(|n| n.to_string())),
-                    (None, _) => Bound::Text(None),
-                }
-            }
-        };
-        let number = self.values.len() + 1;
-        let expression = match &bound {
-            Bound::Text(_) => format!("CAST(${number}::pg_catalog.text AS {})", column.type_name),
-            Bound::Time(_) if column.type_oid == pg_sys::TIMESTAMPTZOID => format!("${number}"),
-            Bound::Time(_) if column.type_oid == pg_sys::TIMESTAMPOID => {
-                let zone = self.binding.options.at_zone.as_deref().unwrap_or("UTC");
-                format!("pg_catalog.timezone({}, ${number})", literal(&zone_of(zone))?)
-            }
-            Bound::Time(_) => format!("CAST(${number} AS {})", column.type_name),
-        };
-        let bound = match bound {
-            // A text column gets the form that replies have.
-            Bound::Time(at) if matches!(column.type_oid, pg_sys::TEXTOID | pg_sys::VARCHAROID) => {
-                self.sets
-                    .push(format!("{} = ${number}::pg_catalog.text", identifier(&column.name)?));
-                self.values.push(Bound::Text(Some(format_utc(at))));
-                return Ok(());
-            }
-            bound => bound,
-        };
-        self.sets.push(format!("{} = {expression}", identifier(&column.name)?));
-        self.values.push(bound);
+    /// All columns that a state writes; the time too, where it doesn't say how.
+    fn set_all(&mut self, state: &str, operand: &dyn Fn(Variable) -> Operand) -> Result<(), Fault> {
+        let binding = self.binding;
+        let columns = binding.options.state(state);
+        if state == "scheduled" && columns.is_none_or(|columns| !columns.contains_key(&binding.options.at)) {
+            self.set(&binding.at.name, operand(Variable::ScheduledAt))?;
+        }
+        for (column, value) in columns.into_iter().flatten() {
+            let operand = match value {
+                StateValue::Null => Operand::Text(None),
+                StateValue::Literal(text) => Operand::Text(Some(text.clone())),
+                StateValue::Variable(variable) => operand(*variable),
+            };
+            self.set(column, operand)?;
+        }
         Ok(())
+    }
+
+    /// A parameter's place in SQL.
+    fn parameter(&mut self, value: Bound) -> String {
+        self.values.push(value);
+        format!("${}", self.values.len())
+    }
+
+    fn set(&mut self, name: &str, operand: Operand) -> Result<(), Fault> {
+        let column = self.binding.table.column("states", name)?.clone();
+        let is_text = matches!(column.type_oid, pg_sys::TEXTOID | pg_sys::VARCHAROID);
+        let as_text = |text: String| format!("CAST({text}::pg_catalog.text AS {})", column.type_name);
+        let expression = match operand {
+            Operand::Text(text) => as_text(self.parameter(Bound::Text(text))),
+            Operand::Time(None) => as_text(self.parameter(Bound::Text(None))),
+            Operand::TextOfRow(text) => as_text(text.to_owned()),
+            // A text column gets the form that replies have.
+            Operand::Time(Some(at)) if is_text => as_text(self.parameter(Bound::Text(Some(format_utc(at))))),
+            Operand::TimeOfRow(text) if is_text => as_text(text.to_owned()),
+            Operand::Time(Some(at)) => {
+                let parameter = self.parameter(Bound::Time(at));
+                self.time(&column, &parameter)?
+            }
+            Operand::TimeOfRow(text) => self.time(&column, &format!("{text}::pg_catalog.timestamptz"))?,
+        };
+        self.sets.push(format!("{} = {expression}", column.quoted()?));
+        Ok(())
+    }
+
+    /// An instant in SQL as the column's type has it.
+    fn time(&self, column: &Column, instant: &str) -> Result<String, Fault> {
+        Ok(match column.type_oid {
+            pg_sys::TIMESTAMPTZOID => instant.to_owned(),
+            pg_sys::TIMESTAMPOID => {
+                let zone = self.binding.options.at_zone.as_deref().unwrap_or("UTC");
+                format!("pg_catalog.timezone({}, {instant})", literal(&zone_of(zone))?)
+            }
+            _ => format!("CAST({instant} AS {})", column.type_name),
+        })
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Column {
     /// As SQL writes the type, qualified.
     pub(crate) type_name: String,
     pub(crate) is_generated: bool,
+    /// Digits of a second that a time has; none where it has all.
+    pub(crate) precision: Option<i32>,
 }
 
 impl Column {
@@ -55,7 +57,8 @@ WHERE n.nspname OPERATOR(pg_catalog.=) $1::pg_catalog.name AND c.relname OPERATO
 
     static COLUMNS: Statement = const { Statement::new(c"
 SELECT a.attname::pg_catalog.text, a.attnum, a.atttypid,
-       pg_catalog.format('%I.%I', n.nspname, t.typname), a.attgenerated OPERATOR(pg_catalog.<>) ''::\"char\"
+       pg_catalog.format('%I.%I', n.nspname, t.typname), a.attgenerated OPERATOR(pg_catalog.<>) ''::\"char\",
+       CASE WHEN t.typbasetype OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN a.atttypmod ELSE t.typtypmod END
 FROM pg_catalog.pg_attribute AS a
 JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
 JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) t.typnamespace
@@ -75,6 +78,12 @@ WHERE i.indrelid OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND i.indisunique AND
                AND i.indkey[n] OPERATOR(pg_catalog.=) ANY (p.partattrs::pg_catalog.int2[])
            WHERE p.partrelid IS NULL))
 LIMIT 1") };
+
+    static LEAVES: Statement = const { Statement::new(c"
+SELECT c.oid
+FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass) AS tree
+JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) tree.relid
+WHERE tree.isleaf AND c.relkind OPERATOR(pg_catalog.=) 'r'::\"char\"") };
 
     static OWNED: Statement = const { Statement::new(c"
 SELECT pg_catalog.pg_has_role($2::pg_catalog.name, c.relowner, 'USAGE')
@@ -150,6 +159,16 @@ impl Table {
         Ok(can.into_iter().next().unwrap_or(false))
     }
 
+    /// The tables that its rows lie in: itself, or its partitions.
+    pub(crate) fn leaves(&self) -> Result<Vec<Self>, Fault> {
+        let oids: Vec<pg_sys::Oid> =
+            LEAVES.with(|leaves| leaves.read(&[Value::Int8(i64::from(self.oid.to_u32()))], |row| row.must(1)))?;
+        if oids.is_empty() {
+            return Ok(vec![self.clone()]);
+        }
+        oids.into_iter().filter_map(|oid| Self::find(oid).transpose()).collect()
+    }
+
     /// Whether row-level security may hide rows from the caller.
     pub(crate) fn hides_rows(&self) -> bool {
         hides_rows(self.oid)
@@ -182,5 +201,6 @@ fn column(row: &Row) -> Result<Column, Fault> {
         type_oid: base_type(row.must(3)?),
         type_name: row.must(4)?,
         is_generated: row.must(5)?,
+        precision: row.get::<i32>(6)?.filter(|&digits| digits >= 0),
     })
 }

@@ -6,8 +6,9 @@
 use super::{Binding, Source};
 use crate::fault::Fault;
 use crate::pg::dynamic::{command, identifier, literal};
-use crate::pg::predicate::{Predicate, RowOf};
+use crate::pg::predicate::{Names, Predicate, RowOf};
 use pgrx::PgSqlErrorCode;
+use serde_json::Value as JsonValue;
 use slotkeeper_core::binding::{AtNull, OnConflict};
 
 /// What all of slotkeeper's triggers on a bound table are called, before what tells them apart.
@@ -24,7 +25,13 @@ pub(super) struct Conditions<'a> {
 impl<'a> Conditions<'a> {
     pub(super) fn of(binding: &'a Binding) -> Result<Self, Fault> {
         let table = binding.table.oid;
-        let parse = |option: &str, text: &str| Predicate::parse(&format!("p_options.{option}"), table, text);
+        // What is stored was written out in full; what is given means what it means to the caller.
+        let names = if binding.binding_id == 0 {
+            Names::OfCaller
+        } else {
+            Names::Qualified
+        };
+        let parse = |option: &str, text: &str| Predicate::parse(&format!("p_options.{option}"), table, text, names);
         let options = &binding.options;
         Ok(Self {
             binding,
@@ -44,6 +51,26 @@ impl<'a> Conditions<'a> {
                 .map(|text| parse("published_when", text))
                 .transpose()?,
         })
+    }
+
+    /// The options with the predicates written out in full.
+    pub(super) fn qualified(&self, options: &JsonValue) -> JsonValue {
+        let mut options = options.clone();
+        let mut set = |pointer: &str, predicate: &Predicate| {
+            if let Some(place) = options.pointer_mut(pointer) {
+                *place = JsonValue::String(predicate.plain().to_owned());
+            }
+        };
+        for (option, predicate) in [("/occupies", &self.occupies), ("/published_when", &self.published)] {
+            if let Some(predicate) = predicate {
+                set(option, predicate);
+            }
+        }
+        for (name, predicate) in &self.exempt {
+            let name = name.replace('~', "~0").replace('/', "~1");
+            set(&format!("/exempt/{name}"), predicate);
+        }
+        options
     }
 
     fn not_exempt(&self, row: RowOf) -> String {
@@ -75,7 +102,7 @@ impl<'a> Conditions<'a> {
     }
 
     /// The row holds its seat: it takes one, or has been published in it.
-    fn holds(&self, row: RowOf) -> Result<String, Fault> {
+    pub(super) fn holds(&self, row: RowOf) -> Result<String, Fault> {
         let takes = self.takes_seat(row)?;
         Ok(match &self.published {
             Some(published) => {
@@ -154,21 +181,32 @@ impl Timing {
     }
 }
 
-/// The statements that guard the table.
-pub(super) fn create(conditions: &Conditions<'_>) -> Result<Vec<String>, Fault> {
+/// A trigger, and the statements that make it.
+pub(super) struct Made {
+    pub(super) name: String,
+    pub(super) create: String,
+    pub(super) enable: String,
+}
+
+/// The triggers that guard the table.
+pub(super) fn create(conditions: &Conditions<'_>) -> Result<Vec<Made>, Fault> {
     let binding = conditions.binding;
     let timing = Timing::of(conditions)?;
     let relation = binding.table.quoted()?;
     let source = literal(&binding.source)?;
     let mut all = Vec::new();
     let mut add = |name: &str, events: &str, level: &str, condition: Option<String>, action: &str| {
-        let name = identifier(&format!("{PREFIX}{name}"))?;
+        let name = format!("{PREFIX}{name}");
+        let quoted = identifier(&name)?;
         let condition = condition.map_or(String::new(), |condition| format!(" WHEN ({condition})"));
-        all.push(format!(
-            "CREATE TRIGGER {name} {events} ON {relation} FOR EACH {level}{condition} \
-             EXECUTE FUNCTION slotkeeper.guard_row({source}, '{action}')"
-        ));
-        all.push(format!("ALTER TABLE {relation} ENABLE ALWAYS TRIGGER {name}"));
+        all.push(Made {
+            create: format!(
+                "CREATE TRIGGER {quoted} {events} ON {relation} FOR EACH {level}{condition} \
+                 EXECUTE FUNCTION slotkeeper.guard_row({source}, '{action}')"
+            ),
+            enable: format!("ALTER TABLE {relation} ENABLE ALWAYS TRIGGER {quoted}"),
+            name,
+        });
         Ok::<_, Fault>(())
     };
     let (new, old) = (conditions.takes_seat(RowOf::New)?, conditions.takes_seat(RowOf::Old)?);

@@ -3,7 +3,8 @@
 //! Identifiers in a text must have gone through [`identifier`] or [`qualified`], values are parameters. Result columns are cast in
 //! the text (`::pg_catalog.text`, `pg_catalog.to_jsonb(…)`), so that the reader knows their types.
 
-use super::statement::{Row, See as Rows, Value, connected, execute as execute_plan, prepare};
+pub(crate) use super::statement::Row;
+use super::statement::{See as Rows, Value, connected, execute as execute_plan, prepare};
 use crate::fault::Fault;
 use pgrx::{PgMemoryContexts, pg_sys};
 use std::cell::RefCell;

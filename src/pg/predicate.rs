@@ -31,17 +31,28 @@ impl RowOf {
     }
 }
 
+/// How the names in a predicate's text are to be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// By the caller's search_path.
+    OfCaller,
+    /// As they stand: the text was written out in full.
+    Qualified,
+}
+
 /// An analysed predicate.
 pub(crate) struct Predicate {
     /// The text over new row, old row and table.
     texts: [String; 3],
+    /// The text over bare columns.
+    plain: String,
     /// Numbers of the columns that it reads.
     pub(crate) columns: Vec<i16>,
 }
 
 impl Predicate {
     /// Analyses `text`, which an option of this path holds. Functions that are called in it are the user's to call.
-    pub(crate) fn parse(path: &str, table: pg_sys::Oid, text: &str) -> Result<Self, Fault> {
+    pub(crate) fn parse(path: &str, table: pg_sys::Oid, text: &str, names: Names) -> Result<Self, Fault> {
         let refused = |problem: String| Fault::Predicate {
             path: path.to_owned(),
             problem,
@@ -49,7 +60,12 @@ impl Predicate {
         let source = CString::new(text).map_err(|_| refused("contains a zero byte".to_owned()))?;
         PgTryBuilder::new(AssertUnwindSafe(|| {
             // SAFETY: the text is NUL-terminated, the table exists and stays locked.
-            let analysed = unsafe { analyse(table, &source) };
+            let analysed = match names {
+                // SAFETY: the text is NUL-terminated, the table exists and stays locked.
+                Names::OfCaller => unsafe { analyse(table, &source) },
+                // SAFETY: as above.
+                Names::Qualified => without_search_path(|| unsafe { analyse(table, &source) }),
+            };
             analysed.map_err(|problem| refused(problem.to_owned()))
         }))
         // The error goes on as another one: nothing is continued after it.
@@ -60,6 +76,11 @@ impl Predicate {
             other => other.rethrow(),
         })
         .execute()
+    }
+
+    /// The predicate in SQL as a user could have written it.
+    pub(crate) fn plain(&self) -> &str {
+        &self.plain
     }
 
     /// The predicate in SQL, in parentheses.
@@ -81,7 +102,11 @@ unsafe fn analyse(table: pg_sys::Oid, text: &CStr) -> Result<Predicate, &'static
         }
         let select: *mut pg_sys::SelectStmt = (*statement).stmt.cast();
         let targets = PgList::<pg_sys::ResTarget>::from_pg((*select).targetList);
-        let clauses: [*const (); 8] = [
+        let clauses: [*const (); 12] = [
+            (*select).intoClause.cast(),
+            (*select).windowClause.cast(),
+            (*select).limitOffset.cast(),
+            (*select).withClause.cast(),
             (*select).fromClause.cast(),
             (*select).whereClause.cast(),
             (*select).groupClause.cast(),
@@ -124,8 +149,10 @@ unsafe fn analyse(table: pg_sys::Oid, text: &CStr) -> Result<Predicate, &'static
         if columns.contains(&0) {
             return Err("uses the whole row");
         }
-        let texts = [RowOf::New, RowOf::Old, RowOf::Table].map(|row| written(expression, table, row));
-        Ok(Predicate { texts, columns })
+        let texts = [RowOf::New, RowOf::Old, RowOf::Table]
+            .map(|row| format!("({})", written(expression, table, row.alias(), true)));
+        let plain = written(expression, table, c"t", false);
+        Ok(Predicate { texts, plain, columns })
     }
 }
 
@@ -142,14 +169,26 @@ unsafe fn members(set: *mut pg_sys::Bitmapset) -> impl Iterator<Item = i32> {
 
 /// # Safety
 /// `expression` must be analysed over the one relation `table`.
-unsafe fn written(expression: *mut pg_sys::Node, table: pg_sys::Oid, row: RowOf) -> String {
-    // SAFETY: deparsing reads the tree and the catalogue. With nothing but pg_catalog on the path it qualifies every
-    // name that could otherwise mean another object later.
+unsafe fn written(expression: *mut pg_sys::Node, table: pg_sys::Oid, alias: &CStr, prefixed: bool) -> String {
+    // With nothing but pg_catalog on the path, every name that could mean another object later is qualified.
+    without_search_path(|| {
+        // SAFETY: deparsing reads the tree and the catalogue.
+        unsafe {
+            let context = pg_sys::deparse_context_for(alias.as_ptr(), table);
+            let text = pg_sys::deparse_expression(expression, context, prefixed, false);
+            CStr::from_ptr(text).to_string_lossy().into_owned()
+        }
+    })
+}
+
+/// Runs `act` with nothing but pg_catalog on the search_path.
+fn without_search_path<T>(act: impl FnOnce() -> T) -> T {
+    // SAFETY: the setting is put back at the end; by an abort, if there is an error.
     unsafe {
         let nest = pg_sys::NewGUCNestLevel();
         pg_sys::set_config_option(
             c"search_path".as_ptr(),
-            c"pg_catalog".as_ptr(),
+            c"pg_catalog, pg_temp".as_ptr(),
             pg_sys::GucContext::PGC_USERSET,
             pg_sys::GucSource::PGC_S_SESSION,
             pg_sys::GucAction::GUC_ACTION_SAVE,
@@ -157,9 +196,8 @@ unsafe fn written(expression: *mut pg_sys::Node, table: pg_sys::Oid, row: RowOf)
             0,
             false,
         );
-        let context = pg_sys::deparse_context_for(row.alias().as_ptr(), table);
-        let text = pg_sys::deparse_expression(expression, context, true, false);
+        let result = act();
         pg_sys::AtEOXact_GUC(true, nest);
-        format!("({})", CStr::from_ptr(text).to_string_lossy())
+        result
     }
 }

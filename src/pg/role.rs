@@ -65,6 +65,6 @@ pub(crate) fn caller_name() -> String {
 pub(crate) fn hides_rows(table: pg_sys::Oid) -> bool {
     // SAFETY: looks the table and the role up; raises nothing.
     unsafe {
-        pg_sys::check_enable_rls(table, pg_sys::InvalidOid, true) != pg_sys::CheckEnableRlsResult::RLS_NONE as i32
+        pg_sys::check_enable_rls(table, pg_sys::InvalidOid, true) == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
     }
 }

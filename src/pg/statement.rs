@@ -31,6 +31,7 @@ pub(crate) enum Value<'a> {
     Uuid(u128),
     Json(&'a serde_json::Value),
     Int8s(&'a [i64]),
+    Texts(&'a [Option<&'a str>]),
 }
 
 impl Value<'_> {
@@ -50,6 +51,7 @@ impl Value<'_> {
             Self::Time(_) | Self::OptionalTime(_) => pg_sys::TIMESTAMPTZOID,
             Self::Json(_) | Self::Jsonb(_) => pg_sys::JSONBOID,
             Self::Int8s(_) => pg_sys::INT8ARRAYOID,
+            Self::Texts(_) => pg_sys::TEXTARRAYOID,
         }
     }
 
@@ -68,6 +70,7 @@ impl Value<'_> {
             Self::Uuid(v) => pgrx::Uuid::from_bytes(v.to_be_bytes()).into_datum(),
             Self::Json(v) => pgrx::JsonB(v.clone()).into_datum(),
             Self::Int8s(v) => v.into_datum(),
+            Self::Texts(v) => v.to_vec().into_datum(),
         }
     }
 }

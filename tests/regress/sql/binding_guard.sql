@@ -212,7 +212,11 @@ SELECT pg_temp.try($c$INSERT INTO guard.post (id, at, title) VALUES (82, '2026-1
 SELECT pg_temp.try($c$INSERT INTO guard.post (id, at, title) VALUES (81, '2026-12-01 14:30Z', 'shift')$c$);
 SELECT * FROM pg_temp.differ();
 SELECT status, reason FROM slotkeeper.binding_health WHERE source = 'guard.post';
+SELECT pg_temp.try($c$SELECT slotkeeper.attach_table('guard.post', '{"content_id": "id", "profile_id": {"value": "p"}, "platform": "queue", "at": "at"}')$c$);
 DROP TRIGGER "~~late" ON post;
+SELECT slotkeeper.reconcile_table('post') - 'collisions' AS reconciled;
+SELECT status, reason FROM slotkeeper.binding_health WHERE source = 'guard.post';
+SELECT * FROM pg_temp.differ();
 -- An AFTER trigger that inserts another row, and one that updates the row.
 CREATE FUNCTION after() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
