@@ -39,6 +39,20 @@ extension_sql_file!(
     requires = ["booking", binding::release::release_source]
 );
 extension_sql_file!(
+    "../sql/install/31_bound_queues.sql",
+    name = "bound_queues",
+    requires = ["binding"]
+);
+extension_sql_file!(
+    "../sql/install/80_comments_queues.sql",
+    name = "comments_queues",
+    requires = [
+        "bound_queues",
+        binding::queues::attach_queues,
+        binding::queues::follow::follow_queue
+    ]
+);
+extension_sql_file!(
     "../sql/install/80_comments.sql",
     name = "comments",
     requires = [
@@ -59,7 +73,7 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/install/90_access.sql",
     name = "access",
-    requires = ["comments"],
+    requires = ["comments", "comments_queues"],
     finalize
 );
 

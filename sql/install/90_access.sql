@@ -10,7 +10,8 @@ DECLARE
     reader constant text[] := ARRAY['preview_slots'];
     writer constant text[] := reader || ARRAY['assign_next_available_slot', 'assign_slots', 'schedule_content',
                                               'reschedule_content', 'unschedule_content'];
-    admin  constant text[] := writer || ARRAY['create_queue', 'alter_queue', 'set_queue_status', 'drop_queue'];
+    admin  constant text[] := writer || ARRAY['create_queue', 'alter_queue', 'set_queue_status', 'drop_queue',
+                                              'attach_queues', 'follow_queue'];
     granted text[];
     function regprocedure;
 BEGIN

@@ -2,6 +2,7 @@
 
 use super::existing::{Collision, Occupant, occupants};
 use super::row::Target;
+use super::table::Table;
 use super::{Binding, queue_of};
 use crate::arguments::OnConflict;
 use crate::booking::{self, Content, State};
@@ -230,7 +231,11 @@ pub(super) fn settle_exactly(binding: &Binding, row: &Occupant, queue: &Queue, n
 #[pg_extern(schema = "slotkeeper")]
 fn reconcile_table(p_table: Option<PgRelation>) -> Result<JsonReply, ErrorReport> {
     refuse_read_only(c"reconcile_table()");
-    let binding = super::attach::bound(p_table)?;
+    let table = Table::require(p_table.map(|table| table.oid()))?;
+    if let Some(reply) = super::queues::reconcile(&table)? {
+        return Ok(reply.into());
+    }
+    let binding = super::of_table(&table)?;
     super::attach::require_owner(&binding.table)?;
     FORGET_ALL.with(|forget| forget.write(&[Value::Text(&binding.source)], |_| Ok(())))?;
     let done = reconcile(&binding, live(&binding.source)?, "reconcile")?;
