@@ -252,9 +252,9 @@ fn attach(table: Table, options: QueueSource, json: &JsonValue) -> Result<Attach
     require_owner(&table)?;
     let source = source_of(&table, "queues")?;
     let mut binding = QueueBinding::resolve(0, source, table, options)?;
-    require_readable(&binding)?;
     check_constants(&binding)?;
     let conditions = triggers::Conditions::of(&binding)?;
+    require_readable(&binding)?;
     let statements = triggers::create(&binding, &conditions)?;
     binding.binding_id = add("queues", &binding.source, &binding.table, json)?;
     let relation = binding.table.quoted()?;
