@@ -196,7 +196,7 @@ SELECT timetable, status, reason FROM bq_queues WHERE profile_id ~ '^0000';
 DELETE FROM bq.slots;
 SELECT timetable, status, reason FROM bq_queues WHERE profile_id ~ '^0000';
 SELECT count(*) AS bookings FROM slotkeeper.booking WHERE source = 'bq.contents' AND released_at IS NULL;
-SELECT pg_temp.fault($$INSERT INTO bq.slots VALUES (gen_random_uuid(), '00000000-0000-0000-0000-000000000001', 'tiktok', 24, 0)$$);
+SELECT pg_temp.fault($$INSERT INTO bq.slots VALUES ('11111111-0000-0000-0000-000000000024', '00000000-0000-0000-0000-000000000001', 'tiktok', 24, 0)$$);
 SELECT pg_temp.fault($$INSERT INTO bq.slots VALUES ('11111111-0000-0000-0000-000000000001', '00000000-0000-0000-0000-000000000001', 'tiktok', 1, -5)$$);
 INSERT INTO bq.slots VALUES (gen_random_uuid(), '00000000-0000-0000-0000-000000000002', 'tiktok', NULL, 0);
 SELECT right(profile_id, 1) AS profile, timetable, status FROM bq_queues WHERE profile_id ~ '^0000';
