@@ -3,9 +3,10 @@
 use crate::fault::{Fault, MAX_IDENTIFIER};
 use crate::pg::json::JsonArg;
 use crate::pg::time::from_timestamp;
+use pgrx::datum::Interval;
 use pgrx::prelude::*;
 use serde_json::Value;
-use slotkeeper_core::{Instant, Invalid};
+use slotkeeper_core::{Instant, Invalid, MICROS_PER_SEC, SECS_PER_DAY};
 
 /// The bookings of contents that come from no binding have this source.
 pub(crate) const NO_SOURCE: &str = "";
@@ -61,6 +62,81 @@ pub(crate) fn platform_name(argument: &'static str, platform: &str) -> Result<St
 pub(crate) fn instant(argument: &'static str, value: Option<TimestampWithTimeZone>) -> Result<Option<Instant>, Fault> {
     value
         .map(|at| from_timestamp(at.into()).ok_or(Fault::Infinite { argument }))
+        .transpose()
+}
+
+/// The shortest and the longest lease.
+const LEASES: (i64, i64) = (MICROS_PER_SEC, 7 * SECS_PER_DAY * MICROS_PER_SEC);
+
+/// No interval that is waited for is longer.
+const LONGEST_WAIT: i64 = 366 * SECS_PER_DAY * MICROS_PER_SEC;
+
+/// The length of an interval, months of 30 days, if it lies inside these bounds.
+fn interval_micros(
+    argument: &'static str,
+    value: &Interval,
+    (least, most): (i64, i64),
+    allowed: &str,
+) -> Result<i64, Fault> {
+    // In this width no interval overflows, the infinite ones of later servers included.
+    let days = i128::from(value.months()) * 30 + i128::from(value.days());
+    let micros = days * i128::from(SECS_PER_DAY * MICROS_PER_SEC) + i128::from(value.micros());
+    i64::try_from(micros)
+        .ok()
+        .filter(|micros| (least..=most).contains(micros))
+        .ok_or_else(|| Fault::NotAllowed {
+            argument,
+            value: format!("it lasts {} seconds", micros / i128::from(MICROS_PER_SEC)),
+            allowed: allowed.to_owned(),
+        })
+}
+
+/// How long a lease lasts, in microseconds.
+pub(crate) fn lease_micros(argument: &'static str, value: Option<Interval>) -> Result<i64, Fault> {
+    let value = value.ok_or(Fault::Null { argument })?;
+    interval_micros(argument, &value, LEASES, "1 second to 7 days")
+}
+
+/// How long a provider asks to be left alone, in microseconds.
+pub(crate) fn retry_after_micros(argument: &'static str, value: Option<Interval>) -> Result<Option<i64>, Fault> {
+    value
+        .map(|value| interval_micros(argument, &value, (0, LONGEST_WAIT), "0 seconds to 366 days"))
+        .transpose()
+}
+
+/// An age, in microseconds.
+pub(crate) fn age_micros(argument: &'static str, value: Option<Interval>) -> Result<i64, Fault> {
+    let value = value.ok_or(Fault::Null { argument })?;
+    let thousand_years = 1_000 * LONGEST_WAIT;
+    interval_micros(argument, &value, (0, thousand_years), "0 seconds to 1000 years")
+}
+
+/// A number of rows.
+pub(crate) fn limit(argument: &'static str, value: Option<i32>, most: i32) -> Result<usize, Fault> {
+    let value = value.ok_or(Fault::Null { argument })?;
+    usize::try_from(value)
+        .ok()
+        .filter(|_| (1..=most).contains(&value))
+        .ok_or_else(|| Fault::NotAllowed {
+            argument,
+            value: value.to_string(),
+            allowed: format!("1 to {most}"),
+        })
+}
+
+/// The status of a provider's answer, if there was one.
+pub(crate) fn http_status(argument: &'static str, value: Option<i32>) -> Result<Option<u16>, Fault> {
+    value
+        .map(|value| {
+            u16::try_from(value)
+                .ok()
+                .filter(|status| (100..600).contains(status))
+                .ok_or_else(|| Fault::NotAllowed {
+                    argument,
+                    value: value.to_string(),
+                    allowed: "100 to 599, or NULL where there was no answer".to_owned(),
+                })
+        })
         .transpose()
 }
 

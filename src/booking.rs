@@ -45,6 +45,8 @@ pub(crate) struct Booking {
     pub(crate) user_id: Option<String>,
     pub(crate) scheduled_at: Instant,
     pub(crate) slot_ref: Option<String>,
+    /// Whether publishing has taken it up.
+    pub(crate) claimed: bool,
 }
 
 impl Booking {
@@ -93,7 +95,7 @@ pub(crate) fn content_scan() -> Result<IndexScan, Fault> {
     IndexScan::open(c"booking", c"booking_content", 3, See::Uncommitted)
 }
 
-const COLUMNS: i32 = 9;
+const COLUMNS: i32 = 10;
 
 fn booking(row: &Row) -> Result<Booking, Fault> {
     Ok(Booking {
@@ -105,20 +107,22 @@ fn booking(row: &Row) -> Result<Booking, Fault> {
         content_id: row.must(6)?,
         user_id: row.get(7)?,
         scheduled_at: row.instant(8)?,
-        slot_ref: row.get(COLUMNS)?,
+        slot_ref: row.get(9)?,
+        claimed: row.must(COLUMNS)?,
     })
 }
 
 thread_local! {
     static OF_CONTENT: Statement = const { Statement::new(c"
-SELECT b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref
+SELECT b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref,
+       b.claimed_at IS NOT NULL
 FROM slotkeeper.booking AS b
 WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) $2
   AND b.queue_id OPERATOR(pg_catalog.=) $3 AND b.released_at IS NULL") };
 
     static OF_CONTENT_ID: Statement = const { Statement::new(c"
 SELECT b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref,
-       q.profile_id, q.platform
+       b.claimed_at IS NOT NULL, q.profile_id, q.platform
 FROM slotkeeper.booking AS b
 JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id
 WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.released_at IS NULL

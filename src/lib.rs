@@ -18,6 +18,7 @@ mod mover;
 mod pg;
 mod place;
 mod preview;
+mod publish;
 mod queue;
 mod reply;
 mod schedule;
@@ -71,9 +72,45 @@ extension_sql_file!(
     ]
 );
 extension_sql_file!(
+    "../sql/install/80_comments_binding.sql",
+    name = "comments_binding",
+    requires = [
+        "binding",
+        binding::attach::attach_table,
+        binding::attach::detach_table,
+        binding::check::check_table,
+        binding::collisions::move_collisions,
+        binding::collisions::reconcile_table,
+        binding::guard::guard_row,
+    ]
+);
+extension_sql_file!(
+    "../sql/install/50_publish.sql",
+    name = "publish",
+    requires = ["booking"]
+);
+extension_sql_file!(
+    "../sql/install/80_comments_publish.sql",
+    name = "comments_publish",
+    requires = [
+        "publish",
+        publish::claim::claim_due_content,
+        publish::claim::claim_content,
+        publish::lease::begin_publish,
+        publish::lease::extend_lease,
+        publish::outcome::confirm_publish,
+        publish::outcome::fail_publish,
+        publish::person::resolve_unknown,
+        publish::person::retry_content,
+        publish::platform::set_platform,
+        publish::home::resume_after_restore,
+        publish::history::prune_history,
+    ]
+);
+extension_sql_file!(
     "../sql/install/90_access.sql",
     name = "access",
-    requires = ["comments", "comments_queues"],
+    requires = ["comments", "comments_binding", "comments_queues", "comments_publish"],
     finalize
 );
 

@@ -19,6 +19,7 @@ use slotkeeper_core::binding::{ACTIVE, QueueDefaults};
 use slotkeeper_core::options::QueueOptions;
 use slotkeeper_core::timetable::Timetable;
 use slotkeeper_core::zone::{ZoneName, format_utc, suggest, zone_name};
+use std::thread::LocalKey;
 
 /// `alter_queue` names so many bookings that are off the timetable now; it counts all of them.
 const LISTED_OFF_TIMETABLE: usize = 100;
@@ -53,6 +54,16 @@ WHERE queue_id OPERATOR(pg_catalog.=) $1") };
     static COUNT_LIVE: Statement = const { Statement::new(c"
 SELECT pg_catalog.count(*) FROM slotkeeper.booking
 WHERE queue_id OPERATOR(pg_catalog.=) $1 AND released_at IS NULL") };
+
+    // What was published keeps its booking, and nothing is lost with it.
+    static COUNT_OPEN: Statement = const { Statement::new(c"
+SELECT pg_catalog.count(*) FROM slotkeeper.booking AS b
+WHERE b.queue_id OPERATOR(pg_catalog.=) $1 AND b.released_at IS NULL
+  AND (b.claimed_at IS NULL OR EXISTS (
+      SELECT FROM slotkeeper.publication AS p WHERE p.booking_id OPERATOR(pg_catalog.=) b.booking_id))") };
+
+    static DROP_PUBLICATIONS: Statement = const { Statement::new(c"
+DELETE FROM slotkeeper.publication WHERE queue_id OPERATOR(pg_catalog.=) $1") };
 
     static DROP_LIVE: Statement = const { Statement::new(c"
 DELETE FROM slotkeeper.booking WHERE queue_id OPERATOR(pg_catalog.=) $1 AND released_at IS NULL") };
@@ -212,7 +223,7 @@ fn alter(
                 platform: platform.to_owned(),
             });
         }
-        let live = count_live(row.queue_id)?;
+        let live = count(&COUNT_LIVE, row.queue_id)?;
         if live > 0 {
             let (profile_id, platform) = (profile_id.to_owned(), platform.to_owned());
             return Err(Fault::GranuleInUse {
@@ -421,7 +432,7 @@ fn drop_named(profile_id: &str, platform: &str, force: bool) -> Result<Reply, Fa
             platform: platform.to_owned(),
         });
     }
-    let live = count_live(row.queue_id)?;
+    let live = count(&COUNT_OPEN, row.queue_id)?;
     if live > 0 && !force {
         return Err(Fault::LiveBookings {
             profile_id: profile_id.to_owned(),
@@ -430,6 +441,7 @@ fn drop_named(profile_id: &str, platform: &str, force: bool) -> Result<Reply, Fa
         });
     }
     DROP_LIVE.with(|statement| statement.write(&[Arg::Int8(row.queue_id)], |_| Ok(())))?;
+    DROP_PUBLICATIONS.with(|statement| statement.write(&[Arg::Int8(row.queue_id)], |_| Ok(())))?;
     forget_hints(row.queue_id)?;
     DROP.with(|statement| statement.write(&[Arg::Int8(row.queue_id)], |_| Ok(())))?;
     Ok(Reply::new("dropped")
@@ -438,8 +450,8 @@ fn drop_named(profile_id: &str, platform: &str, force: bool) -> Result<Reply, Fa
         .with("released", live))
 }
 
-fn count_live(queue_id: i64) -> Result<i64, Fault> {
-    let counts = COUNT_LIVE.with(|count| count.read(&[Arg::Int8(queue_id)], |row| row.must(1)))?;
+fn count(statement: &'static LocalKey<Statement>, queue_id: i64) -> Result<i64, Fault> {
+    let counts = statement.with(|count| count.read(&[Arg::Int8(queue_id)], |row| row.must(1)))?;
     Ok(counts.into_iter().next().unwrap_or(0))
 }
 

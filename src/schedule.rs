@@ -11,6 +11,7 @@ use crate::mover::{Mover, Settled, Wish};
 use crate::pg::json::JsonReply;
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::refuse_read_only;
+use crate::publish::{self, Movable};
 use crate::queue::{self, Queue};
 use crate::reply::{Reply, Seat};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -155,13 +156,29 @@ fn reschedule(which: &Which<'_>, wish: &Wish) -> Result<Reply, Fault> {
         if booking.scheduled_at == wish.at {
             return Ok(Reply::new("unchanged").with_seat(&Seat::of(booking, queue)));
         }
+        let _turn = match Movable::look(booking, !wish.dry_run)? {
+            Movable::Yes { _turn } => _turn,
+            Movable::No(state) => return Ok(not_movable(&mine, state)),
+            Movable::Busy(transaction) => {
+                drop(mine);
+                wait_for(transaction);
+                continue;
+            }
+        };
         let mover = Mover {
             queue,
             content: booking.content(),
             own: Some(booking),
             now: now()?,
         };
-        let Some(settled) = mover.settle(wish, |slot, seat| booking::move_to(booking, queue, slot, seat))? else {
+        let move_to = |slot: &Slot, seat| {
+            let moved = booking::move_to(booking, queue, slot, seat)?;
+            if moved.is_some() {
+                publish::moved(booking, slot.at, mover.now)?;
+            }
+            Ok(moved)
+        };
+        let Some(settled) = mover.settle(wish, move_to)? else {
             continue;
         };
         if let (Settled::Placed { slot, .. }, false) = (&settled, wish.dry_run) {
@@ -221,14 +238,32 @@ fn unschedule(which: &Which<'_>) -> Result<Reply, Fault> {
         let Some((target, mine)) = take(which, true)? else {
             return Ok(not_found(which));
         };
+        let _turn = match Movable::look(&mine.booking, true)? {
+            Movable::Yes { _turn } => _turn,
+            Movable::No(state) => return Ok(not_movable(&mine, state)),
+            Movable::Busy(transaction) => {
+                drop(mine);
+                wait_for(transaction);
+                continue;
+            }
+        };
         let now = now()?;
         if booking::release(&mine.booking, &mine.queue, now)? {
+            publish::taken_back(&mine.booking, now)?;
             let reply = Reply::new("unscheduled").with_seat(&Seat::of(&mine.booking, &mine.queue));
+            drop(_turn);
             drop(mine);
             target.unscheduled(now)?;
             return Ok(reply);
         }
     }
+}
+
+/// What is being published, or has been, stays where it is.
+fn not_movable(mine: &Mine, state: &str) -> Reply {
+    Reply::new("not_movable")
+        .with_seat(&Seat::of(&mine.booking, &mine.queue))
+        .with("state", state)
 }
 
 fn not_found(which: &Which<'_>) -> Reply {

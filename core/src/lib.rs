@@ -1,5 +1,5 @@
 //! slotkeeper's decisions, without PostgreSQL: which instants a timetable names, which seat of a slot is
-//! free, what a span or a zone name means.
+//! free, what a span or a zone name means, when a failed publish is tried again.
 //!
 //! Nothing here knows a clock, a table or a time-zone file. The zone's data comes in through
 //! [`zone::Zone`], so that the server's own copy is the only one. Everything is total: whatever the input,
@@ -8,6 +8,8 @@
 pub mod binding;
 mod invalid;
 pub mod options;
+pub mod policy;
+pub mod publish_key;
 pub mod run;
 pub mod search;
 pub mod seat;

@@ -10,6 +10,7 @@ CREATE TABLE slotkeeper.booking (
     scheduled_at timestamptz NOT NULL,
     booked_at    timestamptz NOT NULL,
     released_at  timestamptz,
+    claimed_at   timestamptz,
     seat         smallint NOT NULL,
     source       text COLLATE "C" NOT NULL DEFAULT '',
     content_id   text COLLATE "C" NOT NULL,
@@ -19,6 +20,12 @@ CREATE TABLE slotkeeper.booking (
 ) USING heap;
 CREATE UNIQUE INDEX booking_seat ON slotkeeper.booking (queue_id, granule, seat) WHERE released_at IS NULL;
 CREATE UNIQUE INDEX booking_content ON slotkeeper.booking (content_id, source, queue_id) WHERE released_at IS NULL;
+
+-- What publishing has not taken up yet, oldest first: a claim reads its first entries.
+CREATE INDEX booking_due ON slotkeeper.booking (scheduled_at, booking_id) INCLUDE (queue_id)
+    WHERE released_at IS NULL AND claimed_at IS NULL;
+-- What became of a content that is no longer booked.
+CREATE INDEX booking_past ON slotkeeper.booking (content_id, source, queue_id) WHERE released_at IS NOT NULL;
 
 ALTER SEQUENCE slotkeeper.booking_id_seq OWNED BY slotkeeper.booking.booking_id;
 
@@ -30,6 +37,7 @@ COMMENT ON COLUMN slotkeeper.booking.seat IS 'Seat number within the granule, fr
 COMMENT ON COLUMN slotkeeper.booking.source IS 'Binding that the content comes from; empty for none.';
 COMMENT ON COLUMN slotkeeper.booking.slot_ref IS 'The application''s own id of the slot, from the timetable.';
 COMMENT ON COLUMN slotkeeper.booking.released_at IS 'When the seat was given back; NULL while the booking is live.';
+COMMENT ON COLUMN slotkeeper.booking.claimed_at IS 'When publishing first took it up; NULL while it only waits for its time.';
 COMMENT ON COLUMN slotkeeper.booking.released_by IS 'Role that gave it back.';
 
 -- Hints that keep the cost of a search flat. Losing a full run costs time only; a hole is written by whoever gives a

@@ -7,19 +7,27 @@ AS $body$
 -- A definer: GRANT on these functions is their owner's to give. It evaluates nothing of the caller's; the role's name
 -- is quoted by the server.
 DECLARE
-    reader constant text[] := ARRAY['preview_slots'];
+    reader constant text[] := ARRAY['preview_slots', 'trigger_digest'];
     writer constant text[] := reader || ARRAY['assign_next_available_slot', 'assign_slots', 'schedule_content',
                                               'reschedule_content', 'unschedule_content'];
-    admin  constant text[] := writer || ARRAY['create_queue', 'alter_queue', 'set_queue_status', 'drop_queue',
-                                              'attach_queues', 'follow_queue'];
+    worker constant text[] := reader || ARRAY['claim_due_content', 'claim_content', 'begin_publish', 'extend_lease',
+                                              'confirm_publish', 'fail_publish', 'resolve_unknown', 'retry_content'];
+    admin  constant text[] := writer || worker
+                              || ARRAY['create_queue', 'alter_queue', 'set_queue_status', 'drop_queue',
+                                       'check_table', 'attach_table', 'detach_table', 'reconcile_table',
+                                       'move_collisions', 'guard_row', 'attach_queues', 'follow_queue',
+                                       'set_platform', 'resume_after_restore', 'prune_history'];
+    -- Every kind may read these: they show no more than the functions for readers do.
+    views  constant text[] := ARRAY['binding_health', 'slot_collisions', 'content_status'];
     granted text[];
+    shown name;
     function regprocedure;
 BEGIN
     IF p_role IS NULL OR p_kind IS NULL THEN
         RAISE EXCEPTION '% must not be null', CASE WHEN p_role IS NULL THEN 'p_role' ELSE 'p_kind' END
             USING ERRCODE = '22004', HINT = 'Call slotkeeper.grant_access(''role'', ''kind'').';
     END IF;
-    granted := CASE p_kind WHEN 'reader' THEN reader WHEN 'worker' THEN reader
+    granted := CASE p_kind WHEN 'reader' THEN reader WHEN 'worker' THEN worker
                            WHEN 'user' THEN writer WHEN 'admin' THEN admin END;
     IF granted IS NULL THEN
         RAISE EXCEPTION 'p_kind is not valid: "%"', p_kind
@@ -37,12 +45,15 @@ BEGIN
     LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', function, p_role);
     END LOOP;
+    FOREACH shown IN ARRAY views LOOP
+        EXECUTE format('GRANT SELECT ON slotkeeper.%I TO %I', shown, p_role);
+    END LOOP;
     RETURN jsonb_build_object('outcome', 'granted', 'role', p_role, 'kind', p_kind);
 END
 $body$;
 
 COMMENT ON FUNCTION slotkeeper.grant_access(name, text) IS
-'Grants a role what its kind needs in this database: reader (preview), user (reader, and booking), worker (reader, and publishing), admin (everything). Grants add up.
+'Grants a role what its kind needs in this database: reader (preview, views), user (reader, and booking), worker (reader, and publishing), admin (everything). Grants add up.
 Callable by the database''s owner and the installing role. Outcome: granted. Errors: 42704 no such role; 22023 kind; 22004 null.';
 
 -- Whatever default privileges were in force when this script ran, they stop here.

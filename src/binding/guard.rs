@@ -12,10 +12,11 @@ use crate::fault::Fault;
 use crate::history;
 use crate::mover::{Mover, Settled, Wish};
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
-use crate::pg::scan::row_exists;
-use crate::pg::trigger::{Fired, Record, is_replica};
+use crate::pg::scan::{row_exists, row_is_inserted_since};
+use crate::pg::trigger::{Fired, Record, is_replica, running_command};
 use crate::queue::Queue;
 use pgrx::heap_tuple::PgHeapTuple;
+use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{AllocatedByPostgres, PgLogLevel, PgSqlErrorCode, ereport};
@@ -24,6 +25,7 @@ use slotkeeper_core::binding::OnConflict as Wanted;
 use slotkeeper_core::slots::Slot;
 use slotkeeper_core::zone::format_utc;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 #[pg_trigger(sql = "
@@ -45,6 +47,9 @@ fn guard(fired: &Fired<'_>) -> Result<Option<Record>, Fault> {
         fired.argument(0).unwrap_or_default(),
         fired.argument(1).unwrap_or_default(),
     );
+    if action == "end" && with_pending(|pending| pending.is_empty()) {
+        return Ok(None);
+    }
     let binding = of_guarded(fired.table(), source)?;
     match action {
         "take" => {
@@ -58,16 +63,21 @@ fn guard(fired: &Fired<'_>) -> Result<Option<Record>, Fault> {
         }
         "stored" => {
             let Some(new) = fired.new_row() else { return Ok(None) };
-            confirm(&binding, &new)
+            let row = Writer {
+                binding: &binding,
+                fired,
+                new,
+            };
+            row.confirm()
         }
-        "end" => drop_ghosts(&binding, fired),
+        "end" => drop_ghosts(&binding),
         "leave" => {
             let Some(old) = fired.old_row() else { return Ok(None) };
-            leave(&binding, &old)
+            leave(&binding, fired, &old)
         }
         "fixed" => {
             let Some(new) = fired.new_row() else { return Ok(None) };
-            refuse_moving_published(&binding, &new)
+            refuse_moving_published(&binding, new).map(Some)
         }
         "published" => Ok(None),
         "truncate" => {
@@ -88,59 +98,57 @@ fn guard(fired: &Fired<'_>) -> Result<Option<Record>, Fault> {
 struct Pending {
     binding_id: i64,
     content_id: String,
+    /// The instant that was booked.
+    at: Instant,
+    /// The table or partition that the row is to lie in, and its column with the id.
+    table: pg_sys::Oid,
+    column: i16,
+    /// The command that inserts it.
+    command: pg_sys::CommandId,
+}
+
+impl Pending {
+    fn is_of(&self, binding: &Binding, content_id: &str) -> bool {
+        self.binding_id == binding.binding_id && self.content_id == content_id
+    }
+
+    /// Whether its row belongs to a statement that goes on around the one that has ended. A row that was there before, or
+    /// that this statement has updated instead, is none: the booking was for nothing.
+    fn goes_on(&self) -> Result<bool, Fault> {
+        row_is_inserted_since(self.table, self.column, &self.content_id, self.command)
+    }
 }
 
 thread_local! {
     /// When the transaction began, and what waits for its row. What an aborted statement has left behind is found
     /// to hold nothing.
-    static PENDING: RefCell<(i64, Vec<Pending>)> = const { RefCell::new((0, Vec::new())) };
+    static PENDING: RefCell<(i64, VecDeque<Pending>)> = const { RefCell::new((0, VecDeque::new())) };
 }
 
-fn expect_row(binding: &Binding, content_id: &str) {
+/// What waits for its row in this transaction.
+fn with_pending<T>(act: impl FnOnce(&mut VecDeque<Pending>) -> T) -> T {
     let transaction = crate::pg::transaction_start();
     PENDING.with_borrow_mut(|(began, pending)| {
         if *began != transaction {
             *began = transaction;
             pending.clear();
         }
-        pending.push(Pending {
-            binding_id: binding.binding_id,
-            content_id: content_id.to_owned(),
-        });
-    });
+        act(pending)
+    })
 }
 
-/// The row is stored: its booking stays.
-fn confirm(binding: &Binding, new: &Record) -> Result<Option<Record>, Fault> {
-    let Some(content_id) = new.text(binding.id.number) else {
-        return Ok(None);
-    };
-    let was_expected = PENDING.with_borrow_mut(|(_, pending)| {
-        let place = pending
-            .iter()
-            .position(|p| p.binding_id == binding.binding_id && p.content_id == content_id);
-        place.map(|place| pending.swap_remove(place)).is_some()
-    });
-    if was_expected || is_replica() {
-        return Ok(None);
-    }
-    // It had its booking before it was inserted; or another statement's end has taken it for a ghost.
-    match booking::of_source(&content_id, &binding.source)?.is_empty() {
-        false => Ok(None),
-        true => Err(Fault::Internal(format!(
-            "row {content_id} of {} has lost its seat",
-            binding.source
-        ))),
-    }
+/// Takes out what waits for the row of this content, which has its seat now.
+fn no_longer_pending(binding: &Binding, content_id: &str) -> Option<Pending> {
+    with_pending(|pending| {
+        let place = pending.iter().position(|p| p.is_of(binding, content_id));
+        // Rows are stored in the order in which they were booked: mostly it is the first.
+        place.and_then(|place| pending.remove(place))
+    })
 }
 
 /// Gives back what was booked for rows that were not stored after all, as with ON CONFLICT DO NOTHING.
-fn drop_ghosts(binding: &Binding, fired: &Fired<'_>) -> Result<Option<Record>, Fault> {
-    let transaction = crate::pg::transaction_start();
-    let waiting: Vec<Pending> = PENDING.with_borrow_mut(|(began, pending)| {
-        if *began != transaction || pending.is_empty() {
-            return Vec::new();
-        }
+fn drop_ghosts(binding: &Binding) -> Result<Option<Record>, Fault> {
+    let waiting: VecDeque<Pending> = with_pending(|pending| {
         let (mine, others) = std::mem::take(pending)
             .into_iter()
             .partition(|p| p.binding_id == binding.binding_id);
@@ -148,9 +156,8 @@ fn drop_ghosts(binding: &Binding, fired: &Fired<'_>) -> Result<Option<Record>, F
         mine
     });
     for ghost in waiting {
-        // A row that is there belongs to a statement that goes on around this one.
-        if row_exists(fired.table(), binding.id.number, &ghost.content_id)? {
-            PENDING.with_borrow_mut(|(_, pending)| pending.push(ghost));
+        if ghost.goes_on()? {
+            with_pending(|pending| pending.push_back(ghost));
         } else {
             release_content(binding, &ghost.content_id, now()?)?;
         }
@@ -159,10 +166,19 @@ fn drop_ghosts(binding: &Binding, fired: &Fired<'_>) -> Result<Option<Record>, F
 }
 
 /// The row takes no seat any more.
-fn leave(binding: &Binding, old: &Record) -> Result<Option<Record>, Fault> {
+fn leave(binding: &Binding, fired: &Fired<'_>, old: &Record) -> Result<Option<Record>, Fault> {
     let Some(content_id) = old.text(binding.id.number) else {
         return Ok(None);
     };
+    // A row that an UPDATE sends to another partition is deleted here and inserted there.
+    let moves_on = with_pending(|pending| {
+        pending
+            .iter()
+            .any(|p| p.is_of(binding, &content_id) && p.table != fired.table())
+    });
+    if moves_on {
+        return Ok(None);
+    }
     let released = release_content(binding, &content_id, now()?)?;
     if released == 0 {
         collisions::forget(&binding.source, &content_id)?;
@@ -170,14 +186,15 @@ fn leave(binding: &Binding, old: &Record) -> Result<Option<Record>, Fault> {
     Ok(None)
 }
 
-fn refuse_moving_published(binding: &Binding, new: &Record) -> Result<Option<Record>, Fault> {
+/// Before anything of the guard's moves its booking.
+fn refuse_moving_published(binding: &Binding, new: Record) -> Result<Record, Fault> {
     let Some(content_id) = new.text(binding.id.number) else {
-        return Ok(None);
+        return Ok(new);
     };
     let at = new.time(binding.at.number, &binding.time);
     let held = booking::of_source(&content_id, &binding.source)?;
     if is_replica() || held.iter().all(|(booking, _)| Some(booking.scheduled_at) == at) {
-        return Ok(None);
+        return Ok(new);
     }
     Err(not_movable(&content_id))
 }
@@ -188,6 +205,22 @@ fn not_movable(content_id: &str) -> Fault {
         format!("content {content_id} cannot move"),
         "It is being published, or has been.",
         "Leave its time as it is; a copy of it can be scheduled anew.",
+    )
+}
+
+fn taken(at: Instant, queue: &Queue, next_free: Option<Instant>) -> Fault {
+    Fault::unbindable(
+        PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION,
+        format!(
+            "{} is taken in queue ({}, {})",
+            format_utc(at),
+            queue.profile_id,
+            queue.platform
+        ),
+        next_free.map_or(String::new(), |next| {
+            format!("The next free instant is {}.", format_utc(next))
+        }),
+        "Choose another time. Rows of this binding are not moved.",
     )
 }
 
@@ -219,8 +252,8 @@ impl Writer<'_> {
         Ok(value)
     }
 
-    /// Takes the row's seat; returns the row as it is to be stored.
-    fn take(&self) -> Result<Record, Fault> {
+    /// What the row asks for: itself, its time if it has one, and its queue.
+    fn wanted(&self) -> Result<(Occupant, Option<Instant>, Rc<Queue>), Fault> {
         let binding = self.binding;
         let content_id = self.required("content_id", self.new.text(binding.id.number))?;
         let profile_id = self.required("profile_id", self.value(&binding.profile_id))?;
@@ -235,16 +268,12 @@ impl Writer<'_> {
                 argument: "the time of a content",
             });
         }
-        let queue = match queue_of(binding, &profile_id, platform.as_deref(), true)? {
-            Some(queue) => queue,
-            None if is_replica() => return Ok(self.new),
-            None => {
-                return Err(Fault::NoQueue {
-                    profile_id,
-                    platform: platform.unwrap_or_else(|| "any".to_owned()),
-                    item: None,
-                });
-            }
+        let Some(queue) = queue_of(binding, &profile_id, platform.as_deref(), true)? else {
+            return Err(Fault::NoQueue {
+                profile_id,
+                platform: platform.unwrap_or_else(|| "any".to_owned()),
+                item: None,
+            });
         };
         let occupant = Occupant {
             content_id,
@@ -253,9 +282,24 @@ impl Writer<'_> {
             user_id,
             at: at.unwrap_or_default(),
         };
+        Ok((occupant, at, queue))
+    }
+
+    /// Takes the row's seat; returns the row as it is to be stored.
+    fn take(&self) -> Result<Record, Fault> {
         if is_replica() {
-            return self.mirror(&occupant, at, &queue);
+            // What cannot have a seat is not refused: another server has stored it.
+            return match self.wanted() {
+                Ok((occupant, at, queue)) => self.mirror(&occupant, at, &queue),
+                Err(_) => {
+                    if let Some(id) = self.new.text(self.binding.id.number) {
+                        release_content(self.binding, &id, now()?)?;
+                    }
+                    Ok(self.new)
+                }
+            };
         }
+        let (occupant, at, queue) = self.wanted()?;
         use_queues(&mut [Key::Queue {
             profile_id: &queue.profile_id,
             platform: &queue.platform,
@@ -264,6 +308,26 @@ impl Writer<'_> {
             self.leave_old_place(&old, &occupant, &queue)?;
         }
         self.settle(&occupant, at, &queue)
+    }
+
+    /// The row is stored: its booking stays.
+    fn confirm(&self) -> Result<Option<Record>, Fault> {
+        let binding = self.binding;
+        let Some(content_id) = self.new.text(binding.id.number) else {
+            return Ok(None);
+        };
+        let expected = no_longer_pending(binding, &content_id);
+        let at = self.new.time(binding.at.number, &binding.time);
+        if is_replica() || expected.is_some_and(|expected| Some(expected.at) == at) {
+            return Ok(None);
+        }
+        // It had its booking before it was inserted; or a statement that ended inside this one has taken it for a
+        // ghost; or a trigger that fires after the guard has changed its time.
+        let (row, _, queue) = self.wanted()?;
+        match settle_exactly(binding, &row, &queue, now()?)? {
+            Exactly::Taken => Err(taken(row.at, &queue, None)),
+            Exactly::Booked | Exactly::Moved | Exactly::Right => Ok(None),
+        }
     }
 
     /// A row that changes its queue or its id leaves the seat that it had.
@@ -313,6 +377,7 @@ impl Writer<'_> {
                 }
             }
             if let Some(own) = own.as_ref().filter(|own| at.is_none_or(|at| at == own.scheduled_at)) {
+                self.expect(row, own.scheduled_at);
                 if at.is_some() {
                     return Ok(self.new);
                 }
@@ -339,10 +404,31 @@ impl Writer<'_> {
             if let (Some(own), Settled::Placed { slot, .. }) = (&own, &settled) {
                 history::moved(own.booking_id, own.scheduled_at, slot.at, None, now)?;
             }
-            if !self.fired.is_update() && self.fired.is_before() {
-                expect_row(binding, &row.content_id);
+            if let Settled::Placed { slot, .. } | Settled::Moved { slot, .. } = &settled {
+                self.expect(row, slot.at);
+            }
+            if own.is_none() && self.fired.is_update() {
+                collisions::forget(&binding.source, &row.content_id)?;
             }
             return Ok(stored);
+        }
+    }
+
+    /// The booking waits for its row where the row is yet to be inserted. Where a row is updated, as by an upsert, it is
+    /// there.
+    fn expect(&self, row: &Occupant, at: Instant) {
+        if self.fired.is_update() {
+            no_longer_pending(self.binding, &row.content_id);
+        } else if self.fired.is_before() {
+            let pending = Pending {
+                binding_id: self.binding.binding_id,
+                content_id: row.content_id.clone(),
+                at,
+                table: self.fired.table(),
+                column: self.binding.id.number,
+                command: running_command(),
+            };
+            with_pending(|all| all.push_back(pending));
         }
     }
 
@@ -403,20 +489,7 @@ impl Writer<'_> {
                 format!("Nothing is free until {}.", format_utc(queue.horizon(now))),
                 "Choose another time, or give the queue more slots or a longer horizon.",
             )),
-            Settled::Conflict { next_free_at, .. } => Err(Fault::unbindable(
-                PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION,
-                format!(
-                    "{} is taken in queue ({}, {})",
-                    format_utc(at.unwrap_or(now)),
-                    queue.profile_id,
-                    queue.platform
-                ),
-                match next_free_at {
-                    Some(next) => format!("The next free instant is {}.", format_utc(*next)),
-                    None => "Nothing is free inside the horizon.".to_owned(),
-                },
-                "Choose another time. The binding's on_conflict is reject.",
-            )),
+            Settled::Conflict { next_free_at, .. } => Err(taken(at.unwrap_or(now), queue, *next_free_at)),
         }
     }
 

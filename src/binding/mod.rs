@@ -4,9 +4,9 @@
 //! into the row ([`row`]). Nothing of the application's is ever evaluated with slotkeeper's rights: predicates are the
 //! triggers' conditions, which run as the writer, and rows are read and written as the caller.
 
-mod attach;
-mod check;
-mod collisions;
+pub(crate) mod attach;
+pub(crate) mod check;
+pub(crate) mod collisions;
 mod existing;
 pub(crate) mod guard;
 pub(crate) mod queues;
@@ -303,6 +303,16 @@ fn of_guarded(table: pg_sys::Oid, source: &str) -> Result<Rc<Binding>, Fault> {
             format!("Its trigger names the binding {source:?}, which is none of it."),
             "Attach it with slotkeeper.attach_table(), or drop the trigger.",
         ));
+    };
+    let binding = match Table::find(table)? {
+        // A partition has the same columns, under numbers of its own.
+        Some(partition) if table != binding.table.oid => Rc::new(Binding::resolve(
+            binding.binding_id,
+            binding.source.clone(),
+            partition,
+            binding.options.clone(),
+        )?),
+        _ => binding,
     };
     let generation = relations_generation();
     GUARDED.with_borrow_mut(|(at, all)| {

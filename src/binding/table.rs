@@ -4,6 +4,7 @@ use crate::fault::Fault;
 use crate::pg::dynamic::{See, identifier, qualified, query};
 use crate::pg::role::hides_rows;
 use crate::pg::statement::{Row, Statement, Value};
+use crate::pg::trigger::base_type;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 /// A column.
@@ -53,7 +54,7 @@ WHERE n.nspname OPERATOR(pg_catalog.=) $1::pg_catalog.name AND c.relname OPERATO
   AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r'::\"char\", 'p'::\"char\"])") };
 
     static COLUMNS: Statement = const { Statement::new(c"
-SELECT a.attname::pg_catalog.text, a.attnum, coalesce(nullif(t.typbasetype, 0::pg_catalog.oid), t.oid),
+SELECT a.attname::pg_catalog.text, a.attnum, a.atttypid,
        pg_catalog.format('%I.%I', n.nspname, t.typname), a.attgenerated OPERATOR(pg_catalog.<>) ''::\"char\"
 FROM pg_catalog.pg_attribute AS a
 JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
@@ -64,8 +65,15 @@ ORDER BY a.attnum") };
     static UNIQUE_ON: Statement = const { Statement::new(c"
 SELECT 1
 FROM pg_catalog.pg_index AS i
-WHERE i.indrelid OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
-  AND i.indnkeyatts OPERATOR(pg_catalog.=) 1 AND i.indkey[0] OPERATOR(pg_catalog.=) $2
+WHERE i.indrelid OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND i.indisunique AND i.indisvalid AND i.indimmediate
+  AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indkey[0] OPERATOR(pg_catalog.=) $2
+  AND (i.indnkeyatts OPERATOR(pg_catalog.=) 1
+       OR NOT EXISTS (
+           SELECT FROM pg_catalog.generate_series(1, i.indnkeyatts OPERATOR(pg_catalog.-) 1) AS n
+           LEFT JOIN pg_catalog.pg_partitioned_table AS p
+                ON p.partrelid OPERATOR(pg_catalog.=) i.indrelid
+               AND i.indkey[n] OPERATOR(pg_catalog.=) ANY (p.partattrs::pg_catalog.int2[])
+           WHERE p.partrelid IS NULL))
 LIMIT 1") };
 
     static OWNED: Statement = const { Statement::new(c"
@@ -152,7 +160,8 @@ impl Table {
         self.columns.iter().find(|column| column.number == number)
     }
 
-    /// Whether a unique index on this column alone tells all rows apart.
+    /// Whether a unique index on this column tells all rows apart at once; in a partitioned table the columns of the partition
+    /// key may follow it, which it must have.
     pub(crate) fn is_unique(&self, column: &Column) -> Result<bool, Fault> {
         let values = [Value::Int8(i64::from(self.oid.to_u32())), Value::Int2(column.number)];
         Ok(!UNIQUE_ON.with(|unique| unique.read(&values, |_| Ok(())))?.is_empty())
@@ -170,7 +179,7 @@ fn column(row: &Row) -> Result<Column, Fault> {
     Ok(Column {
         name: row.must(1)?,
         number: row.must(2)?,
-        type_oid: row.must(3)?,
+        type_oid: base_type(row.must(3)?),
         type_name: row.must(4)?,
         is_generated: row.must(5)?,
     })

@@ -189,11 +189,13 @@ pub(super) fn create(conditions: &Conditions<'_>) -> Result<Vec<String>, Fault> 
             conditions.at(RowOf::Old)?,
             conditions.at(RowOf::New)?
         );
-        let moved = format!(
-            "{was} AND {holds_new} AND ({new_takes}) IS NOT TRUE AND {at}",
-            new_takes = conditions.takes_seat(RowOf::New)?
-        );
-        add("fixed", "AFTER UPDATE", "ROW", Some(moved), "fixed")?;
+        let moved = format!("{was} AND {holds_new} AND {at}");
+        // By its name it fires before the one that would move the booking.
+        let event = match timing {
+            Timing::Before => "BEFORE UPDATE",
+            Timing::After => "AFTER UPDATE",
+        };
+        add("fixed", event, "ROW", Some(moved), "fixed")?;
         add(
             "published",
             "AFTER UPDATE",

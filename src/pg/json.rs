@@ -3,7 +3,7 @@
 //! Replies are built as the server's own jsonb, without a text in between that would be written and parsed again.
 
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
-use pgrx::{FromDatum, direct_function_call, pg_sys};
+use pgrx::{FromDatum, IntoDatum, direct_function_call, direct_function_call_as_datum, pg_sys};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -44,6 +44,7 @@ pub(crate) enum Json {
     Null,
     Bool(bool),
     Int(i64),
+    Float(f64),
     Text(String),
     List(Vec<Json>),
     Object(Vec<(Cow<'static, str>, Json)>),
@@ -76,6 +77,15 @@ impl Nodes {
                 // SAFETY: makes a numeric in the current memory context.
                 node.val.numeric = unsafe { pg_sys::int64_to_numeric(*value) };
                 node.type_ = pg_sys::jbvType::jbvNumeric;
+            }
+            Json::Float(value) => {
+                let datum = value.into_datum();
+                // SAFETY: the server's float8 to numeric; the result is a numeric in the current memory context.
+                let number = unsafe { direct_function_call_as_datum(pg_sys::float8_numeric, &[datum]) };
+                if let Some(number) = number {
+                    node.val.numeric = number.cast_mut_ptr();
+                    node.type_ = pg_sys::jbvType::jbvNumeric;
+                }
             }
             Json::List(list) => {
                 let mut elements: Vec<_> = list.iter_mut().map(|element| self.node(element)).collect();
@@ -170,9 +180,11 @@ impl From<Value> for Json {
         match value {
             Value::Null => Self::Null,
             Value::Bool(value) => Self::Bool(value),
-            Value::Number(number) => number
-                .as_i64()
-                .map_or_else(|| Self::Text(number.to_string()), Self::Int),
+            Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+                (Some(whole), _) => Self::Int(whole),
+                (None, Some(float)) => Self::Float(float),
+                (None, None) => Self::Text(number.to_string()),
+            },
             Value::String(text) => Self::Text(text),
             Value::Array(list) => Self::List(list.into_iter().map(Self::from).collect()),
             Value::Object(members) => Self::Object(

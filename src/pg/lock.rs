@@ -34,6 +34,8 @@ pub(crate) enum Key<'a> {
         source: &'a str,
         content_id: &'a str,
     },
+    /// What publishing knows of one booking: held by whoever looks at it and changes it.
+    Publication { booking_id: i64 },
     /// Batches take turns between their look and their inserts.
     Batches,
     /// The row of a queue: held by whoever creates or changes it.

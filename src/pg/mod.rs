@@ -2,11 +2,13 @@
 //!
 //! What it exports is safe to call from the rest of the extension, on a backend's only thread, inside a transaction.
 
+pub(crate) mod durable;
 pub(crate) mod dynamic;
 pub(crate) mod insert;
 pub(crate) mod json;
 pub(crate) mod lock;
 pub(crate) mod predicate;
+pub(crate) mod random;
 pub(crate) mod role;
 pub(crate) mod scan;
 pub(crate) mod statement;

@@ -5,8 +5,10 @@
 //! either state, so whoever decides looks again under a lock, and the unique indexes have the last word.
 
 use super::relation_oid;
+use super::time::{from_timestamp, to_timestamp};
 use crate::fault::Fault;
 use pgrx::{FromDatum, IntoDatum, pg_sys};
+use slotkeeper_core::Instant;
 use std::ffi::CStr;
 
 /// A condition on one column of an index, in the order of its columns.
@@ -22,6 +24,9 @@ pub(crate) enum Key<'a> {
     AtLeast(i64),
     AtMost(i64),
     Below(i64),
+    IsTime(Instant),
+    AtLeastTime(Instant),
+    AtMostTime(Instant),
 }
 
 impl Key<'_> {
@@ -48,6 +53,19 @@ impl Key<'_> {
                 v.into_datum(),
             ),
             Self::Below(v) => (pg_sys::BTLessStrategyNumber, none, pg_sys::F_INT8LT, v.into_datum()),
+            Self::IsTime(v) => (eq, none, pg_sys::F_TIMESTAMPTZ_EQ, to_timestamp(v).into_datum()),
+            Self::AtLeastTime(v) => (
+                pg_sys::BTGreaterEqualStrategyNumber,
+                none,
+                pg_sys::F_TIMESTAMPTZ_GE,
+                to_timestamp(v).into_datum(),
+            ),
+            Self::AtMostTime(v) => (
+                pg_sys::BTLessEqualStrategyNumber,
+                none,
+                pg_sys::F_TIMESTAMPTZ_LE,
+                to_timestamp(v).into_datum(),
+            ),
         }
     }
 }
@@ -78,6 +96,8 @@ pub(crate) struct IndexScan {
     order: pg_sys::ScanDirection::Type,
     /// Numbers of the index's columns in the table.
     columns: Vec<i32>,
+    /// Entries looked at, those that lead to no visible row included.
+    steps: u64,
 }
 
 fn dirty_snapshot() -> pg_sys::SnapshotData {
@@ -134,6 +154,7 @@ impl IndexScan {
                 snapshot,
                 order,
                 columns,
+                steps: 0,
             }
         }
     }
@@ -179,9 +200,30 @@ impl IndexScan {
 
     /// The next row, or none.
     pub(crate) fn next(&mut self) -> Option<Found<'_>> {
-        // SAFETY: scan and slot belong together.
-        let found = unsafe { pg_sys::index_getnext_slot(self.scan, self.order, self.slot) };
-        found.then_some(Found { scan: self })
+        // SAFETY: scan and slot belong together. This is index_getnext_slot, which does not tell how far it has gone.
+        unsafe {
+            loop {
+                if !(*self.scan).xs_heap_continue {
+                    self.steps += 1;
+                    if pg_sys::index_getnext_tid(self.scan, self.order).is_null() {
+                        return None;
+                    }
+                }
+                if pg_sys::index_fetch_heap(self.scan, self.slot) {
+                    return Some(Found { scan: self });
+                }
+            }
+        }
+    }
+
+    /// The row that [`IndexScan::next`] gave last.
+    pub(crate) fn current(&self) -> Found<'_> {
+        Found { scan: self }
+    }
+
+    /// How many entries this scan has looked at.
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps
     }
 }
 
@@ -221,6 +263,27 @@ impl Found<'_> {
         value.ok_or_else(|| Fault::Internal(format!("index column {n} is NULL")))
     }
 
+    /// The instant in the index's n-th column.
+    pub(crate) fn instant(&self, n: usize) -> Result<Instant, Fault> {
+        let timestamp: pg_sys::TimestampTz = self.get(n)?;
+        from_timestamp(timestamp).ok_or_else(|| Fault::Internal(format!("index column {n} is infinite")))
+    }
+
+    /// The value of any column of the row, by its name.
+    pub(crate) fn column<T: FromDatum>(&self, name: &'static CStr) -> Result<Option<T>, Fault> {
+        // SAFETY: a syscache look-up of a NUL-terminated name.
+        let number = unsafe { pg_sys::get_attnum(self.table(), name.as_ptr()) };
+        if number <= 0 {
+            return Err(Fault::Internal(format!("column {} is missing", name.to_string_lossy())));
+        }
+        let mut is_null = false;
+        // SAFETY: the slot holds the current row, which has this column; callers ask for its type.
+        Ok(unsafe {
+            let datum = pg_sys::slot_getattr(self.scan.slot, number.into(), &mut is_null);
+            T::from_datum(datum, is_null)
+        })
+    }
+
     /// The table that the row is in.
     pub(crate) fn table(&self) -> pg_sys::Oid {
         // SAFETY: the relation is open while the scan is.
@@ -242,6 +305,18 @@ impl Found<'_> {
             let datum = pg_sys::slot_getsysattr(self.scan.slot, attribute, &mut is_null);
             let inserter = pg_sys::TransactionId::from_datum(datum, is_null);
             inserter.is_some_and(|transaction| pg_sys::TransactionIdIsCurrentTransactionId(transaction))
+        }
+    }
+
+    /// Whether this row of this transaction's own was inserted by the command or a later one, not by an update.
+    fn is_first_version_of(&self, command: pg_sys::CommandId) -> bool {
+        let mut must_free = false;
+        // SAFETY: the slot holds the current row, a heap tuple that this transaction has inserted.
+        unsafe {
+            let tuple = pg_sys::ExecFetchSlotHeapTuple(self.scan.slot, false, &mut must_free);
+            let header = (*tuple).t_data;
+            u32::from((*header).t_infomask) & pg_sys::HEAP_UPDATED == 0
+                && pg_sys::HeapTupleHeaderGetCmin(header) >= command
         }
     }
 
@@ -270,6 +345,30 @@ fn is_valid(transaction: &pg_sys::TransactionId) -> bool {
 /// Whether a table of the application has a row with this id, one of an open transaction included. Needs an index that
 /// begins with the column, and looks with nobody's rights: only that the row is there comes out.
 pub(crate) fn row_exists(table: pg_sys::Oid, column: i16, id: &str) -> Result<bool, Fault> {
+    Ok(row_scan(table, column, id)?.is_some_and(|mut scan| scan.next().is_some()))
+}
+
+/// Whether the row with this id was inserted by this command of this transaction, or by a later one, and has not been
+/// updated since.
+pub(crate) fn row_is_inserted_since(
+    table: pg_sys::Oid,
+    column: i16,
+    id: &str,
+    command: pg_sys::CommandId,
+) -> Result<bool, Fault> {
+    let Some(mut scan) = row_scan(table, column, id)? else {
+        return Ok(false);
+    };
+    while let Some(row) = scan.next() {
+        if row.is_own() && row.is_first_version_of(command) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A scan over the rows with this id; `None` where the text can be no id of the column's type.
+fn row_scan(table: pg_sys::Oid, column: i16, id: &str) -> Result<Option<IndexScan>, Fault> {
     let missing = || Fault::Internal(format!("no index begins with column {column} of a bound table"));
     let index = index_on(table, column).ok_or_else(missing)?;
     // SAFETY: a syscache look-up.
@@ -281,10 +380,10 @@ pub(crate) fn row_exists(table: pg_sys::Oid, column: i16, id: &str) -> Result<bo
         pg_sys::UUIDOID => uuid(id).map(Key::IsUuid),
         _ => None,
     };
-    let Some(key) = key else { return Ok(false) };
+    let Some(key) = key else { return Ok(None) };
     let mut scan = IndexScan::open_at(table, index, 1, See::Uncommitted);
     scan.search(&[(1, key)], Order::Ascending);
-    Ok(scan.next().is_some())
+    Ok(Some(scan))
 }
 
 fn uuid(text: &str) -> Option<pgrx::Uuid> {

@@ -24,6 +24,9 @@ pub(crate) enum Value<'a> {
     Text(&'a str),
     OptionalText(Option<&'a str>),
     Time(Instant),
+    OptionalTime(Option<Instant>),
+    OptionalInt2(Option<i16>),
+    Uuid(u128),
     Json(&'a serde_json::Value),
     Int8s(&'a [i64]),
 }
@@ -32,10 +35,11 @@ impl Value<'_> {
     fn type_oid(&self) -> pg_sys::Oid {
         match self {
             Self::Int8(_) => pg_sys::INT8OID,
-            Self::Int2(_) => pg_sys::INT2OID,
+            Self::Int2(_) | Self::OptionalInt2(_) => pg_sys::INT2OID,
             Self::Bool(_) => pg_sys::BOOLOID,
             Self::Text(_) | Self::OptionalText(_) => pg_sys::TEXTOID,
-            Self::Time(_) => pg_sys::TIMESTAMPTZOID,
+            Self::Time(_) | Self::OptionalTime(_) => pg_sys::TIMESTAMPTZOID,
+            Self::Uuid(_) => pg_sys::UUIDOID,
             Self::Json(_) => pg_sys::JSONBOID,
             Self::Int8s(_) => pg_sys::INT8ARRAYOID,
         }
@@ -49,6 +53,9 @@ impl Value<'_> {
             Self::Text(v) => v.into_datum(),
             Self::OptionalText(v) => v.into_datum(),
             Self::Time(v) => to_timestamp(v).into_datum(),
+            Self::OptionalTime(v) => v.map(to_timestamp).into_datum(),
+            Self::OptionalInt2(v) => v.into_datum(),
+            Self::Uuid(v) => pgrx::Uuid::from_bytes(v.to_be_bytes()).into_datum(),
             Self::Json(v) => pgrx::JsonB(v.clone()).into_datum(),
             Self::Int8s(v) => v.into_datum(),
         }
@@ -120,6 +127,12 @@ impl Row {
         value.map_err(|problem| Fault::Internal(format!("result column {column}: {problem}")))
     }
 
+    /// The instant in a timestamptz column that may be NULL.
+    pub(crate) fn optional_instant(&self, column: i32) -> Result<Option<Instant>, Fault> {
+        let timestamp: Option<TimestampWithTimeZone> = self.get(column)?;
+        Ok(timestamp.and_then(|timestamp| super::time::from_timestamp(timestamp.into())))
+    }
+
     /// The instant in a timestamptz column that is never NULL or infinite.
     pub(crate) fn instant(&self, column: i32) -> Result<Instant, Fault> {
         let timestamp: TimestampWithTimeZone = self.must(column)?;
@@ -141,6 +154,7 @@ pub(super) enum See {
 pub(crate) struct Statement {
     text: &'static CStr,
     plan: Cell<pg_sys::SPIPlanPtr>,
+    by_index: bool,
 }
 
 impl Statement {
@@ -149,6 +163,16 @@ impl Statement {
         Self {
             text,
             plan: Cell::new(std::ptr::null_mut()),
+            by_index: false,
+        }
+    }
+
+    /// The same for a statement that finds each of its rows by a key. Its plan uses the indexes however small the
+    /// tables are when it is made: it is kept, and they grow.
+    pub(crate) const fn by_index(text: &'static CStr) -> Self {
+        Self {
+            by_index: true,
+            ..Self::new(text)
         }
     }
 
@@ -187,6 +211,7 @@ impl Statement {
         read_only: bool,
         row: impl FnMut(&Row) -> Result<T, Fault>,
     ) -> Result<Vec<T>, Fault> {
+        let _planning = self.by_index.then(WithoutWholeTables::begin);
         as_owner(|| {
             connected(|| {
                 // SAFETY: SPI is connected, and each statement has one call site, so the arguments' types never change.
@@ -198,6 +223,23 @@ impl Statement {
                 }
             })
         })
+    }
+}
+
+/// While this lives, no plan walks over a whole table where there is another way.
+struct WithoutWholeTables(bool);
+
+impl WithoutWholeTables {
+    fn begin() -> Self {
+        // SAFETY: a plain variable of this backend; dropping puts its value back, also when an error passes through.
+        Self(unsafe { std::ptr::replace(&raw mut pg_sys::enable_seqscan, false) })
+    }
+}
+
+impl Drop for WithoutWholeTables {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { pg_sys::enable_seqscan = self.0 };
     }
 }
 

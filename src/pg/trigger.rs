@@ -95,6 +95,24 @@ pub(crate) fn is_replica() -> bool {
     unsafe { pg_sys::SessionReplicationRole == pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32 }
 }
 
+/// The command that is running: what it writes carries this number.
+pub(crate) fn running_command() -> pg_sys::CommandId {
+    // SAFETY: the active snapshot, if there is one, is the running statement's.
+    unsafe {
+        if pg_sys::ActiveSnapshotSet() {
+            (*pg_sys::GetActiveSnapshot()).curcid
+        } else {
+            0
+        }
+    }
+}
+
+/// A type, or what a domain is over in the end.
+pub(crate) fn base_type(oid: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: syscache look-ups.
+    unsafe { pg_sys::getBaseType(oid) }
+}
+
 /// The type of a column with a time.
 #[derive(Clone, Debug)]
 pub(crate) enum TimeColumn<Z> {

@@ -98,7 +98,7 @@ FROM pg_proc AS p, LATERAL aclexplode(p.proacl) AS a JOIN pg_roles AS r ON r.oid
 WHERE p.pronamespace = 'slotkeeper'::regnamespace AND r.rolname LIKE 'regress_sk%' GROUP BY r.rolname ORDER BY r.rolname;
 SELECT count(*) AS grantable_or_on_tables
 FROM (SELECT (aclexplode(proacl)).* , 'f' AS kind FROM pg_proc WHERE pronamespace = 'slotkeeper'::regnamespace
-      UNION ALL SELECT (aclexplode(relacl)).*, 'r' FROM pg_class WHERE relnamespace = 'slotkeeper'::regnamespace
+      UNION ALL SELECT (aclexplode(relacl)).*, 'r' FROM pg_class WHERE relnamespace = 'slotkeeper'::regnamespace AND relkind <> 'v'
       UNION ALL SELECT (aclexplode(nspacl)).*, 'n' FROM pg_namespace WHERE nspname = 'slotkeeper') AS a
 JOIN pg_roles AS r ON r.oid = a.grantee WHERE rolname LIKE 'regress_sk%' AND (is_grantable OR kind = 'r' OR privilege_type NOT IN ('EXECUTE', 'USAGE'));
 SET SESSION AUTHORIZATION regress_sk_reader;

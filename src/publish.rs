@@ -1,0 +1,50 @@
+//! Publishing: who may publish which content now, and what came of it.
+//!
+//! A claim hands a content to one worker for a time: a lease, with a token that fences him off once it is over. Between
+//! `begin_publish` and the answer nobody but the worker can know whether the content is out, so an attempt that began and
+//! was never told about is *unknown*, a state of its own.
+//!
+//! Every change goes through `state`, under the brief lock on the publication, after a look that has seen that no
+//! other transaction is at it: so nobody waits inside a statement, and no isolation level fails over what others did.
+
+mod claim;
+mod due;
+mod history;
+mod home;
+mod lease;
+mod look;
+mod outcome;
+mod person;
+mod platform;
+mod state;
+mod token;
+mod turn;
+
+pub(crate) use person::{Movable, moved, taken_back};
+
+use crate::reply::Reply;
+use look::Success;
+use slotkeeper_core::Instant;
+
+/// The content is closed.
+fn already_published(reply: Reply, success: &Success) -> Reply {
+    reply
+        .with_instant("published_at", success.published_at)
+        .with("provider_id", success.provider_id.as_deref())
+        .with("url", success.url.as_deref())
+}
+
+/// The token gives no right to anything any more; `reason` says why, where that is known.
+fn stale_token(reason: Option<&str>) -> Reply {
+    Reply::new("stale_token").with_some("reason", reason)
+}
+
+/// Nothing is handed out, for this reason.
+fn held(reason: &str) -> Reply {
+    Reply::new("held").with("reason", reason)
+}
+
+/// The end of a lease that is taken or extended now.
+fn lease_end(now: Instant, lease_micros: i64) -> Instant {
+    now.saturating_add(lease_micros)
+}

@@ -1,0 +1,469 @@
+//! `claim_due_content` and `claim_content`: handing a content to one worker.
+
+use super::due::{Again, Entry, Kind, Walk};
+use super::look::{self, Publication, State};
+use super::state::{Claim, Ending, Event, Told, change};
+use super::{already_published, held, home, lease_end, platform, token, turn};
+use crate::arguments::{identifier, lease_micros, limit, optional_identifier, platform_name, which_source};
+use crate::booking::{self, Content, Which};
+use crate::clock::now;
+use crate::fault::Fault;
+use crate::pg::json::JsonReply;
+use crate::pg::lock::{Brief, wait_for};
+use crate::pg::refuse_read_only;
+use crate::pg::statement::{Statement, Value};
+use crate::pg::time::to_timestamptz;
+use crate::reply::Reply;
+use pgrx::PgSqlErrorCode;
+use pgrx::datum::Interval;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use slotkeeper_core::Instant;
+use slotkeeper_core::policy::Verdict;
+use slotkeeper_core::publish_key::publish_key;
+use std::collections::{BTreeSet, HashMap, hash_map};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// More than this are not handed out at once.
+const MAX_LIMIT: i32 = 1_000;
+
+/// One call settles so many attempts whose lease ran out; the next one goes on.
+const MOST_SETTLED: usize = 100;
+
+/// What the history says of an attempt whose worker was never heard of again.
+const LEASE_RAN_OUT: &str = "the lease ran out before the worker told what came of the attempt";
+
+type Row = (
+    String,
+    String,
+    String,
+    Option<String>,
+    TimestampWithTimeZone,
+    i32,
+    String,
+    TimestampWithTimeZone,
+    String,
+    &'static str,
+);
+
+#[pg_extern(schema = "slotkeeper")]
+#[allow(clippy::type_complexity, reason = "the public signature")]
+fn claim_due_content(
+    p_worker: Option<&str>,
+    p_limit: default!(Option<i32>, "1"),
+    p_lease: default!(Option<Interval>, "'10 minutes'"),
+    p_platforms: default!(Option<Vec<Option<String>>>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(content_id, String),
+            name!(profile_id, String),
+            name!(platform, String),
+            name!(user_id, Option<String>),
+            name!(scheduled_at, TimestampWithTimeZone),
+            name!(attempt, i32),
+            name!(lease_token, String),
+            name!(lease_until, TimestampWithTimeZone),
+            name!(publish_key, String),
+            name!(mode, &'static str),
+        ),
+    >,
+    ErrorReport,
+> {
+    let worker = identifier("p_worker", p_worker)?;
+    let limit = limit("p_limit", p_limit, MAX_LIMIT)?;
+    let lease = lease_micros("p_lease", p_lease)?;
+    let platforms = p_platforms.map(platforms).transpose()?;
+    refuse_read_only(c"claim_due_content()");
+    let claimed = claim_due(worker, limit, lease, platforms.as_ref())?;
+    let rows: Result<Vec<Row>, Fault> = claimed.into_iter().map(HandOut::into_row).collect();
+    Ok(TableIterator::new(rows?))
+}
+
+fn platforms(given: Vec<Option<String>>) -> Result<BTreeSet<String>, Fault> {
+    if given.is_empty() {
+        return Err(Fault::NotAllowed {
+            argument: "p_platforms",
+            value: "an empty array".to_owned(),
+            allowed: "names of platforms, or NULL for all".to_owned(),
+        });
+    }
+    given
+        .into_iter()
+        .map(|name| platform_name("p_platforms", identifier("p_platforms", name.as_deref())?))
+        .collect()
+}
+
+/// A content in a worker's hands.
+struct HandOut {
+    told: Told,
+    token: String,
+    lease_until: Instant,
+    mode: &'static str,
+}
+
+impl HandOut {
+    fn new(told: Told, token: String, lease_until: Instant) -> Result<Self, Fault> {
+        // Whoever has had no timeout needs no policy.
+        let is_async = told.timeouts > 0 && platform::policy(&told.platform)?.is_async(told.timeouts.unsigned_abs());
+        Ok(Self {
+            told,
+            token,
+            lease_until,
+            mode: if is_async { "async" } else { "sync" },
+        })
+    }
+
+    fn publish_key(&self) -> String {
+        let told = &self.told;
+        publish_key(&told.source, &told.content_id, &told.profile_id, &told.platform)
+    }
+
+    /// The number that the attempt has if it begins.
+    fn attempt(&self) -> i32 {
+        self.told.attempts.saturating_add(1)
+    }
+
+    fn into_row(self) -> Result<Row, Fault> {
+        let (key, attempt) = (self.publish_key(), self.attempt());
+        Ok((
+            self.told.content_id,
+            self.told.profile_id,
+            self.told.platform,
+            self.told.user_id,
+            to_timestamptz(self.told.scheduled_at)?,
+            attempt,
+            self.token,
+            to_timestamptz(self.lease_until)?,
+            key,
+            self.mode,
+        ))
+    }
+
+    fn reply(&self) -> Reply {
+        let told = &self.told;
+        Reply::new("claimed")
+            .with("content_id", told.content_id.as_str())
+            .with("profile_id", told.profile_id.as_str())
+            .with("platform", told.platform.as_str())
+            .with("user_id", told.user_id.as_deref())
+            .with_instant("scheduled_at", told.scheduled_at)
+            .with("attempt", i64::from(self.attempt()))
+            .with("lease_token", self.token.as_str())
+            .with_instant("lease_until", self.lease_until)
+            .with("publish_key", self.publish_key())
+            .with("mode", self.mode)
+    }
+}
+
+thread_local! {
+    static QUEUE: Statement = const { Statement::by_index(c"
+SELECT q.platform, q.status FROM slotkeeper.queue AS q WHERE q.queue_id OPERATOR(pg_catalog.=) $1") };
+}
+
+/// Queues as one call sees them.
+struct Queues<'a> {
+    platforms: Option<&'a BTreeSet<String>>,
+    known: HashMap<i64, (bool, bool)>,
+}
+
+impl Queues<'_> {
+    /// Whether a queue's platform is asked for, and whether it is active.
+    fn look(&mut self, queue_id: i64) -> Result<(bool, bool), Fault> {
+        let vacant = match self.known.entry(queue_id) {
+            hash_map::Entry::Occupied(known) => return Ok(*known.get()),
+            hash_map::Entry::Vacant(vacant) => vacant,
+        };
+        let found = QUEUE.with(|queue| {
+            queue.read(&[Value::Int8(queue_id)], |row| {
+                Ok((row.must::<String>(1)?, row.must::<String>(2)?))
+            })
+        })?;
+        let (platforms, queue) = (self.platforms, found.into_iter().next());
+        let is = queue.map_or((false, false), |(platform, status)| {
+            let wanted = platforms.is_none_or(|platforms| platforms.contains(&platform));
+            (wanted, status == "active")
+        });
+        Ok(*vacant.insert(is))
+    }
+}
+
+fn claim_due(
+    worker: &str,
+    limit: usize,
+    lease: i64,
+    platforms: Option<&BTreeSet<String>>,
+) -> Result<Vec<HandOut>, Fault> {
+    let now = now()?;
+    let mut hasher = DefaultHasher::new();
+    platforms.hash(&mut hasher);
+    let mut walk = Walk::begin(now, hasher.finish())?;
+    let mut queues = Queues {
+        platforms,
+        known: HashMap::new(),
+    };
+    let mut taker = Taker {
+        worker,
+        now,
+        until: lease_end(now, lease),
+        again: Again::default(),
+        settled: 0,
+    };
+    let (mut claimed, mut at_home) = (Vec::new(), false);
+    while claimed.len() < limit {
+        let Some(entry) = walk.next()? else { break };
+        let (wanted, active) = queues.look(entry.queue_id)?;
+        let state = match entry.kind {
+            Kind::Fresh => State::Scheduled,
+            Kind::Woken => State::named(&walk.row(Kind::Woken).column::<String>(c"state")?.unwrap_or_default())?,
+        };
+        // An attempt whose lease ran out is settled also where nothing is handed out.
+        if !wanted || !(active || state == State::Publishing) {
+            continue;
+        }
+        walk.is_pending();
+        if !at_home {
+            if home::is_copy()? {
+                warn_of_copy();
+                return Ok(Vec::new());
+            }
+            at_home = true;
+        }
+        let taken = match entry.kind {
+            Kind::Fresh => taker.take_fresh(&walk, &entry)?,
+            Kind::Woken => taker.take_woken(&entry, state)?,
+        };
+        claimed.extend(taken);
+    }
+    walk.leave_floor();
+    Ok(claimed)
+}
+
+fn warn_of_copy() {
+    ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_WARNING,
+        "this database is a copy: nothing is handed out",
+        "slotkeeper",
+    )
+    .set_detail("It has another system identifier or OID than the one that it was copied from.")
+    .set_hint("If it is this one that publishes from now on, call slotkeeper.resume_after_restore().")
+    .report(PgLogLevel::WARNING);
+}
+
+/// Takes one entry after the other for a worker. Never waits: what somebody else is at is left to him.
+struct Taker<'a> {
+    worker: &'a str,
+    now: Instant,
+    until: Instant,
+    again: Again,
+    settled: usize,
+}
+
+impl Taker<'_> {
+    fn hand_out<'s>(&'s self, booking_id: i64, event: fn(Claim<'s>) -> Event<'s>) -> Result<Option<HandOut>, Fault> {
+        let (text, digest) = token::new(booking_id)?;
+        let claim = Claim {
+            token: digest,
+            worker: self.worker,
+            now: self.now,
+            until: self.until,
+        };
+        change(booking_id, &event(claim))?
+            .map(|told| HandOut::new(told, text, self.until))
+            .transpose()
+    }
+
+    fn take_fresh(&mut self, walk: &Walk, entry: &Entry) -> Result<Option<HandOut>, Fault> {
+        let row = walk.row(Kind::Fresh);
+        let (content_id, source) = (row.column::<String>(c"content_id")?, row.column::<String>(c"source")?);
+        let content = Content {
+            content_id: content_id.as_deref().unwrap_or_default(),
+            source: source.as_deref().unwrap_or_default(),
+            queue_id: entry.queue_id,
+        };
+        let Some(_turn) = Brief::try_acquire(&content.key()) else {
+            return Ok(None);
+        };
+        if !self.again.is_due(entry)? {
+            return Ok(None);
+        }
+        // None where a success has closed the content before: then its booking is taken up, and out of the way.
+        self.hand_out(entry.booking_id, Event::Claimed)
+    }
+
+    fn take_woken(&mut self, entry: &Entry, state: State) -> Result<Option<HandOut>, Fault> {
+        if state == State::Publishing && self.settled >= MOST_SETTLED {
+            return Ok(None);
+        }
+        let Some(_turn) = turn::try_on(entry.booking_id)? else {
+            return Ok(None);
+        };
+        if !self.again.is_due(entry)? {
+            return Ok(None);
+        }
+        if state == State::Publishing {
+            self.settled += 1;
+            lease_ran_out(entry.booking_id, self.now)?;
+            return Ok(None);
+        }
+        self.hand_out(entry.booking_id, Event::Reclaimed)
+    }
+}
+
+/// An attempt began, and its lease ran out: nobody knows what came of it. The turn must be held.
+pub(super) fn lease_ran_out(booking_id: i64, now: Instant) -> Result<(), Fault> {
+    let (Some(publication), Some(subject)) = (look::publication(booking_id)?, look::subject(booking_id)?) else {
+        return Ok(());
+    };
+    if publication.state != State::Publishing || !publication.is_awake(now) {
+        return Ok(());
+    }
+    let failure = publication.failure(booking_id, None, None);
+    let (state, wake_at) = match platform::policy(&subject.platform)?.after(&failure) {
+        Verdict::Retry(delay) => (State::Retrying, Some(now.saturating_add(delay))),
+        Verdict::Failed | Verdict::Unknown => (State::Unknown, None),
+    };
+    let ending = Ending {
+        state,
+        wake_at,
+        error: LEASE_RAN_OUT,
+        http_status: None,
+        timeout: true,
+        now,
+    };
+    change(booking_id, &Event::Ended(ending))?;
+    Ok(())
+}
+
+#[pg_extern(schema = "slotkeeper")]
+fn claim_content(
+    p_content_id: Option<&str>,
+    p_worker: Option<&str>,
+    p_lease: default!(Option<Interval>, "'10 minutes'"),
+    p_profile_id: default!(Option<&str>, "NULL"),
+    p_platform: default!(Option<&str>, "NULL"),
+    p_source: default!(Option<&str>, "NULL"),
+) -> Result<JsonReply, ErrorReport> {
+    let platform = optional_identifier("p_platform", p_platform)?
+        .map(|platform| platform_name("p_platform", platform))
+        .transpose()?;
+    let which = Which {
+        content_id: identifier("p_content_id", p_content_id)?,
+        profile_id: optional_identifier("p_profile_id", p_profile_id)?,
+        platform: platform.as_deref(),
+        source: which_source(p_source)?,
+    };
+    let worker = identifier("p_worker", p_worker)?;
+    let lease = lease_micros("p_lease", p_lease)?;
+    refuse_read_only(c"claim_content()");
+    Ok(claim_one(&which, worker, lease)?.into())
+}
+
+fn claim_one(which: &Which<'_>, worker: &str, lease: i64) -> Result<Reply, Fault> {
+    loop {
+        let Some(mine) = booking::take(which, true)? else {
+            return not_booked(which);
+        };
+        let booking_id = mine.booking.booking_id;
+        let inner = match turn::on(booking_id)? {
+            turn::Turn::Mine(inner) => inner,
+            turn::Turn::Busy(transaction) => {
+                drop(mine);
+                wait_for(transaction);
+                continue;
+            }
+        };
+        let now = now()?;
+        let of = |reply: Reply| reply.of_content(&mine.booking.content_id, &mine.queue);
+        let content = Content {
+            content_id: &mine.booking.content_id,
+            source: &mine.booking.source,
+            queue_id: mine.booking.queue_id,
+        };
+        if let Some(success) = look::success(&content)? {
+            return Ok(already_published(of(Reply::new("already_published")), &success));
+        }
+        if home::is_copy()? {
+            return Ok(of(held("restored_copy")));
+        }
+        let publication = look::publication(booking_id)?;
+        if publication
+            .as_ref()
+            .is_some_and(|p| p.state == State::Publishing && p.is_awake(now))
+        {
+            lease_ran_out(booking_id, now)?;
+            continue;
+        }
+        if let Some(reason) = hindrance(publication.as_ref(), mine.booking.scheduled_at, now) {
+            return Ok(of(reason));
+        }
+        if let Some(reason) = queue_reason(&look::subject(booking_id)?.map_or_else(String::new, |s| s.queue_status)) {
+            return Ok(of(held(reason)));
+        }
+        let event = match (&publication, mine.booking.claimed) {
+            (Some(_), _) => Event::Reclaimed,
+            (None, false) => Event::Claimed,
+            (None, true) => {
+                let lost = format!("booking {booking_id} was taken up, and nothing is known of it");
+                return Err(Fault::Internal(lost));
+            }
+        };
+        let taker = Taker {
+            worker,
+            now,
+            until: lease_end(now, lease),
+            again: Again::default(),
+            settled: 0,
+        };
+        let claimed = taker.hand_out(booking_id, event)?;
+        drop(inner);
+        if let Some(claimed) = claimed {
+            return Ok(claimed.reply());
+        }
+    }
+}
+
+/// Why a content that is booked cannot be handed out, as far as its own state says.
+fn hindrance(publication: Option<&Publication>, scheduled_at: Instant, now: Instant) -> Option<Reply> {
+    let not_due = |until| Reply::new("not_due").with_instant("until", until);
+    let Some(publication) = publication else {
+        return (scheduled_at > now).then(|| not_due(scheduled_at));
+    };
+    match publication.state {
+        State::Failed => Some(held("failed")),
+        State::Unknown => Some(held("unknown")),
+        _ if publication.is_awake(now) => None,
+        State::Claimed | State::Publishing => {
+            let until = publication.wake_at.unwrap_or(now);
+            let by = publication.worker.as_deref();
+            Some(Reply::new("leased").with("by", by).with_instant("until", until))
+        }
+        State::Scheduled | State::Retrying => Some(not_due(publication.wake_at.unwrap_or(now))),
+    }
+}
+
+/// Why a queue of this status hands nothing out.
+pub(super) fn queue_reason(status: &str) -> Option<&'static str> {
+    match status {
+        "active" => None,
+        "paused" => Some("queue_paused"),
+        "needs_refresh" => Some("queue_needs_refresh"),
+        _ => Some("queue_disabled"),
+    }
+}
+
+/// There is no booking: never was one, or it was given back.
+pub(super) fn not_booked(which: &Which<'_>) -> Result<Reply, Fault> {
+    let named = |reply: Reply| {
+        reply
+            .with("content_id", which.content_id)
+            .with_some("profile_id", which.profile_id)
+            .with_some("platform", which.platform)
+            .with_some("source", which.source)
+    };
+    Ok(match look::success_of(which)? {
+        Some(success) => already_published(named(Reply::new("already_published")), &success),
+        None => named(Reply::new("not_found")),
+    })
+}

@@ -1,0 +1,70 @@
+//! `prune_history`: what is over and nobody asks for any more.
+
+use crate::arguments::{age_micros, limit};
+use crate::clock::now;
+use crate::pg::json::JsonReply;
+use crate::pg::refuse_read_only;
+use crate::pg::statement::{Statement, Value};
+use crate::reply::Reply;
+use pgrx::datum::Interval;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+/// More rows than this are not removed at once.
+const MAX_LIMIT: i32 = 1_000_000;
+
+thread_local! {
+    // An unknown outcome may still be told about with its token.
+    static ATTEMPTS: Statement = const { Statement::new(c"
+WITH old AS (
+    SELECT a.booking_id, a.token FROM slotkeeper.attempt AS a
+    WHERE a.ended_at OPERATOR(pg_catalog.<) $1
+      AND NOT EXISTS (
+          SELECT FROM slotkeeper.publication AS p WHERE p.booking_id OPERATOR(pg_catalog.=) a.booking_id)
+    ORDER BY a.ended_at
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM slotkeeper.attempt AS a USING old
+    WHERE a.booking_id OPERATOR(pg_catalog.=) old.booking_id AND a.token OPERATOR(pg_catalog.=) old.token
+    RETURNING 1
+)
+SELECT pg_catalog.count(*) FROM gone") };
+
+    static BOOKINGS: Statement = const { Statement::new(c"
+WITH old AS (
+    SELECT b.booking_id FROM slotkeeper.booking AS b
+    WHERE b.released_at OPERATOR(pg_catalog.<) $1
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM slotkeeper.booking AS b USING old
+    WHERE b.booking_id OPERATOR(pg_catalog.=) old.booking_id
+    RETURNING 1
+)
+SELECT pg_catalog.count(*) FROM gone") };
+}
+
+#[pg_extern(schema = "slotkeeper")]
+fn prune_history(
+    p_older_than: Option<Interval>,
+    p_limit: default!(Option<i32>, "1000"),
+) -> Result<JsonReply, ErrorReport> {
+    let age = age_micros("p_older_than", p_older_than)?;
+    let limit = limit("p_limit", p_limit, MAX_LIMIT)?;
+    refuse_read_only(c"prune_history()");
+    let before = now()?.saturating_sub(age);
+    let mut left = limit as i64;
+    let mut prune = |statement: &'static std::thread::LocalKey<Statement>| {
+        let values = [Value::Time(before), Value::Int8(left)];
+        let counts = statement.with(|statement| statement.write(&values, |row| row.must::<i64>(1)))?;
+        let count = counts.first().copied().unwrap_or(0);
+        left -= count;
+        Ok::<i64, crate::fault::Fault>(count)
+    };
+    let (attempts, bookings) = (prune(&ATTEMPTS)?, prune(&BOOKINGS)?);
+    Ok(Reply::new("pruned")
+        .with("attempts", attempts)
+        .with("bookings", bookings)
+        .into())
+}

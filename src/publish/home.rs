@@ -1,0 +1,41 @@
+//! A copy of the database must not publish what the original publishes.
+
+use crate::clock::now;
+use crate::fault::Fault;
+use crate::pg::durable::identity;
+use crate::pg::json::JsonReply;
+use crate::pg::refuse_read_only;
+use crate::pg::statement::{Statement, Value};
+use crate::reply::Reply;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+thread_local! {
+    static OTHERS: Statement = const { Statement::new(c"
+SELECT EXISTS (
+    SELECT FROM slotkeeper.home AS h
+    WHERE h.system_identifier OPERATOR(pg_catalog.<>) $1 OR h.database OPERATOR(pg_catalog.<>) $2)") };
+
+    static SETTLE: Statement = const { Statement::new(c"
+WITH gone AS (DELETE FROM slotkeeper.home)
+INSERT INTO slotkeeper.home (system_identifier, database, since) VALUES ($1, $2, $3)") };
+}
+
+/// Whether this database was copied from another one, and nobody has said yet that it is to publish.
+pub(crate) fn is_copy() -> Result<bool, Fault> {
+    let (cluster, database) = identity();
+    let found = OTHERS.with(|others| others.read(&[Value::Int8(cluster), Value::Int8(database)], |row| row.must(1)))?;
+    Ok(found.into_iter().any(|other| other))
+}
+
+#[pg_extern(schema = "slotkeeper")]
+fn resume_after_restore() -> Result<JsonReply, ErrorReport> {
+    refuse_read_only(c"resume_after_restore()");
+    if !is_copy()? {
+        return Ok(Reply::new("unchanged").into());
+    }
+    let (cluster, database) = identity();
+    let values = [Value::Int8(cluster), Value::Int8(database), Value::Time(now()?)];
+    SETTLE.with(|settle| settle.write(&values, |_| Ok(())))?;
+    Ok(Reply::new("resumed").into())
+}

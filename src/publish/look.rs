@@ -1,0 +1,255 @@
+//! What is known of a content's publishing, as it is committed now.
+
+use crate::booking::{Content, Which};
+use crate::fault::Fault;
+use crate::pg::statement::{Row, Statement, Value};
+use pgrx::Uuid;
+use slotkeeper_core::Instant;
+use slotkeeper_core::policy::Failure;
+use std::hash::{Hash, Hasher};
+
+/// Where a content stands that publishing has taken up and not closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Moved since it was first handed out.
+    Scheduled,
+    Claimed,
+    Publishing,
+    Retrying,
+    Failed,
+    Unknown,
+}
+
+impl State {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Claimed => "claimed",
+            Self::Publishing => "publishing",
+            Self::Retrying => "retrying",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Result<Self, Fault> {
+        let all = [
+            Self::Scheduled,
+            Self::Claimed,
+            Self::Publishing,
+            Self::Retrying,
+            Self::Failed,
+            Self::Unknown,
+        ];
+        all.into_iter()
+            .find(|state| state.name() == name)
+            .ok_or_else(|| Fault::Internal(format!("publication state {name:?}")))
+    }
+}
+
+/// A row of `publication`.
+pub(crate) struct Publication {
+    pub(crate) state: State,
+    pub(crate) wake_at: Option<Instant>,
+    pub(crate) token: Option<u128>,
+    pub(crate) worker: Option<String>,
+    pub(crate) begun_at: Option<Instant>,
+    pub(crate) attempts: i32,
+    tries: i32,
+    failures: i32,
+}
+
+impl Publication {
+    /// The lease has run out, or the next attempt is due.
+    pub(crate) fn is_awake(&self, now: Instant) -> bool {
+        self.wake_at.is_some_and(|at| at <= now)
+    }
+
+    /// A failure of the attempt that is under way.
+    pub(crate) fn failure(&self, booking_id: i64, status: Option<u16>, retry_after_micros: Option<i64>) -> Failure {
+        self.counted(booking_id, self.failures.saturating_add(1), status, retry_after_micros)
+    }
+
+    /// A failure that has been counted already, of which more is known now.
+    pub(crate) fn known_failure(
+        &self,
+        booking_id: i64,
+        status: Option<u16>,
+        retry_after_micros: Option<i64>,
+    ) -> Failure {
+        Failure {
+            begun: true,
+            ..self.counted(booking_id, self.failures, status, retry_after_micros)
+        }
+    }
+
+    fn counted(&self, booking_id: i64, failures: i32, status: Option<u16>, retry_after_micros: Option<i64>) -> Failure {
+        let mut hasher = siphasher::sip::SipHasher13::new();
+        (booking_id, failures).hash(&mut hasher);
+        Failure {
+            begun: self.begun_at.is_some(),
+            status,
+            failures: failures.unsigned_abs(),
+            tries: self.tries.unsigned_abs(),
+            retry_after_micros,
+            seed: hasher.finish(),
+        }
+    }
+}
+
+/// A row of `published`.
+pub(crate) struct Success {
+    pub(crate) published_at: Instant,
+    pub(crate) provider_id: Option<String>,
+    pub(crate) url: Option<String>,
+}
+
+/// A row of `attempt`.
+pub(crate) struct Ended {
+    pub(crate) begun: bool,
+    pub(crate) outcome: String,
+    pub(crate) attempt: i32,
+    pub(crate) worker: String,
+    pub(crate) claimed_at: Instant,
+    pub(crate) begun_at: Option<Instant>,
+}
+
+/// Which content a token was for.
+pub(crate) struct Subject {
+    pub(crate) queue_id: i64,
+    pub(crate) source: String,
+    pub(crate) content_id: String,
+    pub(crate) profile_id: String,
+    pub(crate) platform: String,
+    pub(crate) queue_status: String,
+    pub(crate) scheduled_at: Instant,
+    pub(crate) released: bool,
+}
+
+impl Subject {
+    pub(crate) fn content(&self) -> Content<'_> {
+        Content {
+            content_id: &self.content_id,
+            source: &self.source,
+            queue_id: self.queue_id,
+        }
+    }
+}
+
+thread_local! {
+    static PUBLICATION: Statement = const { Statement::by_index(c"
+SELECT p.state, p.wake_at, p.token, p.worker, p.begun_at, p.attempts, p.tries, p.failures
+FROM slotkeeper.publication AS p WHERE p.booking_id OPERATOR(pg_catalog.=) $1") };
+
+    static SUCCESS: Statement = const { Statement::by_index(c"
+SELECT s.published_at, s.provider_id, s.url
+FROM slotkeeper.published AS s
+WHERE s.content_id OPERATOR(pg_catalog.=) $1 AND s.source OPERATOR(pg_catalog.=) $2
+  AND s.queue_id OPERATOR(pg_catalog.=) $3") };
+
+    static SUCCESS_OF: Statement = const { Statement::by_index(c"
+SELECT s.published_at, s.provider_id, s.url
+FROM slotkeeper.published AS s
+JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) s.queue_id
+WHERE s.content_id OPERATOR(pg_catalog.=) $1
+  AND ($2 IS NULL OR q.profile_id OPERATOR(pg_catalog.=) $2)
+  AND ($3 IS NULL OR q.platform OPERATOR(pg_catalog.=) $3)
+  AND ($4 IS NULL OR s.source OPERATOR(pg_catalog.=) $4)") };
+
+    static ENDED: Statement = const { Statement::by_index(c"
+SELECT a.begun_at IS NOT NULL, a.outcome, a.attempt, a.worker, a.claimed_at, a.begun_at
+FROM slotkeeper.attempt AS a
+WHERE a.booking_id OPERATOR(pg_catalog.=) $1 AND a.token OPERATOR(pg_catalog.=) $2") };
+
+    static SUBJECT: Statement = const { Statement::by_index(c"
+SELECT b.queue_id, b.source, b.content_id, q.profile_id, q.platform, q.status, b.scheduled_at,
+       b.released_at IS NOT NULL
+FROM slotkeeper.booking AS b
+JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id
+WHERE b.booking_id OPERATOR(pg_catalog.=) $1") };
+}
+
+/// The publication of a booking.
+pub(crate) fn publication(booking_id: i64) -> Result<Option<Publication>, Fault> {
+    let rows = PUBLICATION.with(|find| {
+        find.read(&[Value::Int8(booking_id)], |row| {
+            Ok(Publication {
+                state: State::named(&row.must::<String>(1)?)?,
+                wake_at: row.optional_instant(2)?,
+                token: row.get::<Uuid>(3)?.map(|uuid| u128::from_be_bytes(*uuid)),
+                worker: row.get(4)?,
+                begun_at: row.optional_instant(5)?,
+                attempts: row.must(6)?,
+                tries: row.must(7)?,
+                failures: row.must(8)?,
+            })
+        })
+    })?;
+    Ok(rows.into_iter().next())
+}
+
+fn success_row(row: &Row) -> Result<Success, Fault> {
+    Ok(Success {
+        published_at: row.instant(1)?,
+        provider_id: row.get(2)?,
+        url: row.get(3)?,
+    })
+}
+
+/// The success that has closed a content.
+pub(crate) fn success(content: &Content<'_>) -> Result<Option<Success>, Fault> {
+    let values = [
+        Value::Text(content.content_id),
+        Value::Text(content.source),
+        Value::Int8(content.queue_id),
+    ];
+    Ok(SUCCESS.with(|find| find.read(&values, success_row))?.into_iter().next())
+}
+
+/// The success of a content that is no longer booked, if there is just one.
+pub(crate) fn success_of(which: &Which<'_>) -> Result<Option<Success>, Fault> {
+    let values = [
+        Value::Text(which.content_id),
+        Value::OptionalText(which.profile_id),
+        Value::OptionalText(which.platform),
+        Value::OptionalText(which.source),
+    ];
+    let mut found = SUCCESS_OF.with(|find| find.read(&values, success_row))?;
+    Ok(if found.len() == 1 { found.pop() } else { None })
+}
+
+/// The claim of this token that has ended.
+pub(crate) fn ended(booking_id: i64, token: u128) -> Result<Option<Ended>, Fault> {
+    let rows = ENDED.with(|find| {
+        find.read(&[Value::Int8(booking_id), Value::Uuid(token)], |row| {
+            Ok(Ended {
+                begun: row.must(1)?,
+                outcome: row.must(2)?,
+                attempt: row.must(3)?,
+                worker: row.must(4)?,
+                claimed_at: row.instant(5)?,
+                begun_at: row.optional_instant(6)?,
+            })
+        })
+    })?;
+    Ok(rows.into_iter().next())
+}
+
+/// The content of a booking, live or released.
+pub(crate) fn subject(booking_id: i64) -> Result<Option<Subject>, Fault> {
+    let rows = SUBJECT.with(|find| {
+        find.read(&[Value::Int8(booking_id)], |row| {
+            Ok(Subject {
+                queue_id: row.must(1)?,
+                source: row.must(2)?,
+                content_id: row.must(3)?,
+                profile_id: row.must(4)?,
+                platform: row.must(5)?,
+                queue_status: row.must(6)?,
+                scheduled_at: row.instant(7)?,
+                released: row.must(8)?,
+            })
+        })
+    })?;
+    Ok(rows.into_iter().next())
+}

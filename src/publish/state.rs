@@ -1,0 +1,411 @@
+//! Every change of where a content stands in publishing.
+//!
+//! Callers hold the turn on the publication and have looked: the statements' conditions say once more what must hold,
+//! and a change that finds it otherwise changes nothing and returns `None`.
+
+use super::look::State;
+use crate::booking::Content;
+use crate::fault::Fault;
+use crate::pg::durable::identity;
+use crate::pg::statement::{Row, Statement, Value};
+use slotkeeper_core::Instant;
+use std::ffi::CStr;
+
+/// What happens to a content.
+#[derive(Clone, Copy)]
+pub(crate) enum Event<'a> {
+    /// It is handed out for the first time.
+    Claimed(Claim<'a>),
+    /// It is handed out again: a retry is due, or a lease ran out before its attempt began.
+    Reclaimed(Claim<'a>),
+    /// The external call may be made from now on.
+    Begun { token: u128, now: Instant },
+    /// The lease lasts longer.
+    Extended { token: u128, until: Instant },
+    /// The live claim ended without a success.
+    Ended(Ending<'a>),
+    /// Without a live claim it goes somewhere else: a person has revived it, or found out what became of it.
+    Became {
+        state: State,
+        wake_at: Option<Instant>,
+        /// Whether max_attempts and the delays start anew.
+        afresh: bool,
+    },
+    /// Its booking was moved; a claim that had not begun is void.
+    Moved { at: Instant, now: Instant },
+    /// Its booking was given back; a claim that had not begun is void.
+    Unscheduled { now: Instant },
+    /// The attempt that is under way has succeeded.
+    Published {
+        token: u128,
+        provider_id: Option<&'a str>,
+        url: Option<&'a str>,
+        now: Instant,
+    },
+}
+
+/// A hand-out.
+#[derive(Clone, Copy)]
+pub(crate) struct Claim<'a> {
+    pub(crate) token: u128,
+    pub(crate) worker: &'a str,
+    pub(crate) now: Instant,
+    pub(crate) until: Instant,
+}
+
+/// How a claim ended that had no success.
+#[derive(Clone, Copy)]
+pub(crate) struct Ending<'a> {
+    pub(crate) state: State,
+    /// The next attempt, where there is to be one.
+    pub(crate) wake_at: Option<Instant>,
+    pub(crate) error: &'a str,
+    pub(crate) http_status: Option<i16>,
+    pub(crate) timeout: bool,
+    pub(crate) now: Instant,
+}
+
+/// A content after a change.
+pub(crate) struct Told {
+    pub(crate) source: String,
+    pub(crate) content_id: String,
+    pub(crate) user_id: Option<String>,
+    pub(crate) scheduled_at: Instant,
+    pub(crate) profile_id: String,
+    pub(crate) platform: String,
+    pub(crate) attempts: i32,
+    pub(crate) timeouts: i32,
+    /// Of the row as it was before, where the change has closed it.
+    pub(crate) wake_at: Option<Instant>,
+}
+
+/// A constant statement put together from parts that several share.
+macro_rules! sql {
+    ($($part:expr),* $(,)?) => {
+        match CStr::from_bytes_with_nul(concat!($($part,)* "\0").as_bytes()) {
+            Ok(text) => text,
+            Err(_) => c"",
+        }
+    };
+}
+
+/// The columns of [`Told`], from a publication p, a booking b, a queue q.
+macro_rules! told {
+    () => {
+        "
+b.source, b.content_id, b.user_id, b.scheduled_at, q.profile_id, q.platform,
+p.attempts, p.timeouts, p.wake_at"
+    };
+}
+
+/// The booking and the queue of the publication p that is updated.
+macro_rules! of_its_booking {
+    () => {
+        "
+FROM slotkeeper.booking AS b
+JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id
+WHERE p.booking_id OPERATOR(pg_catalog.=) $1 AND b.booking_id OPERATOR(pg_catalog.=) $1 AND b.released_at IS NULL"
+    };
+}
+
+/// Makes the claim of a row called old history. An attempt that never began has the number it would have had.
+macro_rules! history {
+    ($ended_at:literal, $http_status:literal, $outcome:literal, $error:literal) => {
+        concat!(
+            "
+INSERT INTO slotkeeper.attempt
+    (booking_id, token, claimed_at, begun_at, ended_at, attempt, http_status, outcome, worker, error)
+SELECT old.booking_id, old.token, old.claimed_at, old.begun_at, ",
+            $ended_at,
+            ",
+       old.attempts OPERATOR(pg_catalog.+) CASE WHEN old.begun_at IS NULL THEN 1 ELSE 0 END, ",
+            $http_status,
+            ", ",
+            $outcome,
+            ", old.worker, ",
+            $error,
+            "
+FROM old WHERE old.token IS NOT NULL"
+        )
+    };
+}
+
+thread_local! {
+    static CLAIM: Statement = const { Statement::by_index(sql!("
+WITH b AS (
+    UPDATE slotkeeper.booking
+    SET claimed_at = $4
+    WHERE booking_id OPERATOR(pg_catalog.=) $1 AND released_at IS NULL AND claimed_at IS NULL
+    RETURNING booking_id, queue_id, source, content_id, user_id, scheduled_at
+), p AS (
+    INSERT INTO slotkeeper.publication (booking_id, queue_id, wake_at, claimed_at, token, state, worker)
+    SELECT b.booking_id, b.queue_id, $5, $4, $2, 'claimed', $3
+    FROM b
+    WHERE NOT EXISTS (
+        SELECT FROM slotkeeper.published AS s
+        WHERE s.content_id OPERATOR(pg_catalog.=) b.content_id AND s.source OPERATOR(pg_catalog.=) b.source
+          AND s.queue_id OPERATOR(pg_catalog.=) b.queue_id)
+    RETURNING booking_id, attempts, timeouts, wake_at
+)
+SELECT ", told!(), "
+FROM p
+JOIN b ON b.booking_id OPERATOR(pg_catalog.=) p.booking_id
+JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id")) };
+
+    static RECLAIM: Statement = const { Statement::by_index(sql!("
+WITH old AS (
+    SELECT * FROM slotkeeper.publication AS o
+    WHERE o.booking_id OPERATOR(pg_catalog.=) $1 AND o.state OPERATOR(pg_catalog.=) 'claimed'
+), lost AS (", history!("$4", "NULL", "'lease_lost'", "NULL"), ")
+UPDATE slotkeeper.publication AS p
+SET state = 'claimed', token = $2, worker = $3, claimed_at = $4, wake_at = $5, begun_at = NULL",
+of_its_booking!(), "
+  AND p.wake_at OPERATOR(pg_catalog.<=) $4
+  AND p.state OPERATOR(pg_catalog.=) ANY (ARRAY['scheduled', 'claimed', 'retrying'])
+RETURNING ", told!())) };
+
+    static BEGIN: Statement = const { Statement::by_index(sql!("
+UPDATE slotkeeper.publication AS p
+SET state = 'publishing', begun_at = $3, attempts = p.attempts OPERATOR(pg_catalog.+) 1,
+    tries = p.tries OPERATOR(pg_catalog.+) 1",
+of_its_booking!(), "
+  AND p.token OPERATOR(pg_catalog.=) $2 AND p.state OPERATOR(pg_catalog.=) 'claimed'
+  AND p.wake_at OPERATOR(pg_catalog.>) $3 AND q.status OPERATOR(pg_catalog.=) 'active'
+  AND NOT EXISTS (
+      SELECT FROM slotkeeper.home AS h
+      WHERE h.system_identifier OPERATOR(pg_catalog.<>) $4 OR h.database OPERATOR(pg_catalog.<>) $5)
+RETURNING ", told!())) };
+
+    static EXTEND: Statement = const { Statement::by_index(sql!("
+UPDATE slotkeeper.publication AS p
+SET wake_at = $3",
+of_its_booking!(), "
+  AND p.token OPERATOR(pg_catalog.=) $2
+RETURNING ", told!())) };
+
+    static END: Statement = const { Statement::by_index(sql!("
+WITH old AS (
+    SELECT * FROM slotkeeper.publication AS o WHERE o.booking_id OPERATOR(pg_catalog.=) $1
+), ended AS (", history!("$2", "$6", "$3", "$5"), ")
+UPDATE slotkeeper.publication AS p
+SET state = $3, wake_at = $4, token = NULL, worker = NULL, claimed_at = NULL, begun_at = NULL,
+    failures = p.failures OPERATOR(pg_catalog.+) 1,
+    timeouts = p.timeouts OPERATOR(pg_catalog.+) CASE WHEN $7 THEN 1 ELSE 0 END",
+of_its_booking!(), "
+  AND p.token IS NOT NULL
+RETURNING ", told!())) };
+
+    static BECOME: Statement = const { Statement::by_index(sql!("
+UPDATE slotkeeper.publication AS p
+SET state = $2, wake_at = $3,
+    tries = CASE WHEN $4 THEN 0 ELSE p.tries END, failures = CASE WHEN $4 THEN 0 ELSE p.failures END",
+of_its_booking!(), "
+  AND p.token IS NULL
+RETURNING ", told!())) };
+
+    static MOVE: Statement = const { Statement::by_index(sql!("
+WITH old AS (
+    SELECT * FROM slotkeeper.publication AS o WHERE o.booking_id OPERATOR(pg_catalog.=) $1
+), void AS (", history!("$3", "NULL", "'moved'", "NULL"), ")
+UPDATE slotkeeper.publication AS p
+SET state = 'scheduled', wake_at = $2, token = NULL, worker = NULL, claimed_at = NULL, begun_at = NULL,
+    tries = 0, failures = 0",
+of_its_booking!(), "
+RETURNING ", told!())) };
+
+    static UNSCHEDULE: Statement = const { Statement::by_index(sql!("
+WITH old AS (
+    DELETE FROM slotkeeper.publication WHERE booking_id OPERATOR(pg_catalog.=) $1 RETURNING *
+), void AS (", history!("$2", "NULL", "'unscheduled'", "NULL"), ")
+SELECT ", told!(), "
+FROM old AS p
+JOIN slotkeeper.booking AS b ON b.booking_id OPERATOR(pg_catalog.=) p.booking_id
+JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id")) };
+
+    static PUBLISH: Statement = const { Statement::by_index(sql!("
+WITH p AS (
+    DELETE FROM slotkeeper.publication
+    WHERE booking_id OPERATOR(pg_catalog.=) $1 AND token OPERATOR(pg_catalog.=) $2
+      AND state OPERATOR(pg_catalog.=) 'publishing'
+    RETURNING *
+), b AS (
+    SELECT b.booking_id, b.queue_id, b.source, b.content_id, b.user_id, b.scheduled_at
+    FROM slotkeeper.booking AS b
+    WHERE b.booking_id OPERATOR(pg_catalog.=) $1
+), s AS (
+    INSERT INTO slotkeeper.published (queue_id, booking_id, published_at, claimed_at, begun_at, attempt, late, source,
+                                      content_id, worker, provider_id, url)
+    SELECT b.queue_id, b.booking_id, $5, p.claimed_at, p.begun_at, p.attempts, p.wake_at OPERATOR(pg_catalog.<) $5,
+           b.source, b.content_id, p.worker, $3, $4
+    FROM p JOIN b ON b.booking_id OPERATOR(pg_catalog.=) p.booking_id
+)
+SELECT ", told!(), "
+FROM p
+JOIN b ON b.booking_id OPERATOR(pg_catalog.=) p.booking_id
+JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id")) };
+
+    static CORRECT: Statement = const { Statement::by_index(c"
+UPDATE slotkeeper.attempt SET outcome = $3, error = $4, http_status = $5
+WHERE booking_id OPERATOR(pg_catalog.=) $1 AND token OPERATOR(pg_catalog.=) $2") };
+
+    static CLOSE: Statement = const { Statement::by_index(c"
+INSERT INTO slotkeeper.published (queue_id, booking_id, published_at, claimed_at, begun_at, attempt, late, source,
+                                  content_id, worker, provider_id, url)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)") };
+
+    static CLOSE_BOOKING: Statement = const { Statement::by_index(c"
+UPDATE slotkeeper.booking SET claimed_at = $2
+WHERE booking_id OPERATOR(pg_catalog.=) $1 AND claimed_at IS NULL") };
+
+    static SUPERSEDE: Statement = const { Statement::by_index(sql!("
+WITH old AS (
+    DELETE FROM slotkeeper.publication WHERE booking_id OPERATOR(pg_catalog.=) $1 RETURNING *
+)", history!("$2", "NULL", "'superseded'", "NULL"))) };
+}
+
+fn told(row: &Row) -> Result<Told, Fault> {
+    Ok(Told {
+        source: row.must(1)?,
+        content_id: row.must(2)?,
+        user_id: row.get(3)?,
+        scheduled_at: row.instant(4)?,
+        profile_id: row.must(5)?,
+        platform: row.must(6)?,
+        attempts: row.must(7)?,
+        timeouts: row.must(8)?,
+        wake_at: row.optional_instant(9)?,
+    })
+}
+
+/// Lets something happen to the content of a booking.
+pub(crate) fn change<'a>(booking_id: i64, event: &Event<'a>) -> Result<Option<Told>, Fault> {
+    let id = Value::Int8(booking_id);
+    let write = |statement: &'static std::thread::LocalKey<Statement>, values: &[Value<'_>]| {
+        statement.with(|statement| statement.write(values, told))
+    };
+    let claim = |claim: &Claim<'a>| {
+        let (token, worker) = (Value::Uuid(claim.token), Value::Text(claim.worker));
+        (token, worker, Value::Time(claim.now), Value::Time(claim.until))
+    };
+    let changed = match event {
+        Event::Claimed(new) => {
+            let (token, worker, now, until) = claim(new);
+            write(&CLAIM, &[id, token, worker, now, until])?
+        }
+        Event::Reclaimed(new) => {
+            let (token, worker, now, until) = claim(new);
+            write(&RECLAIM, &[id, token, worker, now, until])?
+        }
+        Event::Begun { token, now } => {
+            let (cluster, database) = identity();
+            let here = [Value::Int8(cluster), Value::Int8(database)];
+            write(&BEGIN, &[id, Value::Uuid(*token), Value::Time(*now), here[0], here[1]])?
+        }
+        Event::Extended { token, until } => write(&EXTEND, &[id, Value::Uuid(*token), Value::Time(*until)])?,
+        Event::Ended(ending) => {
+            let values = [
+                id,
+                Value::Time(ending.now),
+                Value::Text(ending.state.name()),
+                Value::OptionalTime(ending.wake_at),
+                Value::Text(ending.error),
+                Value::OptionalInt2(ending.http_status),
+                Value::Bool(ending.timeout),
+            ];
+            write(&END, &values)?
+        }
+        Event::Became { state, wake_at, afresh } => {
+            let values = [
+                id,
+                Value::Text(state.name()),
+                Value::OptionalTime(*wake_at),
+                Value::Bool(*afresh),
+            ];
+            write(&BECOME, &values)?
+        }
+        Event::Moved { at, now } => write(&MOVE, &[id, Value::Time(*at), Value::Time(*now)])?,
+        Event::Unscheduled { now } => write(&UNSCHEDULE, &[id, Value::Time(*now)])?,
+        Event::Published {
+            token,
+            provider_id,
+            url,
+            now,
+        } => {
+            let values = [
+                id,
+                Value::Uuid(*token),
+                Value::OptionalText(*provider_id),
+                Value::OptionalText(*url),
+                Value::Time(*now),
+            ];
+            write(&PUBLISH, &values)?
+        }
+    };
+    Ok(changed.into_iter().next())
+}
+
+/// A success that is not told by the holder of the live lease: late, or by a person.
+pub(crate) struct Closing<'a> {
+    pub(crate) content: Content<'a>,
+    /// The booking that the attempt was for.
+    pub(crate) booking_id: i64,
+    /// The live booking of the content, if there is one.
+    pub(crate) live: Option<i64>,
+    pub(crate) attempt: i32,
+    pub(crate) late: bool,
+    pub(crate) worker: Option<&'a str>,
+    pub(crate) claimed_at: Option<Instant>,
+    pub(crate) begun_at: Option<Instant>,
+    pub(crate) provider_id: Option<&'a str>,
+    pub(crate) url: Option<&'a str>,
+    pub(crate) now: Instant,
+}
+
+/// Closes a content for ever, and stops whatever attempt of it is under way.
+pub(crate) fn close(closing: &Closing<'_>) -> Result<(), Fault> {
+    let content = &closing.content;
+    // No slotkeeper attempt has more than i32::MAX; the column is an integer.
+    let values = [
+        Value::Int8(content.queue_id),
+        Value::Int8(closing.booking_id),
+        Value::Time(closing.now),
+        Value::OptionalTime(closing.claimed_at),
+        Value::OptionalTime(closing.begun_at),
+        Value::Int8(closing.attempt.into()),
+        Value::Bool(closing.late),
+        Value::Text(content.source),
+        Value::Text(content.content_id),
+        Value::OptionalText(closing.worker),
+        Value::OptionalText(closing.provider_id),
+        Value::OptionalText(closing.url),
+    ];
+    CLOSE.with(|close| close.write(&values, |_| Ok(())))?;
+    if let Some(booking_id) = closing.live {
+        let values = [Value::Int8(booking_id), Value::Time(closing.now)];
+        CLOSE_BOOKING.with(|close| close.write(&values, |_| Ok(())))?;
+        SUPERSEDE.with(|supersede| supersede.write(&values, |_| Ok(())))?;
+    }
+    Ok(())
+}
+
+/// What is known now of an attempt that had ended as unknown.
+pub(crate) struct Known<'a> {
+    pub(crate) booking_id: i64,
+    pub(crate) token: u128,
+    pub(crate) outcome: State,
+    pub(crate) error: &'a str,
+    pub(crate) http_status: Option<i16>,
+}
+
+/// Writes into the history what was not known when the attempt ended.
+pub(crate) fn correct(known: &Known<'_>) -> Result<(), Fault> {
+    let values = [
+        Value::Int8(known.booking_id),
+        Value::Uuid(known.token),
+        Value::Text(known.outcome.name()),
+        Value::Text(known.error),
+        Value::OptionalInt2(known.http_status),
+    ];
+    CORRECT.with(|correct| correct.write(&values, |_| Ok(())))?;
+    Ok(())
+}

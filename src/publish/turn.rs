@@ -1,0 +1,117 @@
+//! Taking the turn on what publishing knows of a content. Lock before look: under the brief lock a look that sees rows
+//! of open transactions tells whether somebody is at it. Whoever waits for him gives the lock back first, so that
+//! nobody ever stands behind one who waits.
+
+use super::look::{self, Publication, Subject, Success};
+use crate::booking::{self, Booking, Content};
+use crate::fault::Fault;
+use crate::pg::lock::{Brief, Key, wait_for};
+use crate::pg::scan::{IndexScan, Key as ScanKey, Order, See};
+use pgrx::pg_sys::TransactionId;
+
+/// The turn on one publication, or who has it.
+pub(crate) enum Turn {
+    /// Nobody else changes it while this is held.
+    Mine(Brief),
+    /// This open transaction has changed it.
+    Busy(TransactionId),
+}
+
+/// Asks for the turn, without waiting for a transaction.
+pub(crate) fn on(booking_id: i64) -> Result<Turn, Fault> {
+    let turn = Brief::acquire(&Key::Publication { booking_id });
+    Ok(match busy(booking_id)? {
+        Some(transaction) => Turn::Busy(transaction),
+        None => Turn::Mine(turn),
+    })
+}
+
+/// The turn, if nobody is at this publication.
+pub(crate) fn try_on(booking_id: i64) -> Result<Option<Brief>, Fault> {
+    let Some(turn) = Brief::try_acquire(&Key::Publication { booking_id }) else {
+        return Ok(None);
+    };
+    Ok(busy(booking_id)?.is_none().then_some(turn))
+}
+
+/// The turn, after whoever has it.
+pub(crate) fn wait_on(booking_id: i64) -> Result<Brief, Fault> {
+    loop {
+        match on(booking_id)? {
+            Turn::Mine(turn) => return Ok(turn),
+            Turn::Busy(transaction) => wait_for(transaction),
+        }
+    }
+}
+
+fn busy(booking_id: i64) -> Result<Option<TransactionId>, Fault> {
+    let mut scan = IndexScan::open(c"publication", c"publication_pkey", 1, See::Uncommitted)?;
+    scan.search(&[(1, ScanKey::Is(booking_id))], Order::Ascending);
+    while let Some(row) = scan.next() {
+        if let Some(transaction) = row.inserter().or(row.changer()) {
+            return Ok(Some(transaction));
+        }
+    }
+    Ok(None)
+}
+
+/// Everything that is known of a content, while nobody else changes any of it.
+pub(crate) struct Settled {
+    /// Its live booking, which need not be the one that a token was for.
+    pub(crate) live: Option<Booking>,
+    pub(crate) publication: Option<Publication>,
+    pub(crate) success: Option<Success>,
+    _turns: (Brief, Option<Brief>),
+}
+
+/// Waits until no transaction is at the content, and takes all turns on it.
+pub(crate) fn settle(subject: &Subject) -> Result<Settled, Fault> {
+    let content = subject.content();
+    loop {
+        let turn = Brief::acquire(&content.key());
+        let at_it = match booking::state(&mut booking::content_scan()?, &content)? {
+            booking::State::Busy(transaction) => Some(transaction),
+            booking::State::Free | booking::State::Booked => succeeding(&content)?,
+        };
+        if let Some(transaction) = at_it {
+            drop(turn);
+            wait_for(transaction);
+            continue;
+        }
+        let live = booking::find(&content)?;
+        let (publication, inner) = match &live {
+            None => (None, None),
+            Some(booking) => match on(booking.booking_id)? {
+                Turn::Mine(inner) => (look::publication(booking.booking_id)?, Some(inner)),
+                Turn::Busy(transaction) => {
+                    drop(turn);
+                    wait_for(transaction);
+                    continue;
+                }
+            },
+        };
+        return Ok(Settled {
+            success: look::success(&content)?,
+            live,
+            publication,
+            _turns: (turn, inner),
+        });
+    }
+}
+
+/// Another open transaction that closes the content.
+fn succeeding(content: &Content<'_>) -> Result<Option<TransactionId>, Fault> {
+    let mut scan = IndexScan::open(c"published", c"published_pkey", 3, See::Uncommitted)?;
+    let keys = [
+        (1, ScanKey::IsText(content.content_id)),
+        (2, ScanKey::IsText(content.source)),
+        (3, ScanKey::Is(content.queue_id)),
+    ];
+    scan.search(&keys, Order::Ascending);
+    while let Some(row) = scan.next() {
+        if let Some(transaction) = row.inserter().or(row.changer()) {
+            return Ok(Some(transaction));
+        }
+    }
+    Ok(None)
+}
