@@ -133,7 +133,7 @@ ORDER BY q.profile_id, q.platform, b.source") };
 
     static OF_SOURCE: Statement = const { Statement::new(c"
 SELECT b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref,
-       q.profile_id, q.platform
+       b.claimed_at IS NOT NULL, q.profile_id, q.platform
 FROM slotkeeper.booking AS b
 JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id
 WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) $2 AND b.released_at IS NULL") };
@@ -143,7 +143,8 @@ UPDATE slotkeeper.booking AS b
 SET source = $2
 WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) '' AND b.queue_id OPERATOR(pg_catalog.=) $3
   AND b.released_at IS NULL
-RETURNING b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref") };
+RETURNING b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref,
+          b.claimed_at IS NOT NULL") };
 
     static IN_GRANULE: Statement = const { Statement::new(c"
 SELECT b.content_id, b.source
