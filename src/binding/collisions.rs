@@ -232,7 +232,8 @@ pub(super) fn settle_exactly(binding: &Binding, row: &Occupant, queue: &Queue, n
 fn reconcile_table(p_table: Option<PgRelation>) -> Result<JsonReply, ErrorReport> {
     refuse_read_only(c"reconcile_table()");
     let table = Table::require(p_table.map(|table| table.oid()))?;
-    if let Some(reply) = super::queues::reconcile(&table)? {
+    let queues = super::queues::reconcile(&table)?;
+    if let (Some(reply), Err(_)) = (queues, super::id_of(&table, "content")) {
         return Ok(reply.into());
     }
     let binding = super::of_table(&table)?;

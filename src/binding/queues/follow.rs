@@ -36,7 +36,12 @@ fn follow(fired: &Fired<'_>) -> Result<(), Fault> {
     if action == "end" && is_clean() {
         return Ok(());
     }
-    let binding = of_followed(fired.table(), source)?;
+    let binding = match of_followed(fired.table(), source) {
+        Ok(binding) => binding,
+        // `binding_health` knows it without being told.
+        Err(fault) if is_replica() => return warn(fault),
+        Err(fault) => return Err(fault),
+    };
     match action {
         "minus" => match fired.old_row() {
             Some(old) => minus(&binding, fired, &old, status),
@@ -163,6 +168,10 @@ WHERE binding_id OPERATOR(pg_catalog.=) $1 AND is_root AND triggers OPERATOR(pg_
 /// What another server has stored stays, even if no queue can be made of it; `binding_health` says so from then on.
 fn note(binding: &QueueBinding, fault: Fault) -> Result<(), Fault> {
     NOTE.with(|note| note.write(&[Value::Int8(binding.binding_id)], |_| Ok(())))?;
+    warn(fault)
+}
+
+fn warn(fault: Fault) -> Result<(), Fault> {
     let (message, hint) = fault.message_and_hint();
     ereport!(
         PgLogLevel::WARNING,
