@@ -2,6 +2,7 @@
 
 use super::existing::{Claim, Collision, Occupant, Rows, Seen, occupants};
 use super::row::{Target, is_visible};
+use super::table::Table;
 use super::{Binding, queue_of};
 use crate::arguments::OnConflict;
 use crate::booking::{self, Booking, Content, State};
@@ -312,7 +313,12 @@ pub(super) fn settle_exactly(binding: &Binding, row: &Occupant, queue: &Queue, n
 #[pg_extern(schema = "slotkeeper")]
 fn reconcile_table(p_table: Option<PgRelation>) -> Result<JsonReply, ErrorReport> {
     refuse_read_only(c"reconcile_table()");
-    let binding = super::attach::bound(p_table)?;
+    let table = Table::require(p_table.map(|table| table.oid()))?;
+    let queues = super::queues::reconcile(&table)?;
+    if let (Some(reply), Err(_)) = (queues, super::id_of(&table, "content")) {
+        return Ok(reply.into());
+    }
+    let binding = super::of_table(&table)?;
     super::attach::require_owner(&binding.table)?;
     super::attach::mend_triggers(&binding)?;
     FORGET_ALL.with(|forget| forget.write(&[Value::Text(&binding.source)], |_| Ok(())))?;
