@@ -264,7 +264,10 @@ fn mayhem(database: &Database, provider: &Provider, seed: u64) -> HashMap<String
         let started = Instant::now();
         let (mut restarts, mut killed) = (0, 0);
         let outcome = loop {
-            assert!(started.elapsed() < Duration::from_secs(150), "it does not come to an end");
+            assert!(
+                started.elapsed() < Duration::from_secs(150),
+                "it does not come to an end"
+            );
             thread::sleep(Duration::from_millis(50 + random.below(200) as u64));
             if restarts < 3 && started.elapsed() > Duration::from_secs(2 * (restarts + 1)) {
                 kill_server(database);
@@ -290,7 +293,10 @@ fn mayhem(database: &Database, provider: &Provider, seed: u64) -> HashMap<String
                 .unwrap();
             if !victims.is_empty() {
                 let victim: i32 = victims[random.below(victims.len())].get(0);
-                killed += i32::from(one::<bool>(&mut client, &format!("SELECT pg_terminate_backend({victim})")));
+                killed += i32::from(one::<bool>(
+                    &mut client,
+                    &format!("SELECT pg_terminate_backend({victim})"),
+                ));
             }
         };
         done.store(true, Ordering::Relaxed);
@@ -332,7 +338,10 @@ fn each_content_is_published_once_or_left_with_a_reason() {
         match state.as_str() {
             "published" => assert_eq!(*count, 1, "{content} is published, the provider says otherwise"),
             "unknown" => assert!(error.is_some(), "{content} is unknown without a reason"),
-            "failed" => assert!(*count == 0 && error.is_some(), "{content} failed, published {count} times"),
+            "failed" => assert!(
+                *count == 0 && error.is_some(),
+                "{content} failed, published {count} times"
+            ),
             other => panic!("{content} is stuck as {other}"),
         }
     }
@@ -374,7 +383,10 @@ fn with_on_unknown_retry_each_content_is_published_at_least_once_and_confirmed_o
     let all = published(&mut client, &provider);
     assert!(all.iter().all(|(.., count)| *count >= 1));
     let more = all.iter().filter(|(.., count)| *count > 1).count();
-    assert!(more > 0, "nothing was ever published twice: this policy was not put to the test");
+    assert!(
+        more > 0,
+        "nothing was ever published twice: this policy was not put to the test"
+    );
     let confirmed: i64 = one(&mut client, "SELECT count(*) FROM slotkeeper.published");
     assert_eq!(confirmed, CONTENTS);
     ledger::no_locks_left(&mut client);
