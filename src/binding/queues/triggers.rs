@@ -5,7 +5,7 @@ use super::super::triggers::PREFIX;
 use super::QueueBinding;
 use crate::fault::Fault;
 use crate::pg::dynamic::{identifier, literal};
-use crate::pg::predicate::{Predicate, RowOf};
+use crate::pg::predicate::{Names, Predicate, RowOf};
 use pgrx::pg_sys;
 use slotkeeper_core::binding::ACTIVE;
 
@@ -17,7 +17,12 @@ pub(super) struct Conditions {
 impl Conditions {
     pub(super) fn of(binding: &QueueBinding) -> Result<Self, Fault> {
         let parse = |(status, text): &(String, String)| {
-            let predicate = Predicate::parse(&format!("p_options.status.{status}"), binding.table.oid, text)?;
+            let predicate = Predicate::parse(
+                &format!("p_options.status.{status}"),
+                binding.table.oid,
+                text,
+                Names::OfCaller,
+            )?;
             Ok((status.clone(), predicate))
         };
         Ok(Self {
