@@ -265,7 +265,7 @@ fn unique_index(oid: pg_sys::Oid) -> Option<UniqueIndex> {
             let columns = (*entry).indkey.values.as_slice((*entry).indnkeyatts as usize);
             let flaw = if !(*entry).indisvalid || !(*entry).indisready {
                 Some(Flaw::Invalid)
-            } else if (*(*index).rd_rel).relam != pg_sys::Oid::from(pg_sys::BTREE_AM_OID) {
+            } else if (*(*index).rd_rel).relam != pg_sys::BTREE_AM_OID {
                 Some(Flaw::Method)
             } else if columns.contains(&0) {
                 Some(Flaw::Expression)
@@ -347,7 +347,7 @@ pub(crate) fn text_room(column: &Column) -> Option<usize> {
     let (base, modifier, category) = base_type(column);
     // SAFETY: a catalog look-up.
     let varying = unsafe { pg_sys::get_typlen(base) } == -1 && base != pg_sys::BPCHAROID;
-    if category != pg_sys::TYPCATEGORY_STRING as u8 || !varying {
+    if category != pg_sys::TYPCATEGORY_STRING || !varying {
         return None;
     }
     let header = pg_sys::VARHDRSZ as i32;
@@ -357,7 +357,7 @@ pub(crate) fn text_room(column: &Column) -> Option<usize> {
 /// Whether the text of a value depends on the session's settings: dates, times and intervals.
 pub(crate) fn depends_on_settings(column: &Column) -> bool {
     let (_, _, category) = base_type(column);
-    category == pg_sys::TYPCATEGORY_DATETIME as u8 || category == pg_sys::TYPCATEGORY_TIMESPAN as u8
+    category == pg_sys::TYPCATEGORY_DATETIME || category == pg_sys::TYPCATEGORY_TIMESPAN
 }
 
 /// The type that a domain is made of, its modifier and category; any other type itself.
