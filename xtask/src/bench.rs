@@ -13,6 +13,7 @@ mod pgbench;
 mod plot;
 mod rates;
 mod report;
+mod requests;
 
 use std::fs;
 use std::process::ExitCode;
@@ -48,6 +49,7 @@ enum Job {
     Rate(rates::Rate),
     Ahead(ahead::Ahead),
     Batch(batch::Batch),
+    Requests(requests::Requests),
     Memory,
 }
 
@@ -57,6 +59,7 @@ impl Job {
         all.extend(rates::REQUIRED.map(Self::Rate));
         all.extend(ahead::ALL.map(Self::Ahead));
         all.extend(batch::ALL.map(Self::Batch));
+        all.extend(requests::ALL.map(Self::Requests));
         all.push(Self::Memory);
         all.extend(rates::FOR_INFORMATION.map(Self::Rate));
         all
@@ -67,6 +70,7 @@ impl Job {
             Self::Rate(rate) => rate.id,
             Self::Ahead(ahead) => ahead.id,
             Self::Batch(batch) => batch.id,
+            Self::Requests(requests) => requests.id,
             Self::Memory => memory::ID,
         }
     }
@@ -86,6 +90,10 @@ impl Job {
             Self::Rate(rate) => vec![rate.measure(ground, tell(Unit::PerSecond))?],
             Self::Ahead(ahead) => vec![ahead.measure(ground, tell(Unit::Microseconds))?],
             Self::Batch(batch) => vec![batch.measure(ground, tell(Unit::RowsPerSecond))?],
+            Self::Requests(requests) => {
+                let unit = if requests.id == "request-storage" { Unit::BytesEach } else { Unit::PerSecond };
+                vec![requests.measure(ground, tell(unit))?]
+            }
             Self::Memory => memory::measure(ground, |text| println!("  {text}"))?,
         })
     }
