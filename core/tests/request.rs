@@ -150,7 +150,10 @@ fn no_two_small_values_are_confused() {
             next.push(Tree::Object(vec![("".to_owned(), one.clone())]));
             for other in &small {
                 next.push(Tree::List(vec![one.clone(), other.clone()]));
-                next.push(Tree::Object(vec![("a".to_owned(), one.clone()), ("b".to_owned(), other.clone())]));
+                next.push(Tree::Object(vec![
+                    ("a".to_owned(), one.clone()),
+                    ("b".to_owned(), other.clone()),
+                ]));
             }
         }
         all = next.into_iter().chain(level.clone()).collect();

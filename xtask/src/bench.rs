@@ -91,7 +91,11 @@ impl Job {
             Self::Ahead(ahead) => vec![ahead.measure(ground, tell(Unit::Microseconds))?],
             Self::Batch(batch) => vec![batch.measure(ground, tell(Unit::RowsPerSecond))?],
             Self::Requests(requests) => {
-                let unit = if requests.id == "request-storage" { Unit::BytesEach } else { Unit::PerSecond };
+                let unit = if requests.id == "request-storage" {
+                    Unit::BytesEach
+                } else {
+                    Unit::PerSecond
+                };
                 vec![requests.measure(ground, tell(unit))?]
             }
             Self::Memory => memory::measure(ground, |text| println!("  {text}"))?,

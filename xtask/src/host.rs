@@ -494,6 +494,24 @@ fn install(major: u32, packages: &[String]) -> Result<()> {
     installed.map(drop)
 }
 
+/// Programs that only some tests need, each with the Debian package that has it; those that are missing are installed.
+pub(crate) fn need(major: u32, programs: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<String> = programs
+        .iter()
+        .filter(|(program, _)| find_program(program).is_none())
+        .map(|(_, package)| (*package).to_owned())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    install(major, &missing)
+}
+
+/// A program on PATH, or where Debian puts servers.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    process::which(name).or_else(|| Some(Path::new("/usr/sbin").join(name)).filter(|path| path.is_file()))
+}
+
 fn debian_release() -> String {
     let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
     text.lines()
