@@ -122,7 +122,7 @@ impl Requests {
             rounds: Vec::new(),
         };
         for round in 1..=rounds {
-            ground.sql(&format!("SELECT bench.fill_requests({REQUESTS})"))?;
+            ground.sql(&format!("CALL bench.fill_requests({REQUESTS})"))?;
             for table in ["slotkeeper.request", "bench.request", "bench.thing", "bench.bare_thing"] {
                 ground.sql(&format!("VACUUM (ANALYZE) {table}"))?;
             }
