@@ -93,6 +93,18 @@ pub(super) fn client(context: &Context<'_>) -> Result<Outcome> {
     tools::need(host.pg.major, &[("pgbouncer", "pgbouncer")])?;
     let pgbouncer = tools::find_program("pgbouncer").context("pgbouncer is not there although it was installed")?;
 
+    let cron = if tools::have_pg_cron(&host.pg)? {
+        let mut settings = Settings::for_tests();
+        settings.extra += "shared_preload_libraries = 'pg_cron'\ncron.use_background_workers = on\n";
+        Some(Cluster::open(host, "cron", &settings)?)
+    } else {
+        ui::note(&format!(
+            "this system has no pg_cron for PostgreSQL {}: the test of the line in the documentation is SKIPPED",
+            host.pg.major
+        ));
+        None
+    };
+
     let mut test = cargo(context);
     test.env("SLOTKEEPER_TEST_URL", cluster.url("postgres"))
         .env("SLOTKEEPER_TEST_SOCKETS", cluster.sockets())
@@ -109,6 +121,10 @@ pub(super) fn client(context: &Context<'_>) -> Result<Outcome> {
         )
         .env("SLOTKEEPER_EXTENSION_CONF", &settings_file)
         .env("SLOTKEEPER_PGBOUNCER", pgbouncer)
+        .env(
+            "SLOTKEEPER_CRON_URL",
+            cron.map_or_else(String::new, |cron| cron.url("postgres")),
+        )
         .env("SLOTKEEPER_SCRATCH", &scratch);
     test.args(["test", "--package", "slotkeeper-client-tests", "--no-fail-fast"]);
     run(test, context, "cargo test of the clients")
