@@ -48,8 +48,8 @@ fn meaning(tree: &Tree) -> String {
 fn thousandths(number: &str) -> i128 {
     let (mantissa, exponent) = number.split_once('e').unwrap_or((number, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits: i128 = format!("{whole}{fraction}").parse().unwrap();
-    let power = 12 + exponent.parse::<i32>().unwrap() - fraction.len() as i32;
+    let digits: i128 = format!("{whole}{fraction}").parse().unwrap_or_default();
+    let power = 12 + exponent.parse::<i32>().unwrap_or_default() - fraction.len() as i32;
     digits * 10_i128.pow(power as u32)
 }
 
