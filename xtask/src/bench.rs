@@ -14,6 +14,7 @@ mod plot;
 mod publish;
 mod rates;
 mod report;
+mod requests;
 mod slugs;
 
 use std::fs;
@@ -55,6 +56,7 @@ enum Job {
     Batch(batch::Batch),
     Written(slugs::Written),
     Publish(publish::Publish),
+    Requests(requests::Requests),
     Memory,
 }
 
@@ -64,6 +66,7 @@ impl Job {
         all.extend(rates::REQUIRED.map(Self::Rate));
         all.extend(ahead::ALL.map(Self::Ahead));
         all.extend(batch::ALL.map(Self::Batch));
+        all.extend(requests::ALL.map(Self::Requests));
         all.push(Self::Memory);
         all.extend(slugs::ALL.map(Self::Written));
         all.extend(publish::ALL.map(Self::Publish));
@@ -77,6 +80,7 @@ impl Job {
             Self::Ahead(ahead) => ahead.id,
             Self::Batch(batch) => batch.id,
             Self::Publish(publish) => publish.id(),
+            Self::Requests(requests) => requests.id,
             Self::Memory => memory::ID,
             Self::Written(written) => written.id(),
         }
@@ -99,6 +103,14 @@ impl Job {
             Self::Batch(batch) => vec![batch.measure(ground, tell(Unit::RowsPerSecond))?],
             Self::Written(written) => vec![written.measure(ground, tell(written.unit()))?],
             Self::Publish(publish) => vec![publish.measure(ground, peers, tell(publish.unit()))?],
+            Self::Requests(requests) => {
+                let unit = if requests.id == "request-storage" {
+                    Unit::BytesEach
+                } else {
+                    Unit::PerSecond
+                };
+                vec![requests.measure(ground, tell(unit))?]
+            }
             Self::Memory => memory::measure(ground, |text| println!("  {text}"))?,
         })
     }
