@@ -363,6 +363,20 @@ pub(crate) fn depends_on_settings(column: &Column) -> bool {
     category == pg_sys::TYPCATEGORY_DATETIME || category == pg_sys::TYPCATEGORY_TIMESPAN
 }
 
+/// Whether values of the column are texts, numbers, booleans, instants, enums or uuids: whatever JSON writes as a string,
+/// a number or a boolean. A domain is not: a cast to it may cut a value.
+pub(crate) fn is_plain(column: &Column) -> bool {
+    let (base, _, category) = base_type(column);
+    let plain = [
+        pg_sys::TYPCATEGORY_STRING,
+        pg_sys::TYPCATEGORY_NUMERIC,
+        pg_sys::TYPCATEGORY_BOOLEAN,
+        pg_sys::TYPCATEGORY_DATETIME,
+        pg_sys::TYPCATEGORY_ENUM,
+    ];
+    base == column.type_oid && (plain.contains(&category) || base == pg_sys::UUIDOID)
+}
+
 /// The type that a domain is made of, its modifier and category; any other type itself.
 fn base_type(column: &Column) -> (pg_sys::Oid, i32, u8) {
     let mut modifier = column.modifier;
