@@ -308,10 +308,13 @@ pub(crate) fn type_name(type_oid: pg_sys::Oid, modifier: i32) -> String {
 
 /// The type of a column as a cast to it is written: schema and all, without the length that would cut a value.
 pub(crate) fn cast_to(column: &Column) -> String {
+    // Said to be given, "no length" is written as such: a bare `character` would be one of length 1.
+    let flags = pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_FORCE_QUALIFY;
     // SAFETY: returns a palloc'd C string for any oid.
-    unsafe { CStr::from_ptr(pg_sys::format_type_be_qualified(column.type_oid)) }
-        .to_string_lossy()
-        .into_owned()
+    unsafe {
+        let text = pg_sys::format_type_extended(column.type_oid, -1, flags as pg_sys::bits16);
+        CStr::from_ptr(text).to_string_lossy().into_owned()
+    }
 }
 
 /// The type of a column as it is declared: schema, length and all.
@@ -358,6 +361,20 @@ pub(crate) fn text_room(column: &Column) -> Option<usize> {
 pub(crate) fn depends_on_settings(column: &Column) -> bool {
     let (_, _, category) = base_type(column);
     category == pg_sys::TYPCATEGORY_DATETIME || category == pg_sys::TYPCATEGORY_TIMESPAN
+}
+
+/// Whether values of the column are texts, numbers, booleans, instants, enums or uuids: whatever JSON writes as a string,
+/// a number or a boolean. A domain is not: a cast to it may cut a value.
+pub(crate) fn is_plain(column: &Column) -> bool {
+    let (base, _, category) = base_type(column);
+    let plain = [
+        pg_sys::TYPCATEGORY_STRING,
+        pg_sys::TYPCATEGORY_NUMERIC,
+        pg_sys::TYPCATEGORY_BOOLEAN,
+        pg_sys::TYPCATEGORY_DATETIME,
+        pg_sys::TYPCATEGORY_ENUM,
+    ];
+    base == column.type_oid && (plain.contains(&category) || base == pg_sys::UUIDOID)
 }
 
 /// The type that a domain is made of, its modifier and category; any other type itself.
