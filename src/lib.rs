@@ -9,8 +9,10 @@ mod batch;
 mod binding;
 mod booking;
 mod clock;
+mod draft;
 mod fault;
 mod history;
+mod idempotent;
 mod ledger;
 mod manage;
 mod mover;
@@ -21,7 +23,9 @@ mod preview;
 mod publish;
 mod queue;
 mod reply;
+mod request;
 mod schedule;
+mod slug;
 
 use pgrx::prelude::*;
 
@@ -38,6 +42,25 @@ extension_sql_file!(
     "../sql/install/30_binding.sql",
     name = "binding",
     requires = ["booking", binding::release::release_source]
+);
+extension_sql_file!(
+    "../sql/install/40_request.sql",
+    name = "request",
+    requires = ["booking"]
+);
+extension_sql_file!(
+    "../sql/install/80_comments_request.sql",
+    name = "comments_request",
+    requires = [
+        "request",
+        request::begin::begin_request,
+        request::hold::extend_request,
+        request::hold::finish_request,
+        request::hold::abandon_request,
+        request::purge::forget_user,
+        request::purge::purge_expired,
+        idempotent::idempotent_insert,
+    ]
 );
 extension_sql_file!(
     "../sql/install/80_comments.sql",
@@ -94,14 +117,32 @@ extension_sql_file!(
     ]
 );
 extension_sql_file!(
+    "../sql/install/80_comments_slug_draft.sql",
+    name = "comments_slug_draft",
+    requires = [
+        slug::unique_slug,
+        slug::attach::attach_slug,
+        slug::write::write_slug,
+        draft::publish_draft,
+        draft::claim_draft
+    ]
+);
+extension_sql_file!(
     "../sql/install/90_access.sql",
     name = "access",
-    requires = ["comments", "comments_binding", "comments_publish"],
+    requires = [
+        "comments",
+        "comments_binding",
+        "comments_publish",
+        "comments_request",
+        "comments_slug_draft"
+    ],
     finalize
 );
 
 #[pg_guard]
 extern "C-unwind" fn _PG_init() {
+    slug::define_settings();
     clock::define_settings();
     pg::watch_relations();
 }

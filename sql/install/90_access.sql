@@ -9,16 +9,21 @@ AS $body$
 DECLARE
     reader constant text[] := ARRAY['preview_slots', 'trigger_digest', 'late_triggers'];
     writer constant text[] := reader || ARRAY['assign_next_available_slot', 'assign_slots', 'schedule_content',
-                                              'reschedule_content', 'unschedule_content'];
+                                              'reschedule_content', 'unschedule_content',
+                                              'begin_request', 'extend_request', 'finish_request', 'abandon_request',
+                                              'idempotent_insert', 'unique_slug', 'attach_slug', 'write_slug',
+                                              'publish_draft', 'claim_draft'];
     worker constant text[] := reader || ARRAY['claim_due_content', 'claim_content', 'begin_publish', 'extend_lease',
                                               'confirm_publish', 'fail_publish', 'resolve_unknown', 'retry_content'];
     admin  constant text[] := writer || worker
                               || ARRAY['create_queue', 'alter_queue', 'set_queue_status', 'drop_queue',
                                        'check_table', 'attach_table', 'detach_table', 'reconcile_table',
                                        'move_collisions', 'guard_row',
+                                       'forget_user', 'purge_expired',
                                        'set_platform', 'resume_after_restore', 'prune_history'];
     -- Every kind may read these: they show no more than the functions for readers do.
-    views  constant text[] := ARRAY['binding_health', 'slot_collisions', 'content_status'];
+    views  constant text[] := ARRAY['binding_health', 'slot_collisions', 'content_status',
+                                    'request_stats', 'recent_requests'];
     granted text[];
     shown name;
     function regprocedure;

@@ -2,18 +2,22 @@
 //!
 //! What it exports is safe to call from the rest of the extension, on a backend's only thread, inside a transaction.
 
+pub(crate) mod before_row;
 pub(crate) mod durable;
 pub(crate) mod dynamic;
 pub(crate) mod insert;
 pub(crate) mod json;
 pub(crate) mod lock;
 pub(crate) mod predicate;
+pub(crate) mod probe;
 pub(crate) mod random;
 pub(crate) mod role;
 pub(crate) mod scan;
 pub(crate) mod statement;
 pub(crate) mod subtransaction;
+pub(crate) mod table;
 pub(crate) mod time;
+pub(crate) mod transaction;
 pub(crate) mod trigger;
 
 use crate::fault::Fault;
@@ -94,4 +98,32 @@ pub(crate) fn reserve_prefix(prefix: &CStr) {
 pub(crate) fn transaction_start() -> i64 {
     // SAFETY: reads a field of the transaction state.
     unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
+}
+
+/// Bytes that nobody can guess.
+pub(crate) fn secret() -> Result<[u8; 16], Fault> {
+    let mut bytes = [0; 16];
+    // SAFETY: fills the buffer of this length.
+    let strong = unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) };
+    strong
+        .then_some(bytes)
+        .ok_or_else(|| Fault::Internal("the server has no randomness".to_owned()))
+}
+
+/// How the transaction sees what others commit while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    ReadCommitted,
+    RepeatableRead,
+    Serializable,
+}
+
+/// The isolation level of the current transaction.
+pub(crate) fn isolation() -> Isolation {
+    // SAFETY: a plain global of this backend.
+    match unsafe { pg_sys::XactIsoLevel } as u32 {
+        pg_sys::XACT_SERIALIZABLE => Isolation::Serializable,
+        pg_sys::XACT_REPEATABLE_READ => Isolation::RepeatableRead,
+        _ => Isolation::ReadCommitted,
+    }
 }

@@ -4,6 +4,7 @@
 //! checks look before they wait. Rows come in index order; a row that changes while the scan runs may be seen in
 //! either state, so whoever decides looks again under a lock, and the unique indexes have the last word.
 
+use super::json::Jsonb;
 use super::relation_oid;
 use super::time::{from_timestamp, to_timestamp};
 use crate::fault::Fault;
@@ -20,7 +21,7 @@ pub(crate) enum Key<'a> {
     IsText(&'a str),
     IsInt2(i16),
     IsInt4(i32),
-    IsUuid(pgrx::Uuid),
+    IsUuid([u8; 16]),
     AtLeast(i64),
     AtMost(i64),
     Below(i64),
@@ -39,7 +40,7 @@ impl Key<'_> {
             Self::IsText(v) => (eq, none, pg_sys::F_TEXTEQ, v.into_datum()),
             Self::IsInt2(v) => (eq, none, pg_sys::F_INT2EQ, v.into_datum()),
             Self::IsInt4(v) => (eq, none, pg_sys::F_INT4EQ, v.into_datum()),
-            Self::IsUuid(v) => (eq, none, pg_sys::F_UUID_EQ, v.into_datum()),
+            Self::IsUuid(v) => (eq, none, pg_sys::F_UUID_EQ, pgrx::Uuid::from_bytes(v).into_datum()),
             Self::AtLeast(v) => (
                 pg_sys::BTGreaterEqualStrategyNumber,
                 none,
@@ -284,6 +285,59 @@ impl Found<'_> {
         })
     }
 
+    /// The value of a column of the table by its number; `None` when it is NULL.
+    ///
+    /// # Safety
+    /// The column must have this type.
+    unsafe fn raw<T: FromDatum>(&self, number: i32) -> Option<T> {
+        let mut is_null = false;
+        // SAFETY: the slot holds the current row; the type is as our caller promises.
+        unsafe {
+            let datum = pg_sys::slot_getattr(self.scan.slot, number, &mut is_null);
+            T::from_datum(datum, is_null)
+        }
+    }
+
+    /// The value of a column of the table by its number, checked against the column's type; `None` when it is NULL.
+    pub(crate) fn value<T: FromDatum + IntoDatum>(&self, number: i32) -> Result<Option<T>, Fault> {
+        if !T::is_compatible_with(self.type_of(number)) {
+            return Err(Fault::Internal(format!("table column {number} has another type")));
+        }
+        // SAFETY: the type was just compared.
+        Ok(unsafe { self.raw(number) })
+    }
+
+    /// The same of a column that is never NULL.
+    pub(crate) fn must<T: FromDatum + IntoDatum>(&self, number: i32) -> Result<T, Fault> {
+        self.value(number)?
+            .ok_or_else(|| Fault::Internal(format!("table column {number} is NULL")))
+    }
+
+    /// The instant in a timestamptz column that is never NULL or infinite.
+    pub(crate) fn instant_at(&self, number: i32) -> Result<slotkeeper_core::Instant, Fault> {
+        let timestamp: pgrx::datum::TimestampWithTimeZone = self.must(number)?;
+        super::time::from_timestamp(timestamp.into())
+            .ok_or_else(|| Fault::Internal(format!("table column {number} is infinite")))
+    }
+
+    /// A copy of the value of a jsonb column; `None` when it is NULL.
+    pub(crate) fn jsonb(&self, number: i32) -> Result<Option<Jsonb>, Fault> {
+        if self.type_of(number) != pg_sys::JSONBOID {
+            return Err(Fault::Internal(format!("table column {number} is no jsonb")));
+        }
+        let mut is_null = false;
+        // SAFETY: the slot holds the current row, the column is a jsonb, and the copy is plain and ours.
+        unsafe {
+            let datum = pg_sys::slot_getattr(self.scan.slot, number, &mut is_null);
+            Ok((!is_null).then(|| Jsonb::from_plain(pg_sys::pg_detoast_datum_copy(datum.cast_mut_ptr()).into())))
+        }
+    }
+
+    fn type_of(&self, number: i32) -> pg_sys::Oid {
+        // SAFETY: the relation is open while the scan is; the server checks the number.
+        unsafe { pg_sys::SPI_gettypeid((*self.scan.heap).rd_att, number) }
+    }
+
     /// The table that the row is in.
     pub(crate) fn table(&self) -> pg_sys::Oid {
         // SAFETY: the relation is open while the scan is.
@@ -386,7 +440,7 @@ fn row_scan(table: pg_sys::Oid, column: i16, id: &str) -> Result<Option<IndexSca
     Ok(Some(scan))
 }
 
-fn uuid(text: &str) -> Option<pgrx::Uuid> {
+fn uuid(text: &str) -> Option<[u8; 16]> {
     let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
     let mut bytes = [0; 16];
     if digits.len() != 32 {
@@ -395,7 +449,7 @@ fn uuid(text: &str) -> Option<pgrx::Uuid> {
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
         *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
     }
-    Some(pgrx::Uuid::from_bytes(bytes))
+    Some(bytes)
 }
 
 /// A valid btree index over all rows of the table that begins with this column; a unique one first.

@@ -13,6 +13,7 @@ mod pgbench;
 mod plot;
 mod rates;
 mod report;
+mod slugs;
 
 use std::fs;
 use std::process::ExitCode;
@@ -48,6 +49,7 @@ enum Job {
     Rate(rates::Rate),
     Ahead(ahead::Ahead),
     Batch(batch::Batch),
+    Written(slugs::Written),
     Memory,
 }
 
@@ -58,6 +60,7 @@ impl Job {
         all.extend(ahead::ALL.map(Self::Ahead));
         all.extend(batch::ALL.map(Self::Batch));
         all.push(Self::Memory);
+        all.extend(slugs::ALL.map(Self::Written));
         all.extend(rates::FOR_INFORMATION.map(Self::Rate));
         all
     }
@@ -68,6 +71,7 @@ impl Job {
             Self::Ahead(ahead) => ahead.id,
             Self::Batch(batch) => batch.id,
             Self::Memory => memory::ID,
+            Self::Written(written) => written.id(),
         }
     }
 
@@ -86,6 +90,7 @@ impl Job {
             Self::Rate(rate) => vec![rate.measure(ground, tell(Unit::PerSecond))?],
             Self::Ahead(ahead) => vec![ahead.measure(ground, tell(Unit::Microseconds))?],
             Self::Batch(batch) => vec![batch.measure(ground, tell(Unit::RowsPerSecond))?],
+            Self::Written(written) => vec![written.measure(ground, tell(written.unit()))?],
             Self::Memory => memory::measure(ground, |text| println!("  {text}"))?,
         })
     }

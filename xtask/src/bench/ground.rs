@@ -140,7 +140,7 @@ impl<'c> Ground<'c> {
         let pgbench = Pgbench::of(host)?;
         cluster.recreate_database(DATABASE, true)?;
         let mut client = cluster.connect(DATABASE)?;
-        for file in ["setup.sql", "twin.sql"] {
+        for file in ["setup.sql", "twin.sql", "slugs.sql"] {
             let file: PathBuf = host.repo.root.join("benches").join(file);
             let sql = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
             client
