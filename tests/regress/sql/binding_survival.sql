@@ -11,9 +11,9 @@ CREATE SCHEMA survival;
 SET search_path = survival, public;
 CREATE FUNCTION pg_temp.try(command text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
-    reply text; state text; message text; detail text;
+    state text; message text; detail text;
 BEGIN
-    EXECUTE command INTO reply;
+    EXECUTE command;
     RETURN 'ok';
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
@@ -37,8 +37,12 @@ SELECT pg_temp.try($c$SELECT slotkeeper.reconcile_table('survival.post')$c$);
 SET search_path = survival, public;
 SELECT pg_temp.live();
 
--- The table is renamed, and its schema, and an enum's value: it goes on.
+-- The table is renamed, and its schema: it goes on.
 ALTER TABLE post RENAME TO posts;
+INSERT INTO posts (id, at) VALUES (5, '2026-01-20 09:00Z') RETURNING at;
+SELECT pg_temp.try($c$SELECT slotkeeper.reschedule_content('5', '2026-02-01T00:00:00Z')$c$);
+DELETE FROM posts WHERE id = 5;
+-- The enum's value: the guard goes on, calls say that the predicate doesn't hold any more.
 ALTER TYPE state RENAME VALUE 'on' TO 'queued';
 INSERT INTO posts (id, at, state) VALUES (3, '2026-01-20 09:00Z', 'queued') RETURNING at;
 SELECT pg_temp.try($c$SELECT slotkeeper.reschedule_content('3', '2026-02-01T00:00:00Z')$c$);
@@ -136,8 +140,9 @@ SELECT * FROM pg_temp.health();
 -- Partitions: TRUNCATE and DETACH fire nothing.
 CREATE TABLE part (id int, region text, at timestamptz, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
 CREATE TABLE part_eu PARTITION OF part FOR VALUES IN ('eu');
-CREATE TABLE part_us PARTITION OF part FOR VALUES IN ('us');
 SELECT slotkeeper.attach_table('part', '{"content_id": "id", "profile_id": {"value": "survival"}, "platform": {"value": "y"}, "at": "at"}') ->> 'outcome' AS outcome;
+CREATE TABLE part_us PARTITION OF part FOR VALUES IN ('us');
+SELECT * FROM pg_temp.health() WHERE table_now = 'survival.part' OR table_now = 'part';
 INSERT INTO part VALUES (101, 'eu', '2026-05-01 09:00Z'), (102, 'us', '2026-05-02 09:00Z'), (103, 'us', '2026-05-03 09:00Z');
 TRUNCATE part_eu;
 SELECT * FROM pg_temp.health() WHERE table_now = 'survival.part' OR table_now = 'part';
