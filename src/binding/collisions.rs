@@ -150,6 +150,8 @@ pub(super) fn reconcile(binding: &Binding, seen: HashMap<String, Seen>, found_by
             platform: queue.platform.clone(),
             at: row.at,
         };
+        // The seat that it had is none at its time.
+        done.released += release_content(binding, &collision.content_id, now)?;
         remember(&binding.source, &collision, found_by, now)?;
         done.collisions.push(collision);
     }
@@ -196,6 +198,17 @@ pub(super) fn release_content(binding: &Binding, content_id: &str, now: Instant)
         released += i64::from(booking::release(&booking, &queue, now)?);
     }
     Ok(released)
+}
+
+/// Gives the seat back that a content of this binding holds in one queue.
+pub(super) fn release_in(binding: &Binding, content_id: &str, queue_id: i64, now: Instant) -> Result<(), Fault> {
+    for (booking, queue) in booking::of_source(content_id, &binding.source)? {
+        if booking.queue_id == queue_id {
+            let _turn = Brief::acquire(&booking.content().key());
+            booking::release(&booking, &queue, now)?;
+        }
+    }
+    Ok(())
 }
 
 /// How an attempt to give a row exactly its own instant ended.
