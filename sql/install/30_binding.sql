@@ -206,8 +206,9 @@ $body$;
 
 COMMENT ON FUNCTION slotkeeper.forget_dropped() IS 'Event trigger: gives the seats of a dropped table''s contents back.';
 
--- What is durable goes by names: they follow a rename, so that a dump carries the table's present one.
-CREATE FUNCTION slotkeeper.follow_rename() RETURNS event_trigger
+-- What is durable goes by names: they follow a rename, so that a dump carries the table's present one. A partition that is
+-- made is known from then on; one that was a table before may come with rows, and shows until it is reconciled.
+CREATE FUNCTION slotkeeper.follow_ddl() RETURNS event_trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $body$
@@ -222,14 +223,23 @@ BEGIN
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE r.binding_id = b.binding_id AND r.is_root
       AND (b.table_schema, b.table_name) IS DISTINCT FROM (n.nspname::text, c.relname::text);
+    INSERT INTO slotkeeper.bound_relation (binding_id, relid, is_root, filenode, triggers)
+    SELECT root.binding_id, part.oid, false, CASE tg_tag WHEN 'CREATE TABLE' THEN part.relfilenode ELSE 0::oid END, slotkeeper.trigger_digest(part.oid)
+    FROM slotkeeper.bound_relation AS root
+    JOIN pg_class AS c ON c.oid = root.relid AND c.relkind = 'p'
+    CROSS JOIN LATERAL pg_partition_tree(c.oid) AS tree
+    JOIN pg_class AS part ON part.oid = tree.relid
+    WHERE root.is_root AND part.oid <> c.oid
+      AND NOT EXISTS (SELECT FROM slotkeeper.bound_relation AS known
+                      WHERE known.binding_id = root.binding_id AND known.relid = part.oid);
 END
 $body$;
 
-COMMENT ON FUNCTION slotkeeper.follow_rename() IS 'Event trigger: the binding of a table that was renamed, or whose schema was, names it as it is called now.';
+COMMENT ON FUNCTION slotkeeper.follow_ddl() IS 'Event trigger: the binding of a table that was renamed, or whose schema was, names it as it is called now; new partitions become known.';
 
-CREATE EVENT TRIGGER slotkeeper_follow_rename ON ddl_command_end
-    WHEN TAG IN ('ALTER TABLE', 'ALTER SCHEMA')
-    EXECUTE FUNCTION slotkeeper.follow_rename();
+CREATE EVENT TRIGGER slotkeeper_follow_ddl ON ddl_command_end
+    WHEN TAG IN ('ALTER TABLE', 'ALTER SCHEMA', 'CREATE TABLE')
+    EXECUTE FUNCTION slotkeeper.follow_ddl();
 
 CREATE EVENT TRIGGER slotkeeper_forget_dropped ON sql_drop
     WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED')

@@ -158,6 +158,8 @@ pub(super) fn reconcile(binding: &Binding, seen: HashMap<String, Seen>, found_by
             platform: queue.platform.clone(),
             at: row.at,
         };
+        // The seat that it had is none at its time.
+        done.released += release_content(binding, &collision.content_id, now)?;
         remember(&binding.source, &collision, found_by, now)?;
         done.collisions.push(collision);
     }
@@ -239,6 +241,16 @@ pub(super) fn move_booking(
         publish::moved(own, slot.at, now)?;
     }
     Ok(moved)
+}
+
+/// Gives the seat back that a content of this binding holds in one queue.
+pub(super) fn release_in(binding: &Binding, content_id: &str, queue_id: i64, now: Instant) -> Result<(), Fault> {
+    for (booking, queue) in booking::of_source(content_id, &binding.source)? {
+        if booking.queue_id == queue_id {
+            give_back(&booking, &queue, now)?;
+        }
+    }
+    Ok(())
 }
 
 /// How an attempt to give a row exactly its own instant ended.

@@ -1,7 +1,7 @@
 //! `guard_row`: the trigger function of bound tables. Runs as the writer, for the rows that the triggers' conditions let
 //! through; what it does to the ledger runs with slotkeeper's rights.
 
-use super::collisions::{self, Exactly, give_back, move_booking, release_content, settle_exactly};
+use super::collisions::{self, Exactly, give_back, move_booking, release_content, release_in, settle_exactly};
 use super::existing::{Collision, Occupant};
 use super::release::release_all;
 use super::row::is_own_write;
@@ -13,7 +13,7 @@ use crate::fault::Fault;
 use crate::history;
 use crate::mover::{Mover, Settled, Wish};
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
-use crate::pg::scan::{row_exists, row_is_inserted_since};
+use crate::pg::scan::{existing_row, row_is_inserted_since};
 use crate::pg::trigger::{Fired, Record, is_replica, running_command};
 use crate::publish::{self, Movable};
 use crate::queue::Queue;
@@ -112,7 +112,8 @@ fn guard(fired: &Fired<'_>) -> Result<Option<Record>, Fault> {
 struct Pending {
     binding_id: i64,
     content_id: String,
-    /// The instant that was booked.
+    /// The queue and the instant that were booked. A row of that id that is there may hold a seat in another queue.
+    queue_id: i64,
     at: Instant,
     /// The table or partition that the row is to lie in, and its column with the id.
     table: pg_sys::Oid,
@@ -173,7 +174,7 @@ fn drop_ghosts(binding: &Binding) -> Result<Option<Record>, Fault> {
         if ghost.goes_on()? {
             with_pending(|pending| pending.push_back(ghost));
         } else {
-            release_content(binding, &ghost.content_id, now()?)?;
+            release_in(binding, &ghost.content_id, ghost.queue_id, now()?)?;
         }
     }
     Ok(None)
@@ -355,10 +356,8 @@ impl Writer<'_> {
             return Ok(());
         }
         for (booking, its_queue) in booking::of_source(&old_id, &binding.source)? {
-            if booking.queue_id != queue.queue_id {
-                if !give_back(&booking, &its_queue, now()?)? {
-                    return Err(not_movable(&row.content_id));
-                }
+            if booking.queue_id != queue.queue_id && !give_back(&booking, &its_queue, now()?)? {
+                return Err(not_movable(&row.content_id));
             }
         }
         Ok(())
@@ -386,13 +385,24 @@ impl Writer<'_> {
                 own = booking::adopt(&content)?;
             }
             if own.is_some() && !self.fired.is_update() && self.fired.is_before() {
-                // An upsert of a row that is there: its UPDATE comes next, if there is one.
-                if held.own && row_exists(self.fired.table(), binding.id.number, &row.content_id)? {
-                    return Ok(self.new);
+                // An upsert of a row that is there: its UPDATE comes next, if there is one. It would wait for whoever
+                // deletes the row, too; what there is to do is known only then.
+                let there = match held.own {
+                    true => existing_row(self.fired.table(), binding.id.number, &row.content_id)?,
+                    false => None,
+                };
+                match there {
+                    Some(Some(transaction)) => {
+                        drop(turn);
+                        wait_for(transaction);
+                        continue;
+                    }
+                    Some(None) => return Ok(self.new),
+                    None => {}
                 }
             }
             if let Some(own) = own.as_ref().filter(|own| at.is_none_or(|at| at == own.scheduled_at)) {
-                self.expect(row, own.scheduled_at);
+                self.expect(row, queue, own.scheduled_at);
                 if at.is_some() {
                     return Ok(self.new);
                 }
@@ -429,7 +439,7 @@ impl Writer<'_> {
                 history::moved(own.booking_id, own.scheduled_at, slot.at, None, now)?;
             }
             if let Settled::Placed { slot, .. } | Settled::Moved { slot, .. } = &settled {
-                self.expect(row, slot.at);
+                self.expect(row, queue, slot.at);
             }
             if own.is_none() && self.fired.is_update() {
                 collisions::forget(&binding.source, &row.content_id)?;
@@ -440,13 +450,14 @@ impl Writer<'_> {
 
     /// The booking waits for its row where the row is yet to be inserted. Where a row is updated, as by an upsert, it is
     /// there.
-    fn expect(&self, row: &Occupant, at: Instant) {
+    fn expect(&self, row: &Occupant, queue: &Queue, at: Instant) {
         if self.fired.is_update() {
             no_longer_pending(self.binding, &row.content_id);
         } else if self.fired.is_before() {
             let pending = Pending {
                 binding_id: self.binding.binding_id,
                 content_id: row.content_id.clone(),
+                queue_id: queue.queue_id,
                 at,
                 table: self.fired.table(),
                 column: self.binding.id.number,

@@ -3,7 +3,7 @@
 //! The predicates of the binding are the triggers' conditions, so they run as the writer. All triggers fire last (their
 //! names begin with a tilde), so that they see what others have made of the row.
 
-use super::{Binding, Source};
+use super::{Binding, Source, broken};
 use crate::fault::Fault;
 use crate::pg::dynamic::{command, identifier, literal};
 use crate::pg::predicate::{Names, Predicate, RowOf};
@@ -31,7 +31,16 @@ impl<'a> Conditions<'a> {
         } else {
             Names::Qualified
         };
-        let parse = |option: &str, text: &str| Predicate::parse(&format!("p_options.{option}"), table, text, names);
+        let parse = |option: &str, text: &str| {
+            let path = format!("p_options.{option}");
+            Predicate::parse(&path, table, text, names).map_err(|fault| match (names, fault) {
+                // It was one when the table was attached.
+                (Names::Qualified, Fault::Predicate { problem, .. }) => {
+                    broken(&binding.source, &format!("{path}: {problem}"))
+                }
+                (_, fault) => fault,
+            })
+        };
         let options = &binding.options;
         Ok(Self {
             binding,

@@ -414,6 +414,22 @@ pub(crate) fn row_exists(table: pg_sys::Oid, column: i16, id: &str) -> Result<bo
     Ok(row_scan(table, column, id)?.is_some_and(|mut scan| scan.next().is_some()))
 }
 
+/// The same, with the other open transaction that updates or deletes the row.
+pub(crate) fn existing_row(
+    table: pg_sys::Oid,
+    column: i16,
+    id: &str,
+) -> Result<Option<Option<pg_sys::TransactionId>>, Fault> {
+    let Some(mut scan) = row_scan(table, column, id)? else {
+        return Ok(None);
+    };
+    let mut found = None;
+    while let Some(row) = scan.next() {
+        found = Some(found.flatten().or(row.changer()));
+    }
+    Ok(found)
+}
+
 /// Whether the row with this id was inserted by this command of this transaction, or by a later one, and has not been
 /// updated since.
 pub(crate) fn row_is_inserted_since(

@@ -111,7 +111,7 @@ SET ROLE regress_sk_mallory;
 SELECT call, pg_temp.try(call) AS result FROM unnest(ARRAY[
     format('SELECT slotkeeper.attach_table(%L, %L)', 'rights.mine', :'plain'), $c$SELECT slotkeeper.detach_table('rights.mine')$c$, $c$SELECT slotkeeper.reconcile_table('rights.mine')$c$, $c$SELECT slotkeeper.move_collisions('rights.mine')$c$,
     $c$SELECT slotkeeper.attach_table('pg_catalog.pg_class', '{"content_id": "oid", "profile_id": {"value": "rights"}, "at": "relname"}')$c$,
-    $c$SELECT slotkeeper.release_source('rights.mine')$c$, $c$SELECT slotkeeper.forget_dropped()$c$, $c$SELECT slotkeeper.follow_rename()$c$, $c$SELECT slotkeeper.guard_row()$c$, $c$SELECT * FROM slotkeeper.binding$c$, $c$DELETE FROM slotkeeper.collision$c$]) AS call;
+    $c$SELECT slotkeeper.release_source('rights.mine')$c$, $c$SELECT slotkeeper.forget_dropped()$c$, $c$SELECT slotkeeper.follow_ddl()$c$, $c$SELECT slotkeeper.guard_row()$c$, $c$SELECT * FROM slotkeeper.binding$c$, $c$DELETE FROM slotkeeper.collision$c$]) AS call;
 SELECT slotkeeper.check_table('rights.mine', :'plain') -> 'privileges_lacking' AS lacking, slotkeeper.check_table('rights.mine', :'plain') -> 'ready' AS ready;
 RESET ROLE;
 SET ROLE regress_sk_victim;
