@@ -213,6 +213,10 @@ fn claim_due(
             continue;
         }
         walk.is_pending();
+        // With many workers most of the oldest are in others' hands: those are stepped over at once.
+        if entry.busy {
+            continue;
+        }
         if !at_home {
             if home::is_copy()? {
                 warn_of_copy();
