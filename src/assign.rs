@@ -1,6 +1,7 @@
 //! `assign_next_available_slot`: the next free seat of a queue.
 
-use crate::arguments::{NO_SOURCE, identifier, instant, optional_identifier, queue_name};
+use crate::arguments::{identifier, instant, optional_identifier, queue_name};
+use crate::binding::row::Target;
 use crate::booking::{self, Content, State};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -11,6 +12,7 @@ use crate::pg::refuse_read_only;
 use crate::place::{Places, Seeker, Taken};
 use crate::queue::{self, Queue};
 use crate::reply::{Reply, Seat};
+use crate::schedule::not_found_in;
 use pgrx::Uuid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -35,7 +37,7 @@ fn assign_next_available_slot(
         content_id: identifier("p_content_id", p_content_id)?,
         user_id: optional_identifier("p_user_id", p_user_id)?,
         not_before: instant("p_not_before", p_not_before)?,
-        source: optional_identifier("p_source", p_source)?.unwrap_or(NO_SOURCE),
+        source: optional_identifier("p_source", p_source)?,
     };
     let reply = if p_dry_run == Some(true) {
         request.dry_run()?
@@ -75,24 +77,15 @@ struct Request<'a> {
     content_id: &'a str,
     user_id: Option<&'a str>,
     not_before: Option<Instant>,
-    source: &'a str,
+    source: Option<&'a str>,
 }
 
-impl<'a> Request<'a> {
-    fn content(&self, queue: &Queue) -> Content<'a> {
-        Content {
-            content_id: self.content_id,
-            source: self.source,
-            queue_id: queue.queue_id,
-        }
-    }
-
-    fn seat<'s>(&'s self, queue: &'s Queue) -> Seat<'s> {
-        let (content_id, user_id) = (self.content_id, self.user_id);
+impl Request<'_> {
+    fn seat<'s>(&'s self, queue: &'s Queue, content: &Content<'s>) -> Seat<'s> {
         Seat {
             queue,
-            content_id,
-            user_id,
+            content_id: content.content_id,
+            user_id: self.user_id,
             slot_ref: None,
             booking_id: None,
             at: 0,
@@ -106,15 +99,28 @@ impl<'a> Request<'a> {
 
     fn assign(&self) -> Result<Reply, Fault> {
         refuse_read_only(c"assign_next_available_slot()");
+        let target = Target::find(self.content_id, self.source, true)?;
         use_queues(&mut [Key::Queue {
             profile_id: self.profile_id,
             platform: self.platform,
         }]);
         loop {
             let queue = queue::require(self.profile_id, self.platform, None)?;
-            let content = self.content(&queue);
+            let Some(content) = target.in_queue(&queue)? else {
+                return Ok(not_found_in(self.content_id, &queue));
+            };
             let turn = Brief::acquire(&content.key());
-            let state = booking::state(&mut booking::content_scan()?, &content)?;
+            let state = if target.may_adopt() {
+                let (state, adopted) = booking::state_of_row(&content)?;
+                if let Some(own) = adopted {
+                    drop(turn);
+                    target.scheduled(&own.slot(), now()?)?;
+                    return Ok(Reply::new("already_assigned").with_seat(&Seat::of(&own, &queue)));
+                }
+                state
+            } else {
+                booking::state(&mut booking::content_scan()?, &content)?
+            };
             match state {
                 State::Free => {}
                 State::Booked => match booking::find(&content)? {
@@ -141,16 +147,21 @@ impl<'a> Request<'a> {
             seeker.keep_findings(&mut reader)?;
             return Ok(match taken {
                 Taken::Seat { slot, booking_id } => {
-                    Reply::new("assigned").with_seat(&self.seat(&queue).at_slot(&slot, Some(booking_id)))
+                    target.scheduled(&slot, now)?;
+                    Reply::new("assigned").with_seat(&self.seat(&queue, &content).at_slot(&slot, Some(booking_id)))
                 }
-                Taken::Full | Taken::Lost => queue_full(self.content_id, &queue, now),
+                Taken::Full | Taken::Lost => queue_full(content.content_id, &queue, now),
             });
         }
     }
 
     fn dry_run(&self) -> Result<Reply, Fault> {
+        let target = Target::find(self.content_id, self.source, false)?;
         let queue = queue::require(self.profile_id, self.platform, None)?;
-        if let Some(booking) = booking::find(&self.content(&queue))? {
+        let Some(content) = target.in_queue(&queue)? else {
+            return Ok(not_found_in(self.content_id, &queue).with("dry_run", true));
+        };
+        if let Some(booking) = booking::find(&content)? {
             return Ok(Reply::new("already_assigned")
                 .with_seat(&Seat::of(&booking, &queue))
                 .with("dry_run", true));
@@ -160,8 +171,10 @@ impl<'a> Request<'a> {
             .seeker(&queue, now)
             .next(&mut Reader::default(), &BTreeSet::new())?;
         let reply = match candidate {
-            Some(candidate) => Reply::new("assigned").with_seat(&self.seat(&queue).at_slot(&candidate.slot, None)),
-            None => queue_full(self.content_id, &queue, now),
+            Some(candidate) => {
+                Reply::new("assigned").with_seat(&self.seat(&queue, &content).at_slot(&candidate.slot, None))
+            }
+            None => queue_full(content.content_id, &queue, now),
         };
         Ok(reply.with("dry_run", true))
     }

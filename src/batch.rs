@@ -5,8 +5,9 @@
 //! wait for each other in circles. A batch that meets a content which another transaction is at undoes what it has
 //! done so far, waits holding nothing of its own, and starts over.
 
-use crate::arguments::{NO_SOURCE, identifier, json, optional_identifier, platform_name};
+use crate::arguments::{identifier, json, optional_identifier, platform_name};
 use crate::assign::queue_full;
+use crate::binding::row::Target;
 use crate::booking::{self, Content, State};
 use crate::clock::{now, parse_instant};
 use crate::fault::Fault;
@@ -19,6 +20,7 @@ use crate::pg::subtransaction::undoing;
 use crate::place::{HeldSeat, Places, Seeker};
 use crate::queue::{self, Queue};
 use crate::reply::{Reply, Seat};
+use crate::schedule::not_found_in;
 use pgrx::pg_sys::TransactionId;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -60,7 +62,7 @@ struct Item {
     content_id: String,
     user_id: Option<String>,
     not_before: Option<Instant>,
-    source: String,
+    source: Option<String>,
 }
 
 impl Item {
@@ -113,9 +115,7 @@ fn parse_item(path: &str, item: &Value) -> Result<Item, Fault> {
             content_id: identifier("content_id", text("content_id")?.as_deref())?.to_owned(),
             user_id: optional_identifier("user_id", text("user_id")?.as_deref())?.map(str::to_owned),
             not_before: text("not_before")?.map(|at| instant_field(path, &at)).transpose()?,
-            source: optional_identifier("source", text("source")?.as_deref())?
-                .unwrap_or(NO_SOURCE)
-                .to_owned(),
+            source: optional_identifier("source", text("source")?.as_deref())?.map(str::to_owned),
         })
     };
     parse().map_err(|fault: Fault| fault.in_item(path))
@@ -153,13 +153,15 @@ fn invalid(path: &str, problem: &str) -> Fault {
 }
 
 /// One distinct content of the batch.
-struct Wanted<'a> {
-    item: &'a Item,
+struct Wanted<'a, 'i> {
+    item: &'i Item,
     queue: &'a Queue,
+    /// The application's row, where there is one.
+    target: &'a Target<'i>,
     content: Content<'a>,
 }
 
-impl Wanted<'_> {
+impl Wanted<'_, '_> {
     fn source_key(&self) -> (i64, Option<Instant>) {
         (self.queue.queue_id, self.item.not_before)
     }
@@ -186,6 +188,8 @@ enum Outcome {
         booking_id: i64,
     },
     Already(Box<booking::Booking>),
+    /// It was booked before its row was there.
+    Adopted(Box<booking::Booking>),
     Full,
     /// The batch was rejected for another item's sake.
     Dropped,
@@ -203,8 +207,8 @@ enum Halt {
     Busy(TransactionId),
     /// An insert met a row that no look had shown.
     Lost,
-    /// Something is full, and it was all or nothing.
-    Rejected(Vec<Outcome>),
+    /// Something is full or not found, and it was all or nothing.
+    Rejected(Reply),
     Fault(Fault),
 }
 
@@ -223,18 +227,16 @@ fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Reply, Fault> {
         }
         // Anew each time: while the batch waited, a queue may have been altered.
         let queues = queues_of(items)?;
-        let batch = Batch::of(items, &queues)?;
         let now = now()?;
-        let attempt = undoing(
-            || Halt::Lost,
-            || {
-                let _turn = Brief::acquire(&Key::Batches);
-                book_all(&batch.wanted, now, all_or_nothing, careful)
-            },
-        );
+        let attempt = undoing(|| Halt::Lost, || attempt(items, &queues, now, all_or_nothing, careful));
         match attempt {
-            Ok(outcomes) => return Ok(batch.reply(&outcomes, now, false)),
-            Err(Halt::Rejected(outcomes)) => return Ok(batch.reply(&outcomes, now, true)),
+            Ok((reply, rows)) => {
+                // Not inside the attempt: an error of the application's own is none to try again for.
+                let rows: Vec<(&Target<'_>, &Slot)> = rows.iter().map(|(target, slot)| (target, slot)).collect();
+                Target::all_scheduled(&rows, now)?;
+                return Ok(reply);
+            }
+            Err(Halt::Rejected(reply)) => return Ok(reply),
             Err(Halt::Busy(transaction)) => busy = Some(transaction),
             Err(Halt::Lost) => careful = true,
             Err(Halt::Fault(fault)) => return Err(fault),
@@ -242,52 +244,115 @@ fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Reply, Fault> {
     }
 }
 
-/// The distinct contents of a batch, and which of them answers each item.
-struct Batch<'a> {
+/// A row of the application's, and the slot that is to be written into it.
+type Settled<'a> = (Target<'a>, Slot);
+
+/// Locks the application's rows first, in one order, and then books, in turn with other batches. An attempt that is undone
+/// gives the rows back too.
+fn attempt<'a>(
     items: &'a [Item],
-    wanted: Vec<Wanted<'a>>,
-    /// For each item its content's place in `wanted`, and whether an earlier item has the same.
-    answers: Vec<(usize, bool)>,
+    queues: &Queues<'a>,
+    now: Instant,
+    all_or_nothing: bool,
+    careful: bool,
+) -> Result<(Reply, Vec<Settled<'a>>), Halt> {
+    let names: Vec<(&str, Option<&str>)> = items
+        .iter()
+        .map(|item| (item.content_id.as_str(), item.source.as_deref()))
+        .collect();
+    let targets = Target::find_all(&names)?;
+    let batch = Batch::of(items, queues, &targets)?;
+    if all_or_nothing && batch.answers.iter().any(Option::is_none) {
+        let outcomes = rejected(Vec::new(), &batch.wanted)?;
+        return Err(Halt::Rejected(batch.reply(&outcomes, now, true)));
+    }
+    let outcomes = {
+        let _turn = Brief::acquire(&Key::Batches);
+        book_all(&batch.wanted, now, all_or_nothing, careful)?
+    };
+    if all_or_nothing && outcomes.iter().any(Outcome::is_full) {
+        let outcomes = rejected(outcomes, &batch.wanted)?;
+        return Err(Halt::Rejected(batch.reply(&outcomes, now, true)));
+    }
+    let rows = batch.rows(&outcomes);
+    Ok((batch.reply(&outcomes, now, false), rows))
 }
 
-impl<'a> Batch<'a> {
-    fn of(items: &'a [Item], queues: &'a Queues<'a>) -> Result<Self, Fault> {
-        let mut wanted: Vec<Wanted<'a>> = Vec::with_capacity(items.len());
+/// The distinct contents of a batch, and which of them answers each item.
+struct Batch<'a, 'i> {
+    items: &'i [Item],
+    queues: &'a Queues<'i>,
+    wanted: Vec<Wanted<'a, 'i>>,
+    /// For each item its content's place in `wanted`, and whether an earlier item has the same; none where the caller has
+    /// no row of that content.
+    answers: Vec<Option<(usize, bool)>>,
+}
+
+impl<'a, 'i> Batch<'a, 'i> {
+    fn of(items: &'i [Item], queues: &'a Queues<'i>, targets: &'a [Target<'i>]) -> Result<Self, Fault> {
+        let mut wanted: Vec<Wanted<'a, 'i>> = Vec::with_capacity(items.len());
         let mut first: HashMap<Content<'a>, usize> = HashMap::with_capacity(items.len());
         let mut answers = Vec::with_capacity(items.len());
-        for item in items {
-            let Some(queue) = queues.get(&(item.profile_id.as_str(), item.platform.as_str())) else {
+        for (item, target) in items.iter().zip(targets) {
+            let Some(queue) = queues.get(&item.queue_name()) else {
                 return Err(Fault::Internal("an item without its queue".to_owned()));
             };
-            let content = Content {
-                content_id: &item.content_id,
-                source: &item.source,
-                queue_id: queue.queue_id,
+            let Some(content) = target.in_queue(queue)? else {
+                answers.push(None);
+                continue;
             };
             match first.entry(content) {
-                Entry::Occupied(entry) => answers.push((*entry.get(), true)),
+                Entry::Occupied(entry) => answers.push(Some((*entry.get(), true))),
                 Entry::Vacant(entry) => {
                     entry.insert(wanted.len());
-                    answers.push((wanted.len(), false));
-                    wanted.push(Wanted { item, queue, content });
+                    answers.push(Some((wanted.len(), false)));
+                    wanted.push(Wanted {
+                        item,
+                        queue,
+                        target,
+                        content,
+                    });
                 }
             }
         }
-        Ok(Self { items, wanted, answers })
+        Ok(Self {
+            items,
+            queues,
+            wanted,
+            answers,
+        })
+    }
+
+    /// The rows of the application's for which something has been settled.
+    fn rows(&self, outcomes: &[Outcome]) -> Vec<Settled<'i>> {
+        let settled = self.wanted.iter().zip(outcomes);
+        settled
+            .filter(|(wanted, _)| wanted.target.may_adopt())
+            .filter_map(|(wanted, outcome)| match outcome {
+                Outcome::Assigned { slot, .. } => Some((wanted.target.clone(), slot.clone())),
+                Outcome::Adopted(booking) => Some((wanted.target.clone(), booking.slot())),
+                Outcome::Already(_) | Outcome::Full | Outcome::Dropped => None,
+            })
+            .collect()
     }
 
     fn reply(&self, outcomes: &[Outcome], now: Instant, rejected: bool) -> Reply {
         let refused = outcomes.iter().filter(|outcome| outcome.is_full()).count();
-        let outcome = match refused {
+        let missing = self.answers.iter().filter(|answer| answer.is_none()).count();
+        let outcome = match refused + missing {
             _ if rejected => "rejected",
             0 => "assigned",
-            n if n == outcomes.len() => "rejected",
+            n if n == outcomes.len() + missing => "rejected",
             _ => "partial",
         };
         let answers = self.answers.iter().zip(self.items);
         let results: Vec<Json> = answers
-            .filter_map(|(&(index, again), item)| {
-                Some(result(outcomes, &self.wanted, index, again, item, now)?.into_json())
+            .filter_map(|(answer, item)| {
+                let reply = match *answer {
+                    Some((index, again)) => result(outcomes, &self.wanted, index, again, item, now)?,
+                    None => not_found_in(&item.content_id, self.queues.get(&item.queue_name())?),
+                };
+                Some(reply.into_json())
             })
             .collect();
         Reply::new(outcome).with("results", results)
@@ -296,16 +361,21 @@ impl<'a> Batch<'a> {
 
 fn result(
     outcomes: &[Outcome],
-    wanted: &[Wanted<'_>],
+    wanted: &[Wanted<'_, '_>],
     index: usize,
     again: bool,
     item: &Item,
     now: Instant,
 ) -> Option<Reply> {
-    let Wanted { item: first, queue, .. } = wanted.get(index)?;
+    let Wanted {
+        item: first,
+        queue,
+        content,
+        ..
+    } = wanted.get(index)?;
     Some(match outcomes.get(index)? {
         Outcome::Assigned { slot, booking_id } => {
-            let (content_id, user_id) = (first.content_id.as_str(), first.user_id.as_deref());
+            let (content_id, user_id) = (content.content_id, first.user_id.as_deref());
             let seat = Seat {
                 queue,
                 content_id,
@@ -317,7 +387,9 @@ fn result(
             let outcome = if again { "already_assigned" } else { "assigned" };
             Reply::new(outcome).with_seat(&seat.at_slot(slot, Some(*booking_id)))
         }
-        Outcome::Already(booking) => Reply::new("already_assigned").with_seat(&Seat::of(booking, queue)),
+        Outcome::Already(booking) | Outcome::Adopted(booking) => {
+            Reply::new("already_assigned").with_seat(&Seat::of(booking, queue))
+        }
         Outcome::Full => queue_full(&item.content_id, queue, now),
         Outcome::Dropped => Reply::new("rejected").of_content(&item.content_id, queue),
     })
@@ -429,7 +501,7 @@ type Sources<'q> = HashMap<(i64, Option<Instant>), Source<'q>>;
 /// A content and the seat it is to have.
 struct Pick<'a> {
     outcome: usize,
-    wanted: &'a Wanted<'a>,
+    wanted: &'a Wanted<'a, 'a>,
     held: HeldSeat,
 }
 
@@ -439,8 +511,13 @@ impl Pick<'_> {
     }
 }
 
-/// Books all it can; `careful`, it looks at each seat by itself.
-fn book_all(wanted: &[Wanted<'_>], now: Instant, all_or_nothing: bool, careful: bool) -> Result<Vec<Outcome>, Halt> {
+/// Books all it can, or up to the first that is full if it is `all_or_nothing`; `careful`, it looks at each seat by itself.
+fn book_all(
+    wanted: &[Wanted<'_, '_>],
+    now: Instant,
+    all_or_nothing: bool,
+    careful: bool,
+) -> Result<Vec<Outcome>, Halt> {
     let mut outcomes: Vec<Outcome> = Vec::with_capacity(wanted.len());
     let mut sources = Sources::new();
     let mut reader = Reader::default();
@@ -453,7 +530,16 @@ fn book_all(wanted: &[Wanted<'_>], now: Instant, all_or_nothing: bool, careful: 
         let mut chosen = Chosen::new();
         let mut picks: Vec<Pick<'_>> = Vec::with_capacity(chunk.len());
         for wanted in chunk {
-            let outcome = match booking::state(&mut contents, &wanted.content)? {
+            let (state, adopted) = if wanted.target.may_adopt() {
+                booking::state_of_row(&wanted.content)?
+            } else {
+                (booking::state(&mut contents, &wanted.content)?, None)
+            };
+            if let Some(booking) = adopted {
+                outcomes.push(Outcome::Adopted(Box::new(booking)));
+                continue;
+            }
+            let outcome = match state {
                 State::Busy(transaction) => return Err(Halt::Busy(transaction)),
                 State::Booked => Outcome::Already(Box::new(booking::find(&wanted.content)?.ok_or(Halt::Lost)?)),
                 State::Free => {
@@ -487,7 +573,7 @@ fn book_all(wanted: &[Wanted<'_>], now: Instant, all_or_nothing: bool, careful: 
         inserter.flush();
         drop(picks);
         if all_or_nothing && outcomes.iter().any(Outcome::is_full) {
-            return Err(Halt::Rejected(rejected(outcomes, wanted)?));
+            return Ok(outcomes);
         }
         share_findings(&mut sources, &mut reader)?;
     }
@@ -576,9 +662,9 @@ fn share_findings(sources: &mut Sources<'_>, reader: &mut Reader) -> Result<(), 
 }
 
 /// What the items of a rejected batch have come to: nothing was booked, but some had their seat before.
-fn rejected(mut outcomes: Vec<Outcome>, wanted: &[Wanted<'_>]) -> Result<Vec<Outcome>, Fault> {
+fn rejected(mut outcomes: Vec<Outcome>, wanted: &[Wanted<'_, '_>]) -> Result<Vec<Outcome>, Fault> {
     for outcome in &mut outcomes {
-        if let Outcome::Assigned { .. } = outcome {
+        if let Outcome::Assigned { .. } | Outcome::Adopted(_) = outcome {
             *outcome = Outcome::Dropped;
         }
     }

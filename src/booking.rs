@@ -1,5 +1,6 @@
 //! Rows of the ledger: whether a content is booked, and the three ways a row changes.
 
+use crate::arguments::NO_SOURCE;
 use crate::fault::Fault;
 use crate::ledger::leave_hole;
 use crate::pg::insert::{Inserter, NewBooking};
@@ -46,6 +47,27 @@ pub(crate) struct Booking {
     pub(crate) slot_ref: Option<String>,
     /// Whether publishing has taken it up.
     pub(crate) claimed: bool,
+}
+
+impl Booking {
+    /// The slot that it is in.
+    pub(crate) fn slot(&self) -> Slot {
+        Slot {
+            at: self.scheduled_at,
+            granule: self.granule,
+            capacity: 1,
+            slot_ref: self.slot_ref.as_deref().map(Into::into),
+        }
+    }
+
+    /// The content that holds it.
+    pub(crate) fn content(&self) -> Content<'_> {
+        Content {
+            content_id: &self.content_id,
+            source: &self.source,
+            queue_id: self.queue_id,
+        }
+    }
 }
 
 /// What the ledger says of a content, uncommitted rows of others included.
@@ -119,6 +141,21 @@ WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.released_at IS NULL
   AND ($4 IS NULL OR b.source OPERATOR(pg_catalog.=) $4)
 ORDER BY q.profile_id, q.platform, b.source") };
 
+    static OF_SOURCE: Statement = const { Statement::new(c"
+SELECT b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref,
+       b.claimed_at IS NOT NULL, q.profile_id, q.platform
+FROM slotkeeper.booking AS b
+JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id
+WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) $2 AND b.released_at IS NULL") };
+
+    static ADOPT: Statement = const { Statement::new(c"
+UPDATE slotkeeper.booking AS b
+SET source = $2
+WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) '' AND b.queue_id OPERATOR(pg_catalog.=) $3
+  AND b.released_at IS NULL
+RETURNING b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref,
+          b.claimed_at IS NOT NULL") };
+
     static IN_GRANULE: Statement = const { Statement::new(c"
 SELECT b.content_id, b.source
 FROM slotkeeper.booking AS b
@@ -148,17 +185,103 @@ pub(crate) fn find(content: &Content<'_>) -> Result<Option<Booking>, Fault> {
     Ok(OF_CONTENT.with(|find| find.read(&values, booking))?.into_iter().next())
 }
 
+/// The live bookings of a bound content, with their queues.
+pub(crate) fn of_source(content_id: &str, source: &str) -> Result<Vec<(Booking, Rc<Queue>)>, Fault> {
+    let found = OF_SOURCE.with(|find| {
+        find.read(&[Value::Text(content_id), Value::Text(source)], |row| {
+            let (profile_id, platform): (String, String) = (row.must(COLUMNS + 1)?, row.must(COLUMNS + 2)?);
+            Ok((booking(row)?, profile_id, platform))
+        })
+    })?;
+    let mut all = Vec::with_capacity(found.len());
+    for (booking, profile_id, platform) in found {
+        if let Some(queue) = queue::find(&profile_id, &platform)? {
+            all.push((booking, queue));
+        }
+    }
+    Ok(all)
+}
+
+/// What the ledger says of a content whose row is bound and locked; one that was booked before its row was there becomes its
+/// own, and is returned.
+pub(crate) fn state_of_row(content: &Content<'_>) -> Result<(State, Option<Booking>), Fault> {
+    let held = held_by(content)?;
+    Ok(match held {
+        HeldBy {
+            busy: Some(transaction),
+            ..
+        } => (State::Busy(transaction), None),
+        HeldBy { own: true, .. } => (State::Booked, None),
+        HeldBy { unbound: true, .. } => (State::Booked, adopt(content)?),
+        _ => (State::Free, None),
+    })
+}
+
+/// What the ledger says of a bound content and of one of the same id that no binding has claimed.
+pub(crate) struct HeldBy {
+    /// Another open transaction is at one of them.
+    pub(crate) busy: Option<TransactionId>,
+    /// The content is booked.
+    pub(crate) own: bool,
+    /// One of no binding is.
+    pub(crate) unbound: bool,
+}
+
+/// Looks for both in one queue.
+pub(crate) fn held_by(content: &Content<'_>) -> Result<HeldBy, Fault> {
+    let mut scan = IndexScan::open(c"booking", c"booking_content", 1, See::Uncommitted)?;
+    scan.search(&[(1, ScanKey::IsText(content.content_id))], Order::Ascending);
+    let mut held = HeldBy {
+        busy: None,
+        own: false,
+        unbound: false,
+    };
+    while let Some(row) = scan.next() {
+        let (source, queue_id): (String, i64) = (row.get(2)?, row.get(3)?);
+        if queue_id != content.queue_id || (source != content.source && source != NO_SOURCE) {
+            continue;
+        }
+        if let Some(transaction) = row.inserter().or(row.changer()) {
+            held.busy = Some(transaction);
+        } else if source == content.source {
+            held.own = true;
+        } else {
+            held.unbound = true;
+        }
+    }
+    Ok(held)
+}
+
+/// The booking that was made for this content before its row was there now belongs to the binding.
+pub(crate) fn adopt(content: &Content<'_>) -> Result<Option<Booking>, Fault> {
+    let values = [
+        Value::Text(content.content_id),
+        Value::Text(content.source),
+        Value::Int8(content.queue_id),
+    ];
+    Ok(ADOPT.with(|adopt| adopt.write(&values, booking))?.into_iter().next())
+}
+
+/// A content that holds what somebody else wanted.
+#[derive(Clone, Debug)]
+pub(crate) struct Other {
+    pub(crate) content_id: String,
+    pub(crate) source: String,
+}
+
 /// The first other content in a granule, of those that are committed.
-pub(crate) fn other_in(queue: &Queue, granule: i64, than: &Content<'_>) -> Result<Option<String>, Fault> {
+pub(crate) fn other_in(queue: &Queue, granule: i64, than: &Content<'_>) -> Result<Option<Other>, Fault> {
     let others = IN_GRANULE.with(|find| {
         find.read(&[Value::Int8(queue.queue_id), Value::Int8(granule)], |row| {
-            Ok((row.must::<String>(1)?, row.must::<String>(2)?))
+            Ok(Other {
+                content_id: row.must(1)?,
+                source: row.must(2)?,
+            })
         })
     })?;
     Ok(others
         .into_iter()
-        .find(|(id, source)| (id.as_str(), source.as_str()) != (than.content_id, than.source))
-        .map(|o| o.0))
+        .find(|other| (other.content_id.as_str(), other.source.as_str()) != (than.content_id, than.source)))
 }
 
 /// Books a seat that the caller has seen to be free under its lock, for a content whose turn he has. Where somebody
@@ -311,6 +434,18 @@ fn busy(which: &Which<'_>) -> Result<Option<TransactionId>, Fault> {
         return Ok(Some(transaction));
     }
     Ok(None)
+}
+
+/// The source of the one live booking that is meant; 22023 when there are several. Waits for a transaction that is at
+/// it where the booking is to be changed.
+pub(crate) fn source_of(which: &Which<'_>, for_change: bool) -> Result<Option<String>, Fault> {
+    if let Some(source) = which.source {
+        return Ok(Some(source.to_owned()));
+    }
+    while let (true, Some(transaction)) = (for_change, busy(which)?) {
+        wait_for(transaction);
+    }
+    Ok(only_one(which)?.map(|(booking, _, _)| booking.source))
 }
 
 fn only_one(which: &Which<'_>) -> Result<Option<(Booking, String, String)>, Fault> {

@@ -37,6 +37,13 @@ fn opened<'s>(
 }
 
 impl Reader {
+    /// A reader whose scan of seats is open already.
+    pub(crate) fn of_seats() -> Result<Self, Fault> {
+        let mut reader = Self::default();
+        opened(&mut reader.seats, c"booking", c"booking_seat", 3)?;
+        Ok(reader)
+    }
+
     /// Appends (granule, seat) of the rows in the granules `from..to`; returns the granule up to which it has read,
     /// `to` or less where there were more than [`READ_AHEAD_ROWS`].
     pub(crate) fn seats(

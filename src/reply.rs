@@ -20,6 +20,11 @@ impl Reply {
         Self(members)
     }
 
+    /// An object that is part of a reply.
+    pub(crate) fn of(key: &'static str, value: impl Into<Json>) -> Self {
+        Self(vec![(Cow::Borrowed(key), value.into())])
+    }
+
     /// Adds a key.
     pub(crate) fn with(mut self, key: &'static str, value: impl Into<Json>) -> Self {
         self.0.push((Cow::Borrowed(key), value.into()));

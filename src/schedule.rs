@@ -1,17 +1,16 @@
 //! `schedule_content`, `reschedule_content`, `unschedule_content`: a content at an instant of the caller's choice.
 
-use crate::arguments::{
-    NO_SOURCE, OnConflict, identifier, instant, optional_identifier, platform_name, queue_name, which_source,
-};
+use crate::arguments::{OnConflict, identifier, instant, optional_identifier, platform_name, queue_name, which_source};
 use crate::assign::queue_full;
-use crate::booking::{self, Booking, Content, Mine, State, Which};
+use crate::binding::row::{self, Target};
+use crate::booking::{self, Mine, Other, State, Which};
 use crate::clock::now;
 use crate::fault::Fault;
-use crate::ledger::Reader;
+use crate::history;
+use crate::mover::{Mover, Settled, Wish};
 use crate::pg::json::JsonReply;
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::refuse_read_only;
-use crate::place::{Places, Seeker, Taken};
 use crate::publish::{self, Movable};
 use crate::queue::{self, Queue};
 use crate::reply::{Reply, Seat};
@@ -19,7 +18,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use slotkeeper_core::Instant;
 use slotkeeper_core::slots::Slot;
-use std::collections::BTreeSet;
+use slotkeeper_core::zone::format_utc;
 
 #[pg_extern(schema = "slotkeeper")]
 #[allow(clippy::too_many_arguments, reason = "the public signature")]
@@ -33,39 +32,57 @@ fn schedule_content(
     p_dry_run: default!(Option<bool>, "false"),
     p_source: default!(Option<&str>, "NULL"),
 ) -> Result<JsonReply, ErrorReport> {
-    let (profile_id, platform) = queue_name(p_profile_id, p_platform)?;
+    let name = queue_name(p_profile_id, p_platform)?;
     let content_id = identifier("p_content_id", p_content_id)?;
     let user_id = optional_identifier("p_user_id", p_user_id)?;
-    let source = optional_identifier("p_source", p_source)?.unwrap_or(NO_SOURCE);
-    let wish = Wish {
-        at: instant("p_at", p_at)?.ok_or(Fault::Null { argument: "p_at" })?,
-        on_conflict: OnConflict::parse(p_on_conflict)?,
-        dry_run: p_dry_run == Some(true),
-    };
-    Ok(schedule(&profile_id, &platform, content_id, source, user_id, &wish)?.into())
+    let source = optional_identifier("p_source", p_source)?;
+    let wish = wish(p_at, p_on_conflict, p_dry_run)?;
+    if !wish.dry_run {
+        refuse_read_only(c"schedule_content()");
+    }
+    let target = Target::find(content_id, source, !wish.dry_run)?;
+    Ok(mark(&wish, schedule((&name.0, &name.1), &target, user_id, &wish)?).into())
+}
+
+fn wish(at: Option<TimestampWithTimeZone>, on_conflict: Option<&str>, dry_run: Option<bool>) -> Result<Wish, Fault> {
+    Ok(Wish {
+        at: instant("p_at", at)?.ok_or(Fault::Null { argument: "p_at" })?,
+        on_conflict: OnConflict::parse(on_conflict)?,
+        dry_run: dry_run == Some(true),
+        as_it_is: false,
+    })
 }
 
 fn schedule(
-    profile_id: &str,
-    platform: &str,
-    content_id: &str,
-    source: &str,
+    (profile_id, platform): (&str, &str),
+    target: &Target<'_>,
     user_id: Option<&str>,
     wish: &Wish,
 ) -> Result<Reply, Fault> {
     if !wish.dry_run {
-        refuse_read_only(c"schedule_content()");
         use_queues(&mut [Key::Queue { profile_id, platform }]);
     }
+    let wish = &Wish {
+        at: target.as_stored(wish.at),
+        ..*wish
+    };
     loop {
         let queue = queue::require(profile_id, platform, None)?;
-        let content = Content {
-            content_id,
-            source,
-            queue_id: queue.queue_id,
+        let Some(content) = target.in_queue(&queue)? else {
+            return Ok(not_found_in(target.content_id(), &queue));
         };
         let turn = (!wish.dry_run).then(|| Brief::acquire(&content.key()));
-        let state = booking::state(&mut booking::content_scan()?, &content)?;
+        let state = if !wish.dry_run && target.may_adopt() {
+            let (state, adopted) = booking::state_of_row(&content)?;
+            if let Some(own) = adopted {
+                drop(turn);
+                target.scheduled(&own.slot(), now()?)?;
+                return Ok(Reply::new("already_assigned").with_seat(&Seat::of(&own, &queue)));
+            }
+            state
+        } else {
+            booking::state(&mut booking::content_scan()?, &content)?
+        };
         match state {
             State::Busy(transaction) if !wish.dry_run => {
                 drop(turn);
@@ -74,8 +91,7 @@ fn schedule(
             }
             State::Booked => match booking::find(&content)? {
                 Some(booking) => {
-                    let reply = Reply::new("already_assigned").with_seat(&Seat::of(&booking, &queue));
-                    return Ok(wish.mark(reply));
+                    return Ok(Reply::new("already_assigned").with_seat(&Seat::of(&booking, &queue)));
                 }
                 None => continue,
             },
@@ -85,14 +101,37 @@ fn schedule(
         let mover = Mover {
             queue: &queue,
             content,
-            user_id,
             own: None,
             now,
         };
-        if let Some(reply) = mover.fulfil(wish, |slot, seat| booking::insert(&content, user_id, slot, seat, now))? {
-            return Ok(wish.mark(reply));
-        }
+        let insert = |slot: &Slot, seat| booking::insert(&content, user_id, slot, seat, now);
+        let Some(settled) = mover.settle(wish, insert)? else {
+            continue;
+        };
+        drop(turn);
+        record(&settled, wish, target, now)?;
+        return reply_of(&settled, wish, &mover, user_id);
     }
+}
+
+/// What was settled goes into the application's row, and a move into the content's history.
+fn record(settled: &Settled, wish: &Wish, target: &Target<'_>, now: Instant) -> Result<(), Fault> {
+    if wish.dry_run {
+        return Ok(());
+    }
+    let (slot, from) = match settled {
+        Settled::Placed { slot, .. } => (slot, None),
+        Settled::Moved {
+            slot,
+            booking_id,
+            conflicts_with,
+        } => (slot, booking_id.map(|id| (id, conflicts_with.as_ref()))),
+        Settled::Full { .. } | Settled::Conflict { .. } => return Ok(()),
+    };
+    if let Some((booking_id, other)) = from {
+        history::moved(booking_id, wish.at, slot.at, other, now)?;
+    }
+    target.scheduled(slot, now)
 }
 
 #[pg_extern(schema = "slotkeeper")]
@@ -115,12 +154,8 @@ fn reschedule_content(
         platform: platform.as_deref(),
         source: which_source(p_source)?,
     };
-    let wish = Wish {
-        at: instant("p_at", p_at)?.ok_or(Fault::Null { argument: "p_at" })?,
-        on_conflict: OnConflict::parse(p_on_conflict)?,
-        dry_run: p_dry_run == Some(true),
-    };
-    Ok(wish.mark(reschedule(&which, &wish)?).into())
+    let wish = wish(p_at, p_on_conflict, p_dry_run)?;
+    Ok(mark(&wish, reschedule(&which, &wish)?).into())
 }
 
 fn reschedule(which: &Which<'_>, wish: &Wish) -> Result<Reply, Fault> {
@@ -128,10 +163,14 @@ fn reschedule(which: &Which<'_>, wish: &Wish) -> Result<Reply, Fault> {
         refuse_read_only(c"reschedule_content()");
     }
     loop {
-        let Some(mine) = booking::take(which, !wish.dry_run)? else {
+        let Some((target, mine)) = take(which, !wish.dry_run)? else {
             return Ok(not_found(which));
         };
         let (booking, queue) = (&mine.booking, &mine.queue);
+        let wish = &Wish {
+            at: target.as_stored(wish.at),
+            ..*wish
+        };
         if booking.scheduled_at == wish.at {
             return Ok(Reply::new("unchanged").with_seat(&Seat::of(booking, queue)));
         }
@@ -144,15 +183,9 @@ fn reschedule(which: &Which<'_>, wish: &Wish) -> Result<Reply, Fault> {
                 continue;
             }
         };
-        let content = Content {
-            content_id: &booking.content_id,
-            source: &booking.source,
-            queue_id: booking.queue_id,
-        };
         let mover = Mover {
             queue,
-            content,
-            user_id: booking.user_id.as_deref(),
+            content: booking.content(),
             own: Some(booking),
             now: now()?,
         };
@@ -163,8 +196,37 @@ fn reschedule(which: &Which<'_>, wish: &Wish) -> Result<Reply, Fault> {
             }
             Ok(moved)
         };
-        if let Some(reply) = mover.fulfil(wish, move_to)? {
-            return Ok(reply);
+        let Some(settled) = mover.settle(wish, move_to)? else {
+            continue;
+        };
+        if let (Settled::Placed { slot, .. }, false) = (&settled, wish.dry_run) {
+            history::moved(booking.booking_id, booking.scheduled_at, slot.at, None, mover.now)?;
+        }
+        record(&settled, wish, &target, mover.now)?;
+        return reply_of(&settled, wish, &mover, booking.user_id.as_deref());
+    }
+}
+
+/// Finds the booking that is meant. The application's row comes before it in the order of locks: a drag in its user
+/// interface takes them in that order too.
+pub(crate) fn take<'w>(which: &Which<'w>, for_change: bool) -> Result<Option<(Target<'w>, Mine)>, Fault> {
+    loop {
+        let Some(source) = booking::source_of(which, for_change)? else {
+            return Ok(None);
+        };
+        let target = Target::of_source(which.content_id, &source, for_change)?;
+        if target.is_hidden() {
+            return Ok(None);
+        }
+        let exactly = Which {
+            source: Some(&source),
+            ..*which
+        };
+        match booking::take(&exactly, for_change)? {
+            Some(mine) => return Ok(Some((target, mine))),
+            // It may have been adopted by a binding meanwhile.
+            None if booking::source_of(which, for_change)?.is_some_and(|now| now != source) => {}
+            None => return Ok(None),
         }
     }
 }
@@ -191,7 +253,7 @@ fn unschedule_content(
 fn unschedule(which: &Which<'_>) -> Result<Reply, Fault> {
     refuse_read_only(c"unschedule_content()");
     loop {
-        let Some(mine) = booking::take(which, true)? else {
+        let Some((target, mine)) = take(which, true)? else {
             return Ok(not_found(which));
         };
         let _turn = match Movable::look(&mine.booking, true)? {
@@ -206,7 +268,11 @@ fn unschedule(which: &Which<'_>) -> Result<Reply, Fault> {
         let now = now()?;
         if booking::release(&mine.booking, &mine.queue, now)? {
             publish::taken_back(&mine.booking, now)?;
-            return Ok(Reply::new("unscheduled").with_seat(&Seat::of(&mine.booking, &mine.queue)));
+            let reply = Reply::new("unscheduled").with_seat(&Seat::of(&mine.booking, &mine.queue));
+            drop(_turn);
+            drop(mine);
+            target.unscheduled(now)?;
+            return Ok(reply);
         }
     }
 }
@@ -226,147 +292,17 @@ fn not_found(which: &Which<'_>) -> Reply {
         .with_some("source", which.source)
 }
 
-/// An instant that somebody wants, and what to do where it is taken.
-struct Wish {
-    at: Instant,
-    on_conflict: OnConflict,
-    dry_run: bool,
+/// The row of a bound content is not there for this caller.
+pub(crate) fn not_found_in(content_id: &str, queue: &Queue) -> Reply {
+    Reply::new("not_found").of_content(content_id, queue)
 }
 
-impl Wish {
-    fn mark(&self, reply: Reply) -> Reply {
-        if self.dry_run {
-            reply.with("dry_run", true)
-        } else {
-            reply
-        }
-    }
-}
-
-/// Brings a content to a wished instant, or as near as the wish allows.
-struct Mover<'a> {
-    queue: &'a Queue,
-    content: Content<'a>,
-    user_id: Option<&'a str>,
-    /// The booking that moves; none for a new one.
-    own: Option<&'a Booking>,
-    now: Instant,
-}
-
-impl Mover<'_> {
-    /// The reply; `None` where the attempt must start anew.
-    fn fulfil(
-        &self,
-        wish: &Wish,
-        mut write: impl FnMut(&Slot, i16) -> Result<Option<i64>, Fault>,
-    ) -> Result<Option<Reply>, Fault> {
-        let at = wish.at.max(self.now);
-        let until = self.queue.horizon(self.now);
-        if wish.on_conflict == OnConflict::Reject && wish.at < self.now {
-            return self.conflict(wish, "past", at, until).map(Some);
-        }
-        if at > until {
-            return Ok(Some(queue_full(self.content.content_id, self.queue, self.now)));
-        }
-        let mut reader = Reader::default();
-        let places = match wish.on_conflict {
-            OnConflict::NextSlot => Places::of(self.queue),
-            OnConflict::NextFree | OnConflict::Reject => Places::Granules,
-        };
-        let mut seeker = self.seeker(places, at.saturating_add(1), until);
-        let slot = self.slot_at(at);
-        match self.try_this(&mut seeker, &mut reader, &slot, wish.dry_run, &mut write)? {
-            Taken::Seat { slot, booking_id } => {
-                let reply = Reply::new("scheduled").with_seat(&self.seat(&slot, wish, booking_id));
-                let late = (wish.at < self.now).then(|| slotkeeper_core::zone::format_utc(wish.at));
-                return Ok(Some(reply.with_some("requested_at", late)));
-            }
-            Taken::Lost => return Ok(None),
-            Taken::Full => {}
-        }
-        if wish.on_conflict == OnConflict::Reject {
-            return self.conflict(wish, "taken", at, until).map(Some);
-        }
-        let conflicts_with = booking::other_in(self.queue, slot.granule, &self.content)?;
-        let moved = |reply: Reply| {
-            reply
-                .with_instant("requested_at", wish.at)
-                .with_some("conflicts_with", conflicts_with)
-        };
-        let taken = if wish.dry_run {
-            match seeker.next(&mut reader, &BTreeSet::new())? {
-                Some(candidate) => Taken::Seat {
-                    slot: candidate.slot,
-                    booking_id: 0,
-                },
-                None => Taken::Full,
-            }
-        } else {
-            let taken = seeker.take_first(&mut reader, write)?;
-            if !matches!(taken, Taken::Lost) {
-                seeker.keep_findings(&mut reader)?;
-            }
-            taken
-        };
-        Ok(match taken {
-            Taken::Seat { slot, booking_id } => Some(moved(
-                Reply::new("moved").with_seat(&self.seat(&slot, wish, booking_id)),
-            )),
-            Taken::Full => Some(moved(queue_full(self.content.content_id, self.queue, self.now))),
-            Taken::Lost => None,
-        })
-    }
-
-    fn try_this(
-        &self,
-        seeker: &mut Seeker<'_>,
-        reader: &mut Reader,
-        slot: &Slot,
-        dry_run: bool,
-        write: impl FnMut(&Slot, i16) -> Result<Option<i64>, Fault>,
-    ) -> Result<Taken, Fault> {
-        if !dry_run {
-            return seeker.take_this(reader, slot, write);
-        }
-        let free = !seeker.look(reader, &BTreeSet::new(), slot)?.is_empty();
-        Ok(if free {
-            Taken::Seat {
-                slot: slot.clone(),
-                booking_id: 0,
-            }
-        } else {
-            Taken::Full
-        })
-    }
-
-    fn seeker(&self, places: Places, from: Instant, until: Instant) -> Seeker<'_> {
-        let seeker = Seeker::new(self.queue, places, from, until);
-        match self.own {
-            Some(own) => seeker.ignoring(own.granule, own.seat),
-            None => seeker,
-        }
-    }
-
-    /// The wished instant as a slot: inside the granule of a slot of the timetable it takes one of that slot's seats.
-    fn slot_at(&self, at: Instant) -> Slot {
-        let granule = self.queue.granule_of(at);
-        match self.queue.slots().slot_in_granule(granule) {
-            Some(slot) => Slot { at, ..slot },
-            None => Slot {
-                at,
-                granule,
-                capacity: 1,
-                slot_ref: None,
-            },
-        }
-    }
-
-    fn seat<'s>(&'s self, slot: &'s Slot, wish: &Wish, booking_id: i64) -> Seat<'s> {
-        let held = self.own.map(|own| own.booking_id);
-        let booking_id = if wish.dry_run { held } else { Some(booking_id) };
-        let (content_id, user_id) = (self.content.content_id, self.user_id);
+/// The reply for a wish that was settled.
+fn reply_of(settled: &Settled, wish: &Wish, mover: &Mover<'_>, user_id: Option<&str>) -> Result<Reply, Fault> {
+    let (queue, content_id) = (mover.queue, mover.content.content_id);
+    let seat = |slot, booking_id| {
         Seat {
-            queue: self.queue,
+            queue,
             content_id,
             user_id,
             slot_ref: None,
@@ -374,27 +310,59 @@ impl Mover<'_> {
             at: 0,
         }
         .at_slot(slot, booking_id)
-    }
+    };
+    let with_other = |reply: Reply, other: &Option<Other>| -> Result<Reply, Fault> {
+        Ok(reply.with_some("conflicts_with", visible(other)?))
+    };
+    Ok(match settled {
+        Settled::Placed { slot, booking_id } => {
+            let late = (wish.at < mover.now).then(|| format_utc(wish.at));
+            Reply::new("scheduled")
+                .with_seat(&seat(slot, *booking_id))
+                .with_some("requested_at", late)
+        }
+        Settled::Moved {
+            slot,
+            booking_id,
+            conflicts_with,
+        } => {
+            let reply = Reply::new("moved")
+                .with_seat(&seat(slot, *booking_id))
+                .with_instant("requested_at", wish.at);
+            with_other(reply, conflicts_with)?
+        }
+        Settled::Full { taken: false, .. } => queue_full(content_id, queue, mover.now),
+        Settled::Full { conflicts_with, .. } => {
+            let reply = queue_full(content_id, queue, mover.now).with_instant("requested_at", wish.at);
+            with_other(reply, conflicts_with)?
+        }
+        Settled::Conflict {
+            reason,
+            next_free_at,
+            conflicts_with,
+        } => {
+            let reply = Reply::new("conflict")
+                .of_content(content_id, queue)
+                .with("reason", *reason)
+                .with_instant("requested_at", wish.at)
+                .with("next_free_at", next_free_at.map(format_utc));
+            with_other(reply, conflicts_with)?
+        }
+    })
+}
 
-    fn conflict(&self, wish: &Wish, reason: &str, at: Instant, until: Instant) -> Result<Reply, Fault> {
-        let taken = reason == "taken";
-        let conflicts_with = if taken {
-            booking::other_in(self.queue, self.queue.granule_of(at), &self.content)?
-        } else {
-            None
-        };
-        let from = if taken { at.saturating_add(1) } else { at };
-        let next = self
-            .seeker(Places::Granules, from, until)
-            .next(&mut Reader::default(), &BTreeSet::new())?;
-        Ok(Reply::new("conflict")
-            .of_content(self.content.content_id, self.queue)
-            .with("reason", reason)
-            .with_instant("requested_at", wish.at)
-            .with(
-                "next_free_at",
-                next.map(|candidate| slotkeeper_core::zone::format_utc(candidate.slot.at)),
-            )
-            .with_some("conflicts_with", conflicts_with))
+/// The id of the other content, where the caller may see its row.
+fn visible(other: &Option<Other>) -> Result<Option<String>, Fault> {
+    Ok(match other {
+        Some(other) if row::is_visible(&other.source, &other.content_id)? => Some(other.content_id.clone()),
+        _ => None,
+    })
+}
+
+fn mark(wish: &Wish, reply: Reply) -> Reply {
+    if wish.dry_run {
+        reply.with("dry_run", true)
+    } else {
+        reply
     }
 }

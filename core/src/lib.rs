@@ -5,14 +5,17 @@
 //! [`zone::Zone`], so that the server's own copy is the only one. Everything is total: whatever the input,
 //! a function answers or returns `None` or [`Invalid`]; none panics and none overflows.
 
+pub mod binding;
 mod invalid;
 pub mod options;
 pub mod policy;
 pub mod publish_key;
+pub mod request;
 pub mod run;
 pub mod search;
 pub mod seat;
 pub mod slots;
+pub mod slug;
 pub mod span;
 pub mod timetable;
 pub mod zone;

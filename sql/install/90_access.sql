@@ -7,18 +7,26 @@ AS $body$
 -- A definer: GRANT on these functions is their owner's to give. It evaluates nothing of the caller's; the role's name
 -- is quoted by the server.
 DECLARE
-    reader constant text[] := ARRAY['preview_slots'];
+    reader constant text[] := ARRAY['preview_slots', 'trigger_digest', 'late_triggers'];
     writer constant text[] := reader || ARRAY['assign_next_available_slot', 'assign_slots', 'schedule_content',
-                                              'reschedule_content', 'unschedule_content'];
+                                              'reschedule_content', 'unschedule_content',
+                                              'begin_request', 'extend_request', 'finish_request', 'abandon_request',
+                                              'idempotent_insert', 'unique_slug', 'attach_slug', 'write_slug',
+                                              'publish_draft', 'claim_draft'];
     worker constant text[] := reader || ARRAY['claim_due_content', 'claim_content', 'begin_publish', 'extend_lease',
                                               'confirm_publish', 'fail_publish', 'resolve_unknown', 'retry_content'];
-    admin  constant text[] := writer || worker || ARRAY['create_queue', 'alter_queue', 'set_queue_status', 'drop_queue',
-                                                        'set_platform', 'resume_after_restore', 'prune_history'];
+    admin  constant text[] := writer || worker
+                              || ARRAY['create_queue', 'alter_queue', 'set_queue_status', 'drop_queue',
+                                       'check_table', 'attach_table', 'detach_table', 'reconcile_table',
+                                       'move_collisions', 'guard_row', 'attach_queues', 'follow_queue',
+                                       'forget_user', 'purge_expired',
+                                       'set_platform', 'resume_after_restore', 'prune_history'];
     -- Every kind may read these: they show no more than the functions for readers do.
-    shown  constant text[] := ARRAY['content_status'];
+    views  constant text[] := ARRAY['binding_health', 'slot_collisions', 'content_status',
+                                    'request_stats', 'recent_requests'];
     granted text[];
+    shown name;
     function regprocedure;
-    name text;
 BEGIN
     IF p_role IS NULL OR p_kind IS NULL THEN
         RAISE EXCEPTION '% must not be null', CASE WHEN p_role IS NULL THEN 'p_role' ELSE 'p_kind' END
@@ -42,8 +50,8 @@ BEGIN
     LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', function, p_role);
     END LOOP;
-    FOREACH name IN ARRAY shown LOOP
-        EXECUTE format('GRANT SELECT ON slotkeeper.%I TO %I', name, p_role);
+    FOREACH shown IN ARRAY views LOOP
+        EXECUTE format('GRANT SELECT ON slotkeeper.%I TO %I', shown, p_role);
     END LOOP;
     RETURN jsonb_build_object('outcome', 'granted', 'role', p_role, 'kind', p_kind);
 END

@@ -3,9 +3,10 @@
 //! Identifiers in a text must have gone through [`identifier`] or [`qualified`], values are parameters. Result columns are cast in
 //! the text (`::pg_catalog.text`, `pg_catalog.to_jsonb(…)`), so that the reader knows their types.
 
-use super::statement::{Row, See as Rows, Value, connected, execute as execute_plan, prepare};
+pub(crate) use super::statement::Row;
+use super::statement::{See as Rows, Value, connected, execute as execute_plan, prepare};
 use crate::fault::Fault;
-use pgrx::pg_sys;
+use pgrx::{PgMemoryContexts, pg_sys};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -79,6 +80,53 @@ fn run<T>(
         // After an error the plan is dropped instead: it may be what was wrong.
         keep(text, plan);
         result
+    })
+}
+
+/// Rows are fetched so many at a time by [`each`].
+const FETCHED: i64 = 5_000;
+
+/// Reads a large result row by row, as it is committed now. What the server allocates for `act` is given back soon: a scan
+/// that is to outlive the call must have been opened before.
+pub(crate) fn each(text: &str, mut act: impl FnMut(&Row) -> Result<(), Fault>) -> Result<(), Fault> {
+    let text = c_string(text)?;
+    connected(|| {
+        // SAFETY: SPI is connected. The portal takes the snapshot that is active when it is opened and keeps it. Each part of the
+        // result is read before the next one replaces it; what `act` runs in between has SPI connections of its own.
+        unsafe {
+            let plan = Plan(prepare(&text, &[])?);
+            pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+            let (no_values, no_nulls) = (std::ptr::null_mut(), std::ptr::null());
+            let portal = pg_sys::SPI_cursor_open(std::ptr::null(), plan.0, no_values, no_nulls, true);
+            pg_sys::PopActiveSnapshot();
+            let mut workspace = PgMemoryContexts::new("slotkeeper rows");
+            loop {
+                pg_sys::SPI_cursor_fetch(portal, true, FETCHED);
+                let count = pg_sys::SPI_processed as usize;
+                if count == 0 {
+                    break;
+                }
+                let table = pg_sys::SPI_tuptable;
+                workspace.switch_to(|_| super::statement::rows(table, count).try_for_each(|row| act(&row)))?;
+                pg_sys::SPI_freetuptable(table);
+                workspace.reset();
+            }
+            pg_sys::SPI_cursor_close(portal);
+        }
+        Ok(())
+    })
+}
+
+/// Runs a command that is given once: DDL.
+pub(crate) fn command(text: &str) -> Result<(), Fault> {
+    let text = c_string(text)?;
+    connected(|| {
+        // SAFETY: SPI is connected; there are no arguments. The plan is freed when it has run.
+        unsafe {
+            let plan = Plan(prepare(&text, &[])?);
+            execute_plan(plan.0, &[], Rows::Caller, false, |_| Ok(()))?;
+        }
+        Ok(())
     })
 }
 

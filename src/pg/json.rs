@@ -5,7 +5,9 @@
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::{FromDatum, IntoDatum, direct_function_call, direct_function_call_as_datum, pg_sys};
 use serde_json::Value;
+use slotkeeper_core::request::Tree;
 use std::borrow::Cow;
+use std::ffi::{CStr, CString};
 
 /// A `jsonb` argument. What `serde_json` refuses (numbers beyond a double, nesting beyond 127 levels) is kept as the
 /// reason, so that it becomes an error about that argument rather than a panic.
@@ -38,6 +40,189 @@ unsafe impl<'fcx> ArgAbi<'fcx> for JsonArg {
 
 pgrx::impl_sql_translatable!(JsonArg, "jsonb");
 
+/// The deepest nesting that is read: what `serde_json` reads too.
+const DEEPEST: usize = 127;
+
+/// A jsonb value kept as the server has it: nothing is rounded on the way through. It lives as long as the call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Jsonb(pg_sys::Datum);
+
+impl Jsonb {
+    /// # Safety
+    /// The datum must be a jsonb that is not toasted and stays until the call ends.
+    pub(super) unsafe fn from_plain(datum: pg_sys::Datum) -> Self {
+        Self(datum)
+    }
+
+    pub(super) fn datum(&self) -> pg_sys::Datum {
+        self.0
+    }
+
+    /// Its size in bytes, as it is stored before compression.
+    pub(crate) fn size(&self) -> usize {
+        // SAFETY: a jsonb is a varlena.
+        unsafe { pgrx::varlena::varsize_any(self.0.cast_mut_ptr()) }
+    }
+
+    /// A member of an object.
+    pub(crate) fn member(&self, name: &str) -> Option<Self> {
+        // SAFETY: jsonb_object_field takes a jsonb and a text, and returns a jsonb or NULL.
+        unsafe { direct_function_call(pg_sys::jsonb_object_field, &[Some(self.0), name.into_datum()]) }
+    }
+
+    fn root(&self) -> *mut pg_sys::JsonbContainer {
+        // SAFETY: a plain jsonb begins with its length word, which the container follows.
+        unsafe { &raw mut (*self.0.cast_mut_ptr::<pg_sys::Jsonb>()).root }
+    }
+
+    /// The value as a tree; the reason where it is nested too deeply.
+    pub(crate) fn tree(&self) -> Result<Tree, String> {
+        let mut open: Vec<Open> = Vec::new();
+        let mut value = null();
+        // SAFETY: the iterator walks over a complete jsonb and fills in `value`, of which only the member is read that
+        // its type says.
+        unsafe {
+            let mut iterator = pg_sys::JsonbIteratorInit(self.root());
+            loop {
+                use pg_sys::JsonbIteratorToken as Token;
+                let closed = match pg_sys::JsonbIteratorNext(&mut iterator, &mut value, false) {
+                    Token::WJB_DONE => return Err("it has no value".to_owned()),
+                    Token::WJB_BEGIN_ARRAY => {
+                        open.push(Open::List(Vec::new(), value.val.array.rawScalar));
+                        None
+                    }
+                    Token::WJB_BEGIN_OBJECT => {
+                        open.push(Open::Object(Vec::new(), String::new()));
+                        None
+                    }
+                    Token::WJB_KEY => {
+                        if let Some(Open::Object(_, key)) = open.last_mut() {
+                            *key = text_of(&value);
+                        }
+                        None
+                    }
+                    Token::WJB_END_ARRAY | Token::WJB_END_OBJECT => open.pop().map(Open::close),
+                    _ => Some(scalar_of(&value)),
+                };
+                if open.len() > DEEPEST {
+                    return Err(format!("it is nested more than {DEEPEST} levels deep"));
+                }
+                match (closed, open.last_mut()) {
+                    (None, _) => {}
+                    (Some(value), None) => return Ok(value),
+                    (Some(value), Some(Open::List(list, _))) => list.push(value),
+                    (Some(value), Some(Open::Object(members, key))) => members.push((std::mem::take(key), value)),
+                }
+            }
+        }
+    }
+
+    /// The value in the form that a larger one is built from.
+    fn node(&self) -> pg_sys::JsonbValue {
+        let mut value = null();
+        // SAFETY: what is built here refers to this jsonb's memory, which lives as long as the call.
+        unsafe {
+            if pg_sys::JsonbExtractScalar(self.root(), &mut value) {
+                return value;
+            }
+            let mut state = std::ptr::null_mut();
+            let mut built = std::ptr::null_mut();
+            let mut iterator = pg_sys::JsonbIteratorInit(self.root());
+            loop {
+                use pg_sys::JsonbIteratorToken as Token;
+                let token = pg_sys::JsonbIteratorNext(&mut iterator, &mut value, false);
+                let scalar: *mut pg_sys::JsonbValue = match token {
+                    Token::WJB_DONE => break,
+                    Token::WJB_KEY | Token::WJB_VALUE | Token::WJB_ELEM => &mut value,
+                    _ => std::ptr::null_mut(),
+                };
+                built = pg_sys::pushJsonbValue(&mut state, token, scalar);
+            }
+            if built.is_null() { null() } else { *built }
+        }
+    }
+}
+
+/// An array or object that is being read.
+enum Open {
+    /// The elements, and whether this is but the shell of a scalar.
+    List(Vec<Tree>, bool),
+    /// The members, and the name of the next one.
+    Object(Vec<(String, Tree)>, String),
+}
+
+impl Open {
+    fn close(self) -> Tree {
+        match self {
+            Self::List(mut list, true) => list.pop().unwrap_or(Tree::Null),
+            Self::List(list, false) => Tree::List(list),
+            Self::Object(members, _) => Tree::Object(members),
+        }
+    }
+}
+
+/// # Safety
+/// The value must be a string.
+unsafe fn text_of(value: &pg_sys::JsonbValue) -> String {
+    // SAFETY: as our caller promises; the bytes lie in the jsonb.
+    unsafe {
+        let string = value.val.string;
+        let bytes = std::slice::from_raw_parts(string.val.cast::<u8>(), string.len as usize);
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+}
+
+/// # Safety
+/// The value must be a scalar out of a jsonb.
+unsafe fn scalar_of(value: &pg_sys::JsonbValue) -> Tree {
+    // SAFETY: only the member that the type says is read.
+    unsafe {
+        match value.type_ {
+            pg_sys::jbvType::jbvBool => Tree::Bool(value.val.boolean),
+            pg_sys::jbvType::jbvString => Tree::Text(text_of(value)),
+            pg_sys::jbvType::jbvNumeric => {
+                let number = Some(pg_sys::Datum::from(value.val.numeric));
+                let text = direct_function_call::<&CStr>(pg_sys::numeric_out, &[number]);
+                Tree::Number(text.map_or_else(String::new, |text| text.to_string_lossy().into_owned()))
+            }
+            _ => Tree::Null,
+        }
+    }
+}
+
+impl FromDatum for Jsonb {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _: pg_sys::Oid) -> Option<Self> {
+        // SAFETY: the caller hands over a jsonb datum.
+        (!is_null).then(|| unsafe { Self(pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).into()) })
+    }
+}
+
+impl IntoDatum for Jsonb {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        Some(self.0)
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::JSONBOID
+    }
+}
+
+// SAFETY: an ordinary by-reference datum, read through FromDatum. None of our functions with such an argument is
+// called without looking whether it is NULL.
+unsafe impl<'fcx> ArgAbi<'fcx> for Jsonb {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: as our caller promises.
+        unsafe { arg.unbox_arg_using_from_datum() }.unwrap_or_else(|| Self(Json::Null.into_jsonb()))
+    }
+
+    unsafe fn unbox_nullable_arg(arg: Arg<'_, 'fcx>) -> pgrx::nullable::Nullable<Self> {
+        // SAFETY: as our caller promises.
+        unsafe { arg.unbox_arg_using_from_datum().into() }
+    }
+}
+
+pgrx::impl_sql_translatable!(Jsonb, "jsonb");
+
 /// A value of a reply.
 #[derive(Debug)]
 pub(crate) enum Json {
@@ -45,12 +230,21 @@ pub(crate) enum Json {
     Bool(bool),
     Int(i64),
     Float(f64),
+    /// A number in JSON's spelling.
+    Number(String),
     Text(String),
+    /// A value that the server has already.
+    Raw(Jsonb),
     List(Vec<Json>),
     Object(Vec<(Cow<'static, str>, Json)>),
 }
 
 impl Json {
+    /// The value as the server's own.
+    pub(crate) fn to_server(self) -> Jsonb {
+        Jsonb(self.into_jsonb())
+    }
+
     fn into_jsonb(mut self) -> pg_sys::Datum {
         let mut nodes = Nodes::default();
         let mut top = nodes.node(&mut self);
@@ -87,6 +281,11 @@ impl Nodes {
                     node.type_ = pg_sys::jbvType::jbvNumeric;
                 }
             }
+            Json::Number(spelling) => match numeric(spelling) {
+                Some(number) => (node.type_, node.val.numeric) = (pg_sys::jbvType::jbvNumeric, number.cast_mut_ptr()),
+                None => node = string(spelling),
+            },
+            Json::Raw(value) => node = value.node(),
             Json::List(list) => {
                 let mut elements: Vec<_> = list.iter_mut().map(|element| self.node(element)).collect();
                 node.type_ = pg_sys::jbvType::jbvArray;
@@ -117,6 +316,18 @@ impl Nodes {
             }
         }
         node
+    }
+}
+
+fn numeric(spelling: &str) -> Option<pg_sys::Datum> {
+    let spelling = CString::new(spelling).ok()?;
+    let (any_type, any_scale) = (pg_sys::InvalidOid.into_datum(), (-1_i32).into_datum());
+    // SAFETY: numeric_in takes a C string, an element type that it ignores, and a type modifier.
+    unsafe {
+        direct_function_call(
+            pg_sys::numeric_in,
+            &[spelling.as_c_str().into_datum(), any_type, any_scale],
+        )
     }
 }
 
@@ -172,6 +383,30 @@ impl From<Vec<Json>> for Json {
 impl<T: Into<Json>> From<Option<T>> for Json {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Null, Into::into)
+    }
+}
+
+impl From<Jsonb> for Json {
+    fn from(value: Jsonb) -> Self {
+        Self::Raw(value)
+    }
+}
+
+impl From<Tree> for Json {
+    fn from(tree: Tree) -> Self {
+        match tree {
+            Tree::Null => Self::Null,
+            Tree::Bool(value) => Self::Bool(value),
+            Tree::Number(spelling) => Self::Number(spelling),
+            Tree::Text(text) => Self::Text(text),
+            Tree::List(list) => Self::List(list.into_iter().map(Self::from).collect()),
+            Tree::Object(members) => Self::Object(
+                members
+                    .into_iter()
+                    .map(|(key, value)| (Cow::Owned(key), value.into()))
+                    .collect(),
+            ),
+        }
     }
 }
 

@@ -4,14 +4,19 @@
 //! application's own advisory locks are never met. Keys are 64-bit keyed hashes: a collision makes a caller step over
 //! a free seat or wait a moment, nothing worse. None outlives the transaction.
 //!
-//! Two kinds:
+//! Three kinds:
 //! - **brief** locks are held between a look and the insert that follows it, and never while waiting for anything but
 //!   another brief lock; at most a few hundred at once, whatever the size of a batch;
 //! - **queue in use** is shared by everyone who books in a queue, until the transaction ends, and exclusive for those
-//!   who take the queue away; a transaction holds at most [`MANY_QUEUES`] of them and [`BUCKETS`].
+//!   who take the queue away; a transaction holds at most [`MANY_QUEUES`] of them and [`BUCKETS`];
+//! - **kept** locks say what no row says yet, until the transaction ends or the row is there: see `src/slug/held.rs`,
+//!   which bounds them.
 
-use pgrx::pg_sys;
+use super::subtransaction::unless;
+use crate::fault::Fault;
+use pgrx::{PgSqlErrorCode, pg_sys};
 use siphasher::sip::SipHasher13;
+use slotkeeper_core::Instant;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
@@ -44,6 +49,17 @@ pub(crate) enum Key<'a> {
     Queue { profile_id: &'a str, platform: &'a str },
     /// No queue of this bucket may.
     Bucket(u64),
+    /// One slug of a column of an application's table: held by the transaction that it was given to.
+    Slug {
+        table: u32,
+        column: i16,
+        scope: u64,
+        slug: &'a str,
+    },
+    /// One draft of an application's table: held by whoever looks whether somebody else is at it.
+    Draft { table: u32, draft: u64 },
+    /// One keyed request: held by whoever decides what becomes of it.
+    Request([u8; 16]),
 }
 
 impl Key<'_> {
@@ -107,6 +123,86 @@ impl Drop for Brief {
     }
 }
 
+/// An exclusive lock that lasts until its (sub)transaction is undone or the transaction ends.
+#[derive(Clone, Copy)]
+pub(crate) struct Kept {
+    tag: pg_sys::LOCKTAG,
+    /// How deep among the open subtransactions its owner is. 1 is the transaction itself.
+    level: i32,
+}
+
+/// What came of asking for a lock to keep.
+pub(crate) enum Asked {
+    Kept(Kept),
+    /// This transaction has it already.
+    Mine,
+    /// Another session has it.
+    Others,
+}
+
+impl Kept {
+    /// Takes the lock if nobody has it.
+    pub(crate) fn ask(key: &Key<'_>) -> Asked {
+        let tag = key.tag();
+        if held_by_me(&tag, pg_sys::ExclusiveLock) {
+            return Asked::Mine;
+        }
+        let level = subtransaction_level();
+        // Not the portal's, as it would be otherwise: who gives a lock back has to know whose it is.
+        if as_resource_owner(level, || acquire(&tag, pg_sys::ExclusiveLock, false)) {
+            Asked::Kept(Self { tag, level })
+        } else {
+            Asked::Others
+        }
+    }
+
+    /// Whether this transaction keeps the lock.
+    pub(crate) fn is_mine(key: &Key<'_>) -> bool {
+        held_by_me(&key.tag(), pg_sys::ExclusiveLock)
+    }
+
+    /// Where its owner is among the open subtransactions.
+    pub(crate) fn level(&self) -> i32 {
+        self.level
+    }
+
+    /// The subtransaction that took it has become part of the one around it.
+    pub(crate) fn joins(&mut self, level: i32) {
+        self.level = self.level.min(level);
+    }
+
+    /// Gives the lock back.
+    pub(crate) fn give_back(self) {
+        as_resource_owner(self.level, || {
+            // SAFETY: acquired with the same tag, mode, owner and sessionLock.
+            unsafe { pg_sys::LockRelease(&self.tag, pg_sys::ExclusiveLock as pg_sys::LOCKMODE, false) };
+        });
+    }
+}
+
+/// How deep the innermost open subtransaction is; 1 is the transaction itself.
+pub(crate) fn subtransaction_level() -> i32 {
+    // SAFETY: reads the transaction state.
+    unsafe { pg_sys::GetCurrentTransactionNestLevel() }
+}
+
+/// Runs `act` for the resource owner of the open (sub)transaction at this level.
+fn as_resource_owner<T>(level: i32, act: impl FnOnce() -> T) -> T {
+    // SAFETY: each open subtransaction's owner is the child of the one around it. Should `act` raise an error, the
+    // abort sets the owner itself.
+    unsafe {
+        let before = pg_sys::CurrentResourceOwner;
+        let mut owner = pg_sys::CurTransactionResourceOwner;
+        for _ in level..subtransaction_level() {
+            owner = pg_sys::ResourceOwnerGetParent(owner);
+        }
+        pg_sys::CurrentResourceOwner = owner;
+        let result = act();
+        pg_sys::CurrentResourceOwner = before;
+        result
+    }
+}
+
 thread_local! {
     /// When the current transaction began, and how many queues it has locked.
     static QUEUES_IN_USE: Cell<(i64, u32)> = const { Cell::new((0, 0)) };
@@ -119,7 +215,10 @@ pub(crate) fn use_queues(keys: &mut [Key<'_>]) {
     let transaction = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
     let used = QUEUES_IN_USE.with(|cell| {
         let (seen, count) = cell.get();
-        let new = keys.iter().filter(|key| !shared_already(&key.tag())).count() as u32;
+        let new = keys
+            .iter()
+            .filter(|key| !held_by_me(&key.tag(), pg_sys::ShareLock))
+            .count() as u32;
         let used = (if seen == transaction { count } else { 0 }).saturating_add(new);
         cell.set((transaction, used));
         used
@@ -137,8 +236,8 @@ pub(crate) fn use_queues(keys: &mut [Key<'_>]) {
     }
 }
 
-fn shared_already(tag: &pg_sys::LOCKTAG) -> bool {
-    let mode = pg_sys::ShareLock as pg_sys::LOCKMODE;
+fn held_by_me(tag: &pg_sys::LOCKTAG, mode: u32) -> bool {
+    let mode = mode as pg_sys::LOCKMODE;
     // SAFETY: looks the tag up in this backend's own table of locks.
     unsafe {
         #[cfg(feature = "pg15")]
@@ -167,4 +266,33 @@ pub(crate) fn wait_for(transaction: pg_sys::TransactionId) {
             pg_sys::XLTW_Oper::XLTW_None,
         )
     };
+}
+
+/// The same, but no longer than so many microseconds; false where the transaction has not ended by then. Whoever waits
+/// here is seen by the deadlock detector, and wakes up at once.
+pub(crate) fn wait_for_at_most(transaction: pg_sys::TransactionId, limit: Instant) -> Result<bool, Fault> {
+    let milliseconds = i32::try_from(limit.max(0) / 1_000).unwrap_or(i32::MAX).max(1);
+    let _limit = LockTimeout::set(milliseconds);
+    unless(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, || {
+        wait_for(transaction);
+        Ok(())
+    })
+    .map(|ended| ended.is_some())
+}
+
+/// The session's lock_timeout, another one for a while.
+struct LockTimeout(i32);
+
+impl LockTimeout {
+    fn set(milliseconds: i32) -> Self {
+        // SAFETY: a plain global of this backend, read when a wait for a lock begins.
+        unsafe { Self(std::mem::replace(&mut *(&raw mut pg_sys::LockTimeout), milliseconds)) }
+    }
+}
+
+impl Drop for LockTimeout {
+    fn drop(&mut self) {
+        // SAFETY: puts back what `set` found, also while an error passes through.
+        unsafe { pg_sys::LockTimeout = self.0 };
+    }
 }

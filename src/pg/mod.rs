@@ -2,17 +2,23 @@
 //!
 //! What it exports is safe to call from the rest of the extension, on a backend's only thread, inside a transaction.
 
+pub(crate) mod before_row;
 pub(crate) mod durable;
 pub(crate) mod dynamic;
 pub(crate) mod insert;
 pub(crate) mod json;
 pub(crate) mod lock;
+pub(crate) mod predicate;
+pub(crate) mod probe;
 pub(crate) mod random;
 pub(crate) mod role;
 pub(crate) mod scan;
 pub(crate) mod statement;
 pub(crate) mod subtransaction;
+pub(crate) mod table;
 pub(crate) mod time;
+pub(crate) mod transaction;
+pub(crate) mod trigger;
 
 use crate::fault::Fault;
 use pgrx::pg_sys;
@@ -28,6 +34,14 @@ thread_local! {
     static OIDS: RefCell<Vec<(&'static CStr, pg_sys::Oid)>> = const { RefCell::new(Vec::new()) };
     /// Set when some relation was made, dropped, rebuilt or renamed since: then OIDs are looked up anew.
     static STALE: Cell<bool> = const { Cell::new(false) };
+    /// Counts the same events, for others who remember something about relations.
+    static GENERATION: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Changes when some relation has changed, a trigger on it included. What was remembered about relations at another
+/// generation has to be looked up anew.
+pub(crate) fn relations_generation() -> u64 {
+    GENERATION.get()
 }
 
 /// Has OIDs forgotten when the server's own cache of relations is told to forget.
@@ -41,6 +55,7 @@ pub(crate) fn watch_relations() {
 unsafe extern "C-unwind" fn relations_changed(_: pg_sys::Datum, _: pg_sys::Oid) {
     // The thread-local is gone only while the backend exits.
     let _ = STALE.try_with(|stale| stale.set(true));
+    let _ = GENERATION.try_with(|generation| generation.set(generation.get().wrapping_add(1)));
 }
 
 /// The OID of one of slotkeeper's own tables or indexes.
@@ -77,4 +92,38 @@ pub(crate) fn refuse_read_only(command: &CStr) {
 pub(crate) fn reserve_prefix(prefix: &CStr) {
     // SAFETY: the name is NUL-terminated and copied.
     unsafe { pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) };
+}
+
+/// When the current transaction began: tells one from the next.
+pub(crate) fn transaction_start() -> i64 {
+    // SAFETY: reads a field of the transaction state.
+    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
+}
+
+/// Bytes that nobody can guess.
+pub(crate) fn secret() -> Result<[u8; 16], Fault> {
+    let mut bytes = [0; 16];
+    // SAFETY: fills the buffer of this length.
+    let strong = unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) };
+    strong
+        .then_some(bytes)
+        .ok_or_else(|| Fault::Internal("the server has no randomness".to_owned()))
+}
+
+/// How the transaction sees what others commit while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    ReadCommitted,
+    RepeatableRead,
+    Serializable,
+}
+
+/// The isolation level of the current transaction.
+pub(crate) fn isolation() -> Isolation {
+    // SAFETY: a plain global of this backend.
+    match unsafe { pg_sys::XactIsoLevel } as u32 {
+        pg_sys::XACT_SERIALIZABLE => Isolation::Serializable,
+        pg_sys::XACT_REPEATABLE_READ => Isolation::RepeatableRead,
+        _ => Isolation::ReadCommitted,
+    }
 }

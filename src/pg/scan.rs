@@ -4,6 +4,7 @@
 //! checks look before they wait. Rows come in index order; a row that changes while the scan runs may be seen in
 //! either state, so whoever decides looks again under a lock, and the unique indexes have the last word.
 
+use super::json::Jsonb;
 use super::relation_oid;
 use super::time::{from_timestamp, to_timestamp};
 use crate::fault::Fault;
@@ -16,7 +17,11 @@ use std::ffi::CStr;
 pub(crate) enum Key<'a> {
     Is(i64),
     IsTrue(bool),
+    /// In the collation of the index.
     IsText(&'a str),
+    IsInt2(i16),
+    IsInt4(i32),
+    IsUuid([u8; 16]),
     AtLeast(i64),
     AtMost(i64),
     Below(i64),
@@ -31,7 +36,10 @@ impl Key<'_> {
         match *self {
             Self::Is(v) => (eq, none, pg_sys::F_INT8EQ, v.into_datum()),
             Self::IsTrue(v) => (eq, none, pg_sys::F_BOOLEQ, v.into_datum()),
-            Self::IsText(v) => (eq, pg_sys::C_COLLATION_OID, pg_sys::F_TEXTEQ, v.into_datum()),
+            Self::IsText(v) => (eq, none, pg_sys::F_TEXTEQ, v.into_datum()),
+            Self::IsInt2(v) => (eq, none, pg_sys::F_INT2EQ, v.into_datum()),
+            Self::IsInt4(v) => (eq, none, pg_sys::F_INT4EQ, v.into_datum()),
+            Self::IsUuid(v) => (eq, none, pg_sys::F_UUID_EQ, pgrx::Uuid::from_bytes(v).into_datum()),
             Self::AtLeast(v) => (
                 pg_sys::BTGreaterEqualStrategyNumber,
                 none,
@@ -77,7 +85,7 @@ pub(crate) enum See {
     Committed,
 }
 
-/// A scan over one index of one of slotkeeper's tables.
+/// A scan over one index, of one of slotkeeper's tables mostly.
 pub(crate) struct IndexScan {
     heap: pg_sys::Relation,
     index: pg_sys::Relation,
@@ -106,7 +114,10 @@ enum Snapshot {
 impl IndexScan {
     /// Opens a scan whose every search has `keys` conditions.
     pub(crate) fn open(table: &'static CStr, index: &'static CStr, keys: usize, see: See) -> Result<Self, Fault> {
-        let (table, index) = (relation_oid(table)?, relation_oid(index)?);
+        Ok(Self::open_at(relation_oid(table)?, relation_oid(index)?, keys, see))
+    }
+
+    fn open_at(table: pg_sys::Oid, index: pg_sys::Oid, keys: usize, see: See) -> Self {
         // SAFETY: the relations are opened with a lock that lasts to the end of the transaction, as a query would;
         // the snapshot outlives the scan (boxed, or registered until drop).
         unsafe {
@@ -134,7 +145,7 @@ impl IndexScan {
             let scan = pg_sys::index_beginscan(heap, index, raw, std::ptr::null_mut(), keys as i32, 0);
             let slot = pg_sys::table_slot_create(heap, std::ptr::null_mut());
             let order = pg_sys::ScanDirection::ForwardScanDirection;
-            Ok(Self {
+            Self {
                 heap,
                 index,
                 slot,
@@ -143,7 +154,7 @@ impl IndexScan {
                 order,
                 columns,
                 steps: 0,
-            })
+            }
         }
     }
 
@@ -151,7 +162,11 @@ impl IndexScan {
     pub(crate) fn search(&mut self, keys: &[(i16, Key<'_>)], order: Order) {
         let mut scan_keys = vec![pg_sys::ScanKeyData::default(); keys.len()];
         for (entry, (column, key)) in scan_keys.iter_mut().zip(keys) {
-            let (strategy, collation, function, argument) = key.parts();
+            let (strategy, mut collation, function, argument) = key.parts();
+            if matches!(key, Key::IsText(_)) {
+                // SAFETY: an index has a collation for each of its key columns.
+                collation = unsafe { *(*self.index).rd_indcollation.add((*column - 1) as usize) };
+            }
             // SAFETY: entry is a ScanKeyData of ours; function is a built-in comparison of the column's type.
             unsafe {
                 pg_sys::ScanKeyEntryInitialize(
@@ -282,6 +297,59 @@ impl Found<'_> {
         Ok((datum, is_null))
     }
 
+    /// The value of a column of the table by its number; `None` when it is NULL.
+    ///
+    /// # Safety
+    /// The column must have this type.
+    unsafe fn raw<T: FromDatum>(&self, number: i32) -> Option<T> {
+        let mut is_null = false;
+        // SAFETY: the slot holds the current row; the type is as our caller promises.
+        unsafe {
+            let datum = pg_sys::slot_getattr(self.scan.slot, number, &mut is_null);
+            T::from_datum(datum, is_null)
+        }
+    }
+
+    /// The value of a column of the table by its number, checked against the column's type; `None` when it is NULL.
+    pub(crate) fn value<T: FromDatum + IntoDatum>(&self, number: i32) -> Result<Option<T>, Fault> {
+        if !T::is_compatible_with(self.type_of(number)) {
+            return Err(Fault::Internal(format!("table column {number} has another type")));
+        }
+        // SAFETY: the type was just compared.
+        Ok(unsafe { self.raw(number) })
+    }
+
+    /// The same of a column that is never NULL.
+    pub(crate) fn must<T: FromDatum + IntoDatum>(&self, number: i32) -> Result<T, Fault> {
+        self.value(number)?
+            .ok_or_else(|| Fault::Internal(format!("table column {number} is NULL")))
+    }
+
+    /// The instant in a timestamptz column that is never NULL or infinite.
+    pub(crate) fn instant_at(&self, number: i32) -> Result<slotkeeper_core::Instant, Fault> {
+        let timestamp: pgrx::datum::TimestampWithTimeZone = self.must(number)?;
+        super::time::from_timestamp(timestamp.into())
+            .ok_or_else(|| Fault::Internal(format!("table column {number} is infinite")))
+    }
+
+    /// A copy of the value of a jsonb column; `None` when it is NULL.
+    pub(crate) fn jsonb(&self, number: i32) -> Result<Option<Jsonb>, Fault> {
+        if self.type_of(number) != pg_sys::JSONBOID {
+            return Err(Fault::Internal(format!("table column {number} is no jsonb")));
+        }
+        let mut is_null = false;
+        // SAFETY: the slot holds the current row, the column is a jsonb, and the copy is plain and ours.
+        unsafe {
+            let datum = pg_sys::slot_getattr(self.scan.slot, number, &mut is_null);
+            Ok((!is_null).then(|| Jsonb::from_plain(pg_sys::pg_detoast_datum_copy(datum.cast_mut_ptr()).into())))
+        }
+    }
+
+    fn type_of(&self, number: i32) -> pg_sys::Oid {
+        // SAFETY: the relation is open while the scan is; the server checks the number.
+        unsafe { pg_sys::SPI_gettypeid((*self.scan.heap).rd_att, number) }
+    }
+
     /// The table that the row is in.
     pub(crate) fn table(&self) -> pg_sys::Oid {
         // SAFETY: the relation is open while the scan is.
@@ -306,6 +374,18 @@ impl Found<'_> {
         }
     }
 
+    /// Whether this row of this transaction's own was inserted by the command or a later one, not by an update.
+    fn is_first_version_of(&self, command: pg_sys::CommandId) -> bool {
+        let mut must_free = false;
+        // SAFETY: the slot holds the current row, a heap tuple that this transaction has inserted.
+        unsafe {
+            let tuple = pg_sys::ExecFetchSlotHeapTuple(self.scan.slot, false, &mut must_free);
+            let header = (*tuple).t_data;
+            u32::from((*header).t_infomask) & pg_sys::HEAP_UPDATED == 0
+                && pg_sys::HeapTupleHeaderGetCmin(header) >= command
+        }
+    }
+
     /// The other transaction that inserted this row and has not ended.
     pub(crate) fn inserter(&self) -> Option<pg_sys::TransactionId> {
         self.dirty().map(|snapshot| snapshot.xmin).filter(is_valid)
@@ -326,6 +406,87 @@ impl Found<'_> {
 
 fn is_valid(transaction: &pg_sys::TransactionId) -> bool {
     *transaction != pg_sys::InvalidTransactionId
+}
+
+/// Whether a table of the application has a row with this id, one of an open transaction included. Needs an index that
+/// begins with the column, and looks with nobody's rights: only that the row is there comes out.
+pub(crate) fn row_exists(table: pg_sys::Oid, column: i16, id: &str) -> Result<bool, Fault> {
+    Ok(row_scan(table, column, id)?.is_some_and(|mut scan| scan.next().is_some()))
+}
+
+/// Whether the row with this id was inserted by this command of this transaction, or by a later one, and has not been
+/// updated since.
+pub(crate) fn row_is_inserted_since(
+    table: pg_sys::Oid,
+    column: i16,
+    id: &str,
+    command: pg_sys::CommandId,
+) -> Result<bool, Fault> {
+    let Some(mut scan) = row_scan(table, column, id)? else {
+        return Ok(false);
+    };
+    while let Some(row) = scan.next() {
+        if row.is_own() && row.is_first_version_of(command) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A scan over the rows with this id; `None` where the text can be no id of the column's type.
+fn row_scan(table: pg_sys::Oid, column: i16, id: &str) -> Result<Option<IndexScan>, Fault> {
+    let missing = || Fault::Internal(format!("no index begins with column {column} of a bound table"));
+    let index = index_on(table, column).ok_or_else(missing)?;
+    // SAFETY: a syscache look-up.
+    let key = match unsafe { pg_sys::getBaseType(pg_sys::get_atttype(table, column)) } {
+        pg_sys::TEXTOID | pg_sys::VARCHAROID => Some(Key::IsText(id)),
+        pg_sys::INT2OID => id.parse().ok().map(Key::IsInt2),
+        pg_sys::INT4OID => id.parse().ok().map(Key::IsInt4),
+        pg_sys::INT8OID => id.parse().ok().map(Key::Is),
+        pg_sys::UUIDOID => uuid(id).map(Key::IsUuid),
+        _ => None,
+    };
+    let Some(key) = key else { return Ok(None) };
+    let mut scan = IndexScan::open_at(table, index, 1, See::Uncommitted);
+    scan.search(&[(1, key)], Order::Ascending);
+    Ok(Some(scan))
+}
+
+fn uuid(text: &str) -> Option<[u8; 16]> {
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let mut bytes = [0; 16];
+    if digits.len() != 32 {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+/// A valid btree index over all rows of the table that begins with this column; a unique one first.
+fn index_on(table: pg_sys::Oid, column: i16) -> Option<pg_sys::Oid> {
+    // SAFETY: the relations are open while they are read.
+    unsafe {
+        let heap = pg_sys::table_open(table, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+        let all = pgrx::PgList::<pg_sys::Oid>::from_pg(pg_sys::RelationGetIndexList(heap));
+        let mut best = None;
+        for oid in all.iter_oid() {
+            let index = pg_sys::index_open(oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+            let about = (*index).rd_index;
+            let columns = (*about).indkey.values.as_slice((*about).indnatts as usize);
+            let fits = (*about).indisvalid
+                && (*(*index).rd_rel).relam == pg_sys::BTREE_AM_OID
+                && (*index).rd_indpred.is_null()
+                && columns.first() == Some(&column);
+            if fits && (best.is_none() || ((*about).indisunique && (*about).indnkeyatts == 1)) {
+                best = Some(oid);
+            }
+            pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
+        }
+        pg_sys::table_close(heap, pg_sys::NoLock as pg_sys::LOCKMODE);
+        best
+    }
 }
 
 /// Deletes rows by handle, except those that are gone or that another transaction is at: nobody waits and nothing

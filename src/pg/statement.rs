@@ -3,7 +3,7 @@
 //! Texts name every relation, function and operator with its schema. A kept plan is parsed again under whatever
 //! search_path is in force, so a bare `=` would be the caller's to define.
 
-use super::json::JsonArg;
+use super::json::{JsonArg, Jsonb};
 use super::role::as_owner;
 use super::time::to_timestamp;
 use crate::fault::Fault;
@@ -19,7 +19,9 @@ use std::hash::Hasher;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Value<'a> {
     Int8(i64),
+    Int4(i32),
     Int2(i16),
+    Jsonb(Option<Jsonb>),
     Bool(bool),
     Text(&'a str),
     OptionalText(Option<&'a str>),
@@ -29,26 +31,36 @@ pub(crate) enum Value<'a> {
     Uuid(u128),
     Json(&'a serde_json::Value),
     Int8s(&'a [i64]),
+    Texts(&'a [Option<&'a str>]),
 }
 
 impl Value<'_> {
+    /// A uuid, or another 128 bits.
+    pub(crate) fn uuid(bytes: [u8; 16]) -> Self {
+        Self::Uuid(u128::from_be_bytes(bytes))
+    }
+
     fn type_oid(&self) -> pg_sys::Oid {
         match self {
             Self::Int8(_) => pg_sys::INT8OID,
+            Self::Int4(_) => pg_sys::INT4OID,
             Self::Int2(_) | Self::OptionalInt2(_) => pg_sys::INT2OID,
+            Self::Uuid(_) => pg_sys::UUIDOID,
             Self::Bool(_) => pg_sys::BOOLOID,
             Self::Text(_) | Self::OptionalText(_) => pg_sys::TEXTOID,
             Self::Time(_) | Self::OptionalTime(_) => pg_sys::TIMESTAMPTZOID,
-            Self::Uuid(_) => pg_sys::UUIDOID,
-            Self::Json(_) => pg_sys::JSONBOID,
+            Self::Json(_) | Self::Jsonb(_) => pg_sys::JSONBOID,
             Self::Int8s(_) => pg_sys::INT8ARRAYOID,
+            Self::Texts(_) => pg_sys::TEXTARRAYOID,
         }
     }
 
     fn datum(&self) -> Option<pg_sys::Datum> {
         match *self {
             Self::Int8(v) => v.into_datum(),
+            Self::Int4(v) => v.into_datum(),
             Self::Int2(v) => v.into_datum(),
+            Self::Jsonb(v) => v.map(|value| value.datum()),
             Self::Bool(v) => v.into_datum(),
             Self::Text(v) => v.into_datum(),
             Self::OptionalText(v) => v.into_datum(),
@@ -58,6 +70,7 @@ impl Value<'_> {
             Self::Uuid(v) => pgrx::Uuid::from_bytes(v.to_be_bytes()).into_datum(),
             Self::Json(v) => pgrx::JsonB(v.clone()).into_datum(),
             Self::Int8s(v) => v.into_datum(),
+            Self::Texts(v) => v.to_vec().into_datum(),
         }
     }
 }
@@ -131,6 +144,24 @@ impl Row {
     pub(crate) fn optional_instant(&self, column: i32) -> Result<Option<Instant>, Fault> {
         let timestamp: Option<TimestampWithTimeZone> = self.get(column)?;
         Ok(timestamp.and_then(|timestamp| super::time::from_timestamp(timestamp.into())))
+    }
+
+    /// The value of a jsonb column as the server has it; `None` when it is NULL.
+    pub(crate) fn jsonb(&self, column: i32) -> Result<Option<Jsonb>, Fault> {
+        // SAFETY: as in `get`. The value is copied to where it outlives the statement, then made plain.
+        unsafe {
+            if pg_sys::SPI_gettypeid(self.columns, column) != pg_sys::JSONBOID {
+                return Err(Fault::Internal(format!("result column {column} is no jsonb")));
+            }
+            let mut is_null = false;
+            let datum = pg_sys::SPI_getbinval(self.tuple, self.columns, column, &mut is_null);
+            if is_null {
+                return Ok(None);
+            }
+            let plain = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
+            let kept = pg_sys::SPI_datumTransfer(plain.into(), false, -1);
+            Ok(Some(Jsonb::from_plain(kept)))
+        }
     }
 
     /// The instant in a timestamptz column that is never NULL or infinite.
@@ -309,6 +340,16 @@ pub(super) unsafe fn execute<T>(
         pg_sys::SPI_freetuptable(table);
         rows
     }
+}
+
+/// The rows of an SPI result.
+///
+/// # Safety
+/// The result must have `count` rows and stay until the iterator is dropped.
+pub(super) unsafe fn rows(table: *mut pg_sys::SPITupleTable, count: usize) -> impl Iterator<Item = Row> {
+    // SAFETY: as our caller promises.
+    let (columns, tuples) = unsafe { ((*table).tupdesc, std::slice::from_raw_parts((*table).vals, count)) };
+    tuples.iter().map(move |&tuple| Row { tuple, columns })
 }
 
 /// A plan for this text that lives until it is freed.

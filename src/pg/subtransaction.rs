@@ -1,17 +1,83 @@
 //! A part of a transaction that can be undone alone.
 
 use crate::fault::Fault;
+use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_sys};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Runs `act`; what it wrote stays if it returns `Ok`, and is undone if it returns `Err`, raises an error, or meets a
 /// unique index that refuses a row, for which `duplicate` says what to return.
 pub(crate) fn undoing<T, E>(duplicate: fn() -> E, act: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-    let attempt = || {
+    within(|| {
         PgTryBuilder::new(AssertUnwindSafe(act))
             .catch_when(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION, |_| Err(duplicate()))
             .execute()
-    };
+    })
+}
+
+/// Runs `act`; `None`, and nothing of it left, where it raises this error.
+pub(crate) fn unless<T>(code: PgSqlErrorCode, act: impl FnOnce() -> Result<T, Fault>) -> Result<Option<T>, Fault> {
+    let result = within(|| {
+        PgTryBuilder::new(AssertUnwindSafe(|| act().map_err(Some)))
+            .catch_when(code, |_| Err(None))
+            .execute()
+    });
+    match result {
+        Ok(done) => Ok(Some(done)),
+        Err(None) => Ok(None),
+        Err(Some(fault)) => Err(fault),
+    }
+}
+
+/// An error that was raised by something of the application's and undone.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) sqlstate: String,
+    pub(crate) message: String,
+    pub(crate) detail: Option<String>,
+}
+
+/// Runs `act`; what it raises, if anything, with nothing of it left. A fault of ours is returned, undone too. An error that says nothing about `act` passes
+/// through: a cancelled statement, a lost race that only the whole transaction can run again, a broken server.
+pub(crate) fn attempt<T>(act: impl FnOnce() -> Result<T, Fault>) -> Result<Result<T, Failure>, Fault> {
+    let result = within(|| {
+        PgTryBuilder::new(AssertUnwindSafe(|| act().map_err(Err)))
+            .catch_others(|error| {
+                let failure = match &error {
+                    CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => Failure {
+                        sqlstate: sqlstate(report.sql_error_code()),
+                        message: report.message().to_owned(),
+                        detail: report.detail().map(str::to_owned),
+                    },
+                    CaughtError::RustPanic { .. } => error.rethrow(),
+                };
+                if PASSES.iter().any(|class| failure.sqlstate.starts_with(class)) {
+                    error.rethrow();
+                }
+                Err(Ok(failure))
+            })
+            .execute()
+    });
+    match result {
+        Ok(done) => Ok(Ok(done)),
+        Err(Ok(failure)) => Ok(Err(failure)),
+        Err(Err(fault)) => Err(fault),
+    }
+}
+
+/// Classes of errors that are not undone alone: invalid transaction state, rollback, resources, intervention, system,
+/// internal.
+const PASSES: [&str; 6] = ["25", "40", "53", "57", "58", "XX"];
+
+/// The five characters of a SQLSTATE, six bits each.
+fn sqlstate(code: PgSqlErrorCode) -> String {
+    let packed = code as u32;
+    let character = |place: u32| ((packed >> (6 * place)) & 0x3f) as u8 + b'0';
+    (0..5).map(|place| char::from(character(place))).collect()
+}
+
+/// What `act` does is kept if it returns `Ok`, and undone if it returns `Err` or raises an error.
+fn within<T, E>(act: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     // SAFETY: the pattern of the server's own procedural languages: memory context and resource owner are put back
     // after begin and after end, and the subtransaction is ended on every path, also when an error passes through.
     unsafe {
@@ -19,7 +85,7 @@ pub(crate) fn undoing<T, E>(duplicate: fn() -> E, act: impl FnOnce() -> Result<T
         let owner = pg_sys::CurrentResourceOwner;
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         pg_sys::MemoryContextSwitchTo(context);
-        let result = catch_unwind(AssertUnwindSafe(attempt));
+        let result = catch_unwind(AssertUnwindSafe(act));
         match &result {
             Ok(Ok(_)) => pg_sys::ReleaseCurrentSubTransaction(),
             _ => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
@@ -37,4 +103,10 @@ pub(crate) fn unless_duplicate<T>(write: impl FnOnce() -> Result<T, Fault>) -> R
         Err(None) => Ok(None),
         Err(Some(fault)) => Err(fault),
     }
+}
+
+/// The subtransaction that the caller is in.
+pub(crate) fn current_subtransaction() -> pg_sys::SubTransactionId {
+    // SAFETY: reads a field of the transaction state.
+    unsafe { pg_sys::GetCurrentSubTransactionId() }
 }

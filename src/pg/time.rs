@@ -92,3 +92,15 @@ impl Zone for ServerZone {
         (offset, to)
     }
 }
+
+/// Sleeps, awake to a cancelled statement and a server that stops.
+pub(crate) fn pause(microseconds: Instant) {
+    let milliseconds = (microseconds / 1_000).max(1);
+    let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+    // SAFETY: this backend's own latch.
+    unsafe {
+        pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, milliseconds, pg_sys::PG_WAIT_EXTENSION);
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    pgrx::check_for_interrupts!();
+}

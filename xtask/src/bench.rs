@@ -14,6 +14,8 @@ mod plot;
 mod publish;
 mod rates;
 mod report;
+mod requests;
+mod slugs;
 
 use std::fs;
 use std::process::ExitCode;
@@ -52,7 +54,9 @@ enum Job {
     Rate(rates::Rate),
     Ahead(ahead::Ahead),
     Batch(batch::Batch),
+    Written(slugs::Written),
     Publish(publish::Publish),
+    Requests(requests::Requests),
     Memory,
 }
 
@@ -62,7 +66,9 @@ impl Job {
         all.extend(rates::REQUIRED.map(Self::Rate));
         all.extend(ahead::ALL.map(Self::Ahead));
         all.extend(batch::ALL.map(Self::Batch));
+        all.extend(requests::ALL.map(Self::Requests));
         all.push(Self::Memory);
+        all.extend(slugs::ALL.map(Self::Written));
         all.extend(publish::ALL.map(Self::Publish));
         all.extend(rates::FOR_INFORMATION.map(Self::Rate));
         all
@@ -74,7 +80,9 @@ impl Job {
             Self::Ahead(ahead) => ahead.id,
             Self::Batch(batch) => batch.id,
             Self::Publish(publish) => publish.id(),
+            Self::Requests(requests) => requests.id,
             Self::Memory => memory::ID,
+            Self::Written(written) => written.id(),
         }
     }
 
@@ -93,7 +101,16 @@ impl Job {
             Self::Rate(rate) => vec![rate.measure(ground, tell(Unit::PerSecond))?],
             Self::Ahead(ahead) => vec![ahead.measure(ground, tell(Unit::Microseconds))?],
             Self::Batch(batch) => vec![batch.measure(ground, tell(Unit::RowsPerSecond))?],
+            Self::Written(written) => vec![written.measure(ground, tell(written.unit()))?],
             Self::Publish(publish) => vec![publish.measure(ground, peers, tell(publish.unit()))?],
+            Self::Requests(requests) => {
+                let unit = if requests.id == "request-storage" {
+                    Unit::BytesEach
+                } else {
+                    Unit::PerSecond
+                };
+                vec![requests.measure(ground, tell(unit))?]
+            }
             Self::Memory => memory::measure(ground, |text| println!("  {text}"))?,
         })
     }

@@ -1,0 +1,336 @@
+//! `attach_table`, `detach_table`: guarding a table, and leaving it alone again.
+
+use super::collisions::{self, listed};
+use super::existing::survey;
+use super::release::release_all;
+use super::table::Table;
+use super::triggers::{self, Conditions, Timing};
+use super::{Binding, forget_known, of_table, row};
+use crate::arguments::json;
+use crate::clock::now;
+use crate::fault::Fault;
+use crate::pg::dynamic::{command, qualified};
+use crate::pg::json::{JsonArg, JsonReply};
+use crate::pg::refuse_read_only;
+use crate::pg::role::caller_name;
+use crate::pg::statement::{Statement, Value};
+use crate::reply::Reply;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::{PgRelation, PgSqlErrorCode};
+use serde_json::Value as JsonValue;
+use slotkeeper_core::binding::TableOptions;
+
+thread_local! {
+    static ADD: Statement = const { Statement::new(c"
+INSERT INTO slotkeeper.binding (kind, source, table_schema, table_name, options, attached_by)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (source, kind) DO UPDATE
+SET table_schema = excluded.table_schema, table_name = excluded.table_name, options = excluded.options,
+    attached_at = pg_catalog.clock_timestamp(), attached_by = excluded.attached_by, dropped_at = NULL
+RETURNING binding_id") };
+
+    static REMOVE: Statement = const { Statement::new(c"
+DELETE FROM slotkeeper.binding WHERE binding_id OPERATOR(pg_catalog.=) $1") };
+
+    /// A table that had another name when it was attached keeps its source.
+    static SOURCE_OF: Statement = const { Statement::new(c"
+SELECT b.source
+FROM slotkeeper.binding AS b
+JOIN slotkeeper.bound_relation AS r ON r.binding_id OPERATOR(pg_catalog.=) b.binding_id AND r.is_root
+WHERE b.kind OPERATOR(pg_catalog.=) $2 AND r.relid OPERATOR(pg_catalog.=) $1::pg_catalog.oid") };
+
+    static TAKEN_BY_ANOTHER: Statement = const { Statement::new(c"
+SELECT 1
+FROM slotkeeper.binding AS b
+JOIN slotkeeper.bound_relation AS r ON r.binding_id OPERATOR(pg_catalog.=) b.binding_id AND r.is_root
+JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) r.relid
+WHERE b.kind OPERATOR(pg_catalog.=) $2 AND b.source OPERATOR(pg_catalog.=) $3
+  AND r.relid OPERATOR(pg_catalog.<>) $1::pg_catalog.oid") };
+
+    /// What keeps a table from being guarded: it is temporary, or has children of its own, or a trigger that fires after the guard.
+    static OBSTACLES: Statement = const { Statement::new(c"
+SELECT c.relpersistence OPERATOR(pg_catalog.=) 't'::\"char\",
+       c.relkind OPERATOR(pg_catalog.=) 'r'::\"char\"
+           AND EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhparent OPERATOR(pg_catalog.=) c.oid),
+       slotkeeper.late_triggers(c.oid)
+FROM pg_catalog.pg_class AS c
+WHERE c.oid OPERATOR(pg_catalog.=) $1::pg_catalog.oid") };
+
+    static ENABLED: Statement = const { Statement::new(c"
+SELECT t.tgname::pg_catalog.text
+FROM pg_catalog.pg_trigger AS t
+JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
+WHERE t.tgrelid OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND t.tgenabled OPERATOR(pg_catalog.=) 'A'::\"char\"
+  AND p.pronamespace OPERATOR(pg_catalog.=) 'slotkeeper'::pg_catalog.regnamespace
+ORDER BY t.tgname") };
+
+    static TRIGGERS: Statement = const { Statement::new(c"
+SELECT t.tgname::pg_catalog.text
+FROM pg_catalog.pg_trigger AS t
+JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
+WHERE t.tgrelid OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+  AND p.pronamespace OPERATOR(pg_catalog.=) 'slotkeeper'::pg_catalog.regnamespace
+  AND p.proname OPERATOR(pg_catalog.=) $2::pg_catalog.name
+ORDER BY t.tgname") };
+
+    static FORGET_RELATIONS: Statement = const { Statement::new(c"
+DELETE FROM slotkeeper.bound_relation WHERE binding_id OPERATOR(pg_catalog.=) $1") };
+
+    static REMEMBER_RELATIONS: Statement = const { Statement::new(c"
+INSERT INTO slotkeeper.bound_relation (binding_id, relid, is_root, filenode, triggers)
+SELECT $1, c.oid, c.oid OPERATOR(pg_catalog.=) $2::pg_catalog.oid, c.relfilenode, slotkeeper.trigger_digest(c.oid)
+FROM pg_catalog.pg_class AS c
+WHERE c.oid OPERATOR(pg_catalog.=) $2::pg_catalog.oid
+   OR c.oid OPERATOR(pg_catalog.=) ANY (SELECT tree.relid FROM pg_catalog.pg_partition_tree($2::pg_catalog.oid::pg_catalog.regclass) AS tree)") };
+
+    static RENAME: Statement = const { Statement::new(c"
+UPDATE slotkeeper.binding SET table_schema = $2, table_name = $3
+WHERE binding_id OPERATOR(pg_catalog.=) $1
+  AND (table_schema OPERATOR(pg_catalog.<>) $2 OR table_name OPERATOR(pg_catalog.<>) $3)") };
+}
+
+/// Only who owns a table decides who guards it.
+pub(super) fn require_owner(table: &Table) -> Result<(), Fault> {
+    if table.is_owned_by(&caller_name())? {
+        return Ok(());
+    }
+    Err(Fault::unbindable(
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        format!("must be owner of table {}", table.name),
+        format!("{} is not, and not a member of the role that is.", caller_name()),
+        "Call it as the role that owns the table.",
+    ))
+}
+
+/// The source of a table: how it is called when it is first attached. Another table that was called so then, and is
+/// still bound, keeps it.
+pub(super) fn source_of(table: &Table, kind: &str) -> Result<String, Fault> {
+    let oid = Value::Int8(i64::from(table.oid.to_u32()));
+    let known: Vec<String> = SOURCE_OF.with(|source| source.read(&[oid, Value::Text(kind)], |row| row.must(1)))?;
+    if let Some(source) = known.into_iter().next() {
+        return Ok(source);
+    }
+    let name = qualified(&table.schema, &table.name)?;
+    let mut source = name.clone();
+    for n in 2.. {
+        let values = [oid, Value::Text(kind), Value::Text(&source)];
+        if TAKEN_BY_ANOTHER
+            .with(|taken| taken.read(&values, |_| Ok(())))?
+            .is_empty()
+        {
+            break;
+        }
+        source = format!("{name}#{n}");
+    }
+    Ok(source)
+}
+
+/// Names of slotkeeper's triggers on a table with this function.
+pub(super) fn triggers_on(table: &Table, function: &str) -> Result<Vec<String>, Fault> {
+    let values = [Value::Int8(i64::from(table.oid.to_u32())), Value::Text(function)];
+    TRIGGERS.with(|triggers| triggers.read(&values, |row| row.must(1)))
+}
+
+/// Remembers table and partitions as they are now: what changes later shows in `binding_health`.
+pub(super) fn remember_relations(binding: &Binding) -> Result<(), Fault> {
+    remember(binding.binding_id, &binding.table)
+}
+
+pub(super) fn remember(binding_id: i64, table: &Table) -> Result<(), Fault> {
+    FORGET_RELATIONS.with(|forget| forget.write(&[Value::Int8(binding_id)], |_| Ok(())))?;
+    let values = [Value::Int8(binding_id), Value::Int8(i64::from(table.oid.to_u32()))];
+    REMEMBER_RELATIONS.with(|remember| remember.write(&values, |_| Ok(())))?;
+    let names = [
+        Value::Int8(binding_id),
+        Value::Text(&table.schema),
+        Value::Text(&table.name),
+    ];
+    RENAME.with(|rename| rename.write(&names, |_| Ok(())))?;
+    Ok(())
+}
+
+/// Writes the binding's row; returns its id.
+pub(super) fn add(kind: &str, source: &str, table: &Table, options: &JsonValue) -> Result<i64, Fault> {
+    let caller = caller_name();
+    let values = [
+        Value::Text(kind),
+        Value::Text(source),
+        Value::Text(&table.schema),
+        Value::Text(&table.name),
+        Value::Json(options),
+        Value::Text(&caller),
+    ];
+    let ids: Vec<i64> = ADD.with(|add| add.write(&values, |row| row.must(1)))?;
+    ids.into_iter()
+        .next()
+        .ok_or_else(|| Fault::Internal("a binding without an id".to_owned()))
+}
+
+/// Deletes the binding's row.
+pub(super) fn remove(binding_id: i64) -> Result<(), Fault> {
+    REMOVE.with(|remove| remove.write(&[Value::Int8(binding_id)], |_| Ok(())))?;
+    Ok(())
+}
+
+/// What must hold of a table before it can be guarded.
+pub(super) fn require_guardable(binding: &Binding) -> Result<(), Fault> {
+    if !row::can_be_id(&binding.id) {
+        return Err(Fault::unbindable(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("column {} has type {}", binding.id.name, binding.id.type_name),
+            "A content's id must be text, varchar, uuid, smallint, integer or bigint, or a domain over one of these.",
+            "Name another column as content_id.",
+        ));
+    }
+    if !binding.table.is_unique(&binding.id)? {
+        return Err(Fault::unbindable(
+            PgSqlErrorCode::ERRCODE_INVALID_TABLE_DEFINITION,
+            format!("column {} of {} has no unique index", binding.id.name, binding.source),
+            "Two rows with one id would be one content.",
+            format!(
+                "CREATE UNIQUE INDEX ON {} ({}); partitioned tables may add the columns of their partition key.",
+                binding.table.quoted()?,
+                binding.id.quoted()?
+            ),
+        ));
+    }
+    let oid = [Value::Int8(i64::from(binding.table.oid.to_u32()))];
+    let found = OBSTACLES.with(|obstacles| {
+        obstacles.read(&oid, |row| {
+            Ok((row.must::<bool>(1)?, row.must::<bool>(2)?, row.get::<String>(3)?))
+        })
+    })?;
+    let refused = |what: &str, why: &str, hint: String| {
+        Err(Fault::unbindable(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("{} {what}", binding.source),
+            why,
+            hint,
+        ))
+    };
+    match found.into_iter().next() {
+        Some((true, _, _)) => refused(
+            "is a temporary table",
+            "Other sessions cannot read its rows.",
+            "Bind a permanent table.".to_owned(),
+        ),
+        Some((_, true, _)) => refused(
+            "has tables that inherit from it",
+            "Their rows would be read with it, but not guarded.",
+            "Partition the table instead, or attach the children.".to_owned(),
+        ),
+        Some((_, _, Some(late))) => refused(
+            "has a trigger that fires after the guard",
+            "What it changes of a row, or keeps from being stored, the guard would not see.",
+            format!("Give it a name that sorts before \"{}\": {late}.", triggers::PREFIX),
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the triggers anew where one is missing or disabled.
+pub(super) fn mend_triggers(binding: &Binding) -> Result<(), Fault> {
+    let wanted = triggers::create(&Conditions::of(binding)?)?;
+    let mut names: Vec<&str> = wanted.iter().map(|trigger| trigger.name.as_str()).collect();
+    names.sort_unstable();
+    let oid = [Value::Int8(i64::from(binding.table.oid.to_u32()))];
+    let enabled: Vec<String> = ENABLED.with(|enabled| enabled.read(&oid, |row| row.must(1)))?;
+    if enabled == names {
+        return Ok(());
+    }
+    make_triggers(binding, &wanted)
+}
+
+fn make_triggers(binding: &Binding, wanted: &[triggers::Made]) -> Result<(), Fault> {
+    let relation = binding.table.quoted()?;
+    triggers::drop_all(&relation, &triggers_on(&binding.table, "guard_row")?)?;
+    for trigger in wanted {
+        command(&trigger.create)?;
+        command(&trigger.enable)?;
+    }
+    Ok(())
+}
+
+pub(super) fn parse(options: Option<JsonArg>) -> Result<(TableOptions, JsonValue), Fault> {
+    let json = json("p_options", options)?.ok_or(Fault::Null { argument: "p_options" })?;
+    Ok((TableOptions::parse(&json)?, json))
+}
+
+#[pg_extern(schema = "slotkeeper")]
+fn attach_table(p_table: Option<PgRelation>, p_options: Option<JsonArg>) -> Result<JsonReply, ErrorReport> {
+    let (options, json) = parse(p_options)?;
+    let table = Table::require(p_table.map(|table| table.oid()))?;
+    refuse_read_only(c"attach_table()");
+    Ok(attach(table, options, &json)?.into())
+}
+
+fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply, Fault> {
+    require_owner(&table)?;
+    let source = source_of(&table, "content")?;
+    let mut binding = Binding::resolve(0, source, table, options)?;
+    require_guardable(&binding)?;
+    let (triggers, json) = {
+        let conditions = Conditions::of(&binding)?;
+        Timing::of(&conditions)?;
+        (triggers::create(&conditions)?, conditions.qualified(json))
+    };
+    // From here on the predicates mean the same under every search_path.
+    binding.options = TableOptions::parse(&json)?;
+    binding.binding_id = add("content", &binding.source, &binding.table, &json)?;
+    // First the long pass, while writers go on; then the triggers, for which writers have to wait; then what has
+    // changed in between.
+    let first = survey(&binding, true)?;
+    if let Some((profile_id, platform)) = first.unknown_queues.first() {
+        return Err(Fault::NoQueue {
+            profile_id: profile_id.clone(),
+            platform: platform.clone(),
+            item: None,
+        });
+    }
+    make_triggers(&binding, &triggers)?;
+    let relation = binding.table.quoted()?;
+    let now = now()?;
+    for collision in &first.collisions {
+        collisions::remember(&binding.source, collision, "attach", now)?;
+    }
+    let later = collisions::reconcile(&binding, first.ledger, "attach")?;
+    remember_relations(&binding)?;
+    forget_known();
+    let mut all = first.collisions;
+    all.extend(later.collisions);
+    Ok(Reply::new("attached")
+        .with("source", binding.source.as_str())
+        .with("table", relation)
+        .with("rows", first.rows as i64)
+        .with("booked", first.booked as i64 + later.booked)
+        .with("already_booked", first.known as i64)
+        .with("collisions", listed(&all))
+        .with("collision_count", all.len() as i64))
+}
+
+#[pg_extern(schema = "slotkeeper")]
+fn detach_table(p_table: Option<PgRelation>) -> Result<JsonReply, ErrorReport> {
+    refuse_read_only(c"detach_table()");
+    Ok(detach(p_table)?.into())
+}
+
+fn detach(table: Option<PgRelation>) -> Result<Reply, Fault> {
+    let table = Table::require(table.map(|table| table.oid()))?;
+    require_owner(&table)?;
+    if let Some(source) = super::queues::detach(&table)? {
+        return Ok(Reply::new("detached").with("source", source).with("released", 0));
+    }
+    let relation = table.quoted()?;
+    let (binding_id, source) = super::id_of(&table, "content")?;
+    triggers::drop_all(&relation, &triggers_on(&table, "guard_row")?)?;
+    let released = release_all(&source)?;
+    remove(binding_id)?;
+    forget_known();
+    Ok(Reply::new("detached").with("source", source).with("released", released))
+}
+
+/// The binding of a table that a call names.
+pub(super) fn bound(table: Option<PgRelation>) -> Result<std::rc::Rc<Binding>, Fault> {
+    of_table(&Table::require(table.map(|table| table.oid()))?)
+}

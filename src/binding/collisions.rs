@@ -1,0 +1,460 @@
+//! Rows that occupy an instant which another content holds: remembered, until they move or are moved.
+
+use super::existing::{Claim, Collision, Occupant, Rows, Seen, occupants};
+use super::row::{Target, is_visible};
+use super::table::Table;
+use super::{Binding, queue_of};
+use crate::arguments::OnConflict;
+use crate::booking::{self, Booking, Content, State};
+use crate::clock::now;
+use crate::fault::Fault;
+use crate::history;
+use crate::mover::{Mover, Settled, Wish};
+use crate::pg::json::{Json, JsonReply};
+use crate::pg::lock::{Brief, Key, use_queues, wait_for};
+use crate::pg::refuse_read_only;
+use crate::pg::statement::{Statement, Value};
+use crate::publish::{self, Movable};
+use crate::queue::{self, Queue};
+use crate::reply::Reply;
+use pgrx::PgRelation;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use slotkeeper_core::Instant;
+use slotkeeper_core::binding::OnConflict as Wanted;
+use slotkeeper_core::slots::Slot;
+use slotkeeper_core::zone::format_utc;
+use std::collections::HashMap;
+
+/// At most so many rows are moved by one call.
+const MAX_MOVES: i32 = 100_000;
+
+thread_local! {
+    static REMEMBER: Statement = const { Statement::new(c"
+INSERT INTO slotkeeper.collision (source, content_id, queue_id, at, found_at, found_by)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (source, content_id, queue_id) DO UPDATE SET at = excluded.at, found_at = excluded.found_at, found_by = excluded.found_by") };
+
+    static FORGET: Statement = const { Statement::new(c"
+DELETE FROM slotkeeper.collision WHERE source OPERATOR(pg_catalog.=) $1 AND content_id OPERATOR(pg_catalog.=) $2") };
+
+    static FORGET_ALL: Statement = const { Statement::new(c"
+DELETE FROM slotkeeper.collision WHERE source OPERATOR(pg_catalog.=) $1") };
+
+    static SOME: Statement = const { Statement::new(c"
+SELECT c.content_id, c.at, q.profile_id, q.platform
+FROM slotkeeper.collision AS c
+JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) c.queue_id
+WHERE c.source OPERATOR(pg_catalog.=) $1
+ORDER BY c.at, c.content_id
+LIMIT $2") };
+
+    static COUNT: Statement = const { Statement::new(c"
+SELECT pg_catalog.count(*) FROM slotkeeper.collision WHERE source OPERATOR(pg_catalog.=) $1") };
+
+    static LIVE: Statement = const { Statement::new(c"
+SELECT b.content_id, b.scheduled_at, b.queue_id
+FROM slotkeeper.booking AS b
+WHERE b.source OPERATOR(pg_catalog.=) $1 AND b.released_at IS NULL") };
+}
+
+/// Remembers a row without a seat.
+pub(super) fn remember(source: &str, collision: &Collision, found_by: &str, now: Instant) -> Result<(), Fault> {
+    let values = [
+        Value::Text(source),
+        Value::Text(&collision.content_id),
+        Value::Int8(collision.queue_id),
+        Value::Time(collision.at),
+        Value::Time(now),
+        Value::Text(found_by),
+    ];
+    REMEMBER.with(|remember| remember.write(&values, |_| Ok(())))?;
+    Ok(())
+}
+
+/// The row has its seat now, or takes none.
+pub(super) fn forget(source: &str, content_id: &str) -> Result<(), Fault> {
+    FORGET.with(|forget| forget.write(&[Value::Text(source), Value::Text(content_id)], |_| Ok(())))?;
+    Ok(())
+}
+
+/// Whether any row of this source is remembered.
+pub(super) fn count(source: &str) -> Result<i64, Fault> {
+    let counts = COUNT.with(|count| count.read(&[Value::Text(source)], |row| row.must(1)))?;
+    Ok(counts.into_iter().next().unwrap_or(0))
+}
+
+/// What reconciling has done.
+#[derive(Default)]
+pub(super) struct Reconciled {
+    pub(super) booked: i64,
+    pub(super) moved: i64,
+    pub(super) released: i64,
+    pub(super) collisions: Vec<Collision>,
+}
+
+/// Brings the ledger in line with the rows as they are now. `seen` is what the ledger is known to say; whatever
+/// differs is looked at again, so writers may go on meanwhile.
+pub(super) fn reconcile(binding: &Binding, seen: HashMap<String, Seen>, found_by: &str) -> Result<Reconciled, Fault> {
+    let mut left = seen;
+    let mut differs: Vec<Occupant> = Vec::new();
+    let mut queues: HashMap<(String, Option<String>), Option<i64>> = HashMap::new();
+    occupants(binding, Rows::Holding, |row, claim| {
+        let seen = left.remove(&row.content_id);
+        if claim == Claim::Keeps {
+            return Ok(());
+        }
+        let name = (row.profile_id.clone(), row.platform.clone());
+        let queue_id = match queues.get(&name) {
+            Some(known) => *known,
+            None => {
+                let queue = queue_of(binding, &row.profile_id, row.platform.as_deref(), true)?;
+                *queues.entry(name).or_insert(queue.map(|queue| queue.queue_id))
+            }
+        };
+        if seen.is_none_or(|seen| seen.at != Some(row.at) || Some(seen.queue_id) != queue_id) {
+            differs.push(row);
+        }
+        Ok(())
+    })?;
+    let now = now()?;
+    let mut done = Reconciled::default();
+    for (content_id, seen) in &left {
+        // Publishing writes states into rows that take no seat any more, and their contents keep theirs.
+        let taken_up = booking::of_source(content_id, &binding.source)?
+            .iter()
+            .any(|(booking, _)| booking.claimed);
+        if !(taken_up && is_visible(&binding.source, content_id)?) {
+            done.released += release_seen(binding, content_id, seen, now)?;
+        }
+    }
+    differs.sort_by(|a, b| {
+        (&a.profile_id, &a.platform, a.at, &a.content_id).cmp(&(&b.profile_id, &b.platform, b.at, &b.content_id))
+    });
+    // What moves away makes room for what moves in.
+    for _ in 0..2 {
+        let (mut again, rows) = (Vec::new(), std::mem::take(&mut differs));
+        for row in rows {
+            let Some(queue) = queue_of(binding, &row.profile_id, row.platform.as_deref(), true)? else {
+                continue;
+            };
+            match settle_exactly(binding, &row, &queue, now)? {
+                Exactly::Booked => done.booked += 1,
+                Exactly::Moved => done.moved += 1,
+                Exactly::Right => {}
+                Exactly::Taken => again.push(row),
+            }
+        }
+        differs = again;
+    }
+    for row in differs {
+        let Some(queue) = queue_of(binding, &row.profile_id, row.platform.as_deref(), true)? else {
+            continue;
+        };
+        let collision = Collision {
+            content_id: row.content_id,
+            queue_id: queue.queue_id,
+            profile_id: queue.profile_id.clone(),
+            platform: queue.platform.clone(),
+            at: row.at,
+        };
+        remember(&binding.source, &collision, found_by, now)?;
+        done.collisions.push(collision);
+    }
+    Ok(done)
+}
+
+/// What the ledger says of a source.
+pub(super) fn live(source: &str) -> Result<HashMap<String, Seen>, Fault> {
+    let mut all: HashMap<String, Seen> = HashMap::new();
+    LIVE.with(|live| {
+        live.read(&[Value::Text(source)], |row| {
+            let seen = Seen {
+                queue_id: row.must(3)?,
+                at: Some(row.instant(2)?),
+            };
+            // One content in two queues is one too many.
+            all.entry(row.must(1)?)
+                .and_modify(|seen| seen.at = None)
+                .or_insert(seen);
+            Ok(())
+        })
+    })?;
+    Ok(all)
+}
+
+/// Gives back what a content without a row was seen to hold. What it holds by now, somebody has booked since.
+fn release_seen(binding: &Binding, content_id: &str, seen: &Seen, now: Instant) -> Result<i64, Fault> {
+    let mut released = 0;
+    for (booking, queue) in booking::of_source(content_id, &binding.source)? {
+        let is_seen = booking.queue_id == seen.queue_id && Some(booking.scheduled_at) == seen.at;
+        if is_seen || seen.at.is_none() {
+            released += i64::from(give_back(&booking, &queue, now)?);
+        }
+    }
+    Ok(released)
+}
+
+/// Gives the seats back that a content of this binding holds, in whichever queue. What is being published, or has been, keeps
+/// its seat.
+pub(super) fn release_content(binding: &Binding, content_id: &str, now: Instant) -> Result<i64, Fault> {
+    let mut released = 0;
+    for (booking, queue) in booking::of_source(content_id, &binding.source)? {
+        released += i64::from(give_back(&booking, &queue, now)?);
+    }
+    Ok(released)
+}
+
+/// Gives one seat back; false where publishing keeps it. A lease on it is void.
+pub(super) fn give_back(booking: &Booking, queue: &Queue, now: Instant) -> Result<bool, Fault> {
+    loop {
+        let turn = Brief::acquire(&booking.content().key());
+        match Movable::look(booking, true)? {
+            Movable::No(_) => return Ok(false),
+            Movable::Yes { _turn } => {
+                let released = booking::release(booking, queue, now)?;
+                if released {
+                    publish::taken_back(booking, now)?;
+                }
+                return Ok(released);
+            }
+            Movable::Busy(transaction) => {
+                drop(turn);
+                wait_for(transaction);
+            }
+        }
+    }
+}
+
+/// Moves a booking, and voids a lease on it.
+pub(super) fn move_booking(
+    own: &Booking,
+    queue: &Queue,
+    slot: &Slot,
+    seat: i16,
+    now: Instant,
+) -> Result<Option<i64>, Fault> {
+    let moved = booking::move_to(own, queue, slot, seat)?;
+    if moved.is_some() {
+        publish::moved(own, slot.at, now)?;
+    }
+    Ok(moved)
+}
+
+/// How an attempt to give a row exactly its own instant ended.
+pub(super) enum Exactly {
+    Booked,
+    Moved,
+    Right,
+    Taken,
+}
+
+/// Gives a row the seat at its own instant, if it is free.
+pub(super) fn settle_exactly(binding: &Binding, row: &Occupant, queue: &Queue, now: Instant) -> Result<Exactly, Fault> {
+    let content = Content {
+        content_id: &row.content_id,
+        source: &binding.source,
+        queue_id: queue.queue_id,
+    };
+    use_queues(&mut [Key::Queue {
+        profile_id: &queue.profile_id,
+        platform: &queue.platform,
+    }]);
+    for (other, its_queue) in booking::of_source(&row.content_id, &binding.source)? {
+        if other.queue_id != queue.queue_id {
+            give_back(&other, &its_queue, now)?;
+        }
+    }
+    let _turn = Brief::acquire(&content.key());
+    let own = match booking::state(&mut booking::content_scan()?, &content)? {
+        // Whoever is at it has the guard to pass.
+        State::Busy(_) => return Ok(Exactly::Right),
+        State::Booked => booking::find(&content)?,
+        State::Free => None,
+    };
+    if own.as_ref().is_some_and(|own| own.scheduled_at == row.at) {
+        forget(&binding.source, &row.content_id)?;
+        return Ok(Exactly::Right);
+    }
+    let wish = Wish {
+        at: row.at,
+        on_conflict: OnConflict::Reject,
+        dry_run: false,
+        as_it_is: true,
+    };
+    let mover = Mover {
+        queue,
+        content,
+        own: own.as_ref(),
+        now,
+    };
+    let _publication = match own.as_ref().map(|own| Movable::look(own, true)).transpose()? {
+        Some(Movable::No(_) | Movable::Busy(_)) => return Ok(Exactly::Right),
+        movable => movable,
+    };
+    let settled = loop {
+        let attempt = mover.settle(&wish, |slot: &Slot, seat| match &own {
+            Some(own) => move_booking(own, queue, slot, seat, now),
+            None => booking::insert(&content, row.user_id.as_deref(), slot, seat, now),
+        })?;
+        if attempt.is_some() {
+            break attempt;
+        }
+    };
+    Ok(match settled {
+        Some(Settled::Placed { .. }) => {
+            forget(&binding.source, &row.content_id)?;
+            if own.is_some() { Exactly::Moved } else { Exactly::Booked }
+        }
+        _ => Exactly::Taken,
+    })
+}
+
+#[pg_extern(schema = "slotkeeper")]
+fn reconcile_table(p_table: Option<PgRelation>) -> Result<JsonReply, ErrorReport> {
+    refuse_read_only(c"reconcile_table()");
+    let table = Table::require(p_table.map(|table| table.oid()))?;
+    let queues = super::queues::reconcile(&table)?;
+    if let (Some(reply), Err(_)) = (queues, super::id_of(&table, "content")) {
+        return Ok(reply.into());
+    }
+    let binding = super::of_table(&table)?;
+    super::attach::require_owner(&binding.table)?;
+    super::attach::mend_triggers(&binding)?;
+    FORGET_ALL.with(|forget| forget.write(&[Value::Text(&binding.source)], |_| Ok(())))?;
+    let done = reconcile(&binding, live(&binding.source)?, "reconcile")?;
+    super::attach::remember_relations(&binding)?;
+    Ok(Reply::new("reconciled")
+        .with("source", binding.source.as_str())
+        .with("booked", done.booked)
+        .with("moved", done.moved)
+        .with("released", done.released)
+        .with("collisions", listed(&done.collisions))
+        .with("collision_count", done.collisions.len() as i64)
+        .into())
+}
+
+/// The first collisions, as a reply shows them.
+pub(super) fn listed(collisions: &[Collision]) -> Vec<Json> {
+    const LISTED: usize = 100;
+    collisions
+        .iter()
+        .take(LISTED)
+        .map(|collision| {
+            Reply::of("content_id", collision.content_id.as_str())
+                .with("profile_id", collision.profile_id.as_str())
+                .with("platform", collision.platform.as_str())
+                .with_instant("at", collision.at)
+                .into_json()
+        })
+        .collect()
+}
+
+#[pg_extern(schema = "slotkeeper")]
+fn move_collisions(
+    p_table: Option<PgRelation>,
+    p_limit: default!(Option<i32>, "1000"),
+) -> Result<JsonReply, ErrorReport> {
+    let limit = p_limit.ok_or(Fault::Null { argument: "p_limit" })?;
+    if !(1..=MAX_MOVES).contains(&limit) {
+        Err(Fault::NotAllowed {
+            argument: "p_limit",
+            value: limit.to_string(),
+            allowed: format!("1 to {MAX_MOVES}"),
+        })?;
+    }
+    refuse_read_only(c"move_collisions()");
+    let binding = super::attach::bound(p_table)?;
+    super::attach::require_owner(&binding.table)?;
+    let rows = SOME.with(|some| {
+        some.read(&[Value::Text(&binding.source), Value::Int8(limit.into())], |row| {
+            Ok((
+                row.must::<String>(1)?,
+                row.instant(2)?,
+                row.must::<String>(3)?,
+                row.must::<String>(4)?,
+            ))
+        })
+    })?;
+    let mut results = Vec::new();
+    for (content_id, at, profile_id, platform) in rows {
+        if let Some(reply) = move_one(&binding, &content_id, at, &profile_id, &platform)? {
+            results.push(reply.into_json());
+        }
+    }
+    Ok(Reply::new("moved")
+        .with("source", binding.source.as_str())
+        .with("moved", results.len() as i64)
+        .with("remaining", count(&binding.source)?)
+        .with("results", results)
+        .into())
+}
+
+/// Gives one row a seat: at its own instant if that is free by now, else where the binding lets it move.
+fn move_one(
+    binding: &Binding,
+    content_id: &str,
+    at: Instant,
+    profile_id: &str,
+    platform: &str,
+) -> Result<Option<Reply>, Fault> {
+    let target = Target::of_source(content_id, &binding.source, true)?;
+    let Some(queue) = queue::find(profile_id, platform)? else {
+        forget(&binding.source, content_id)?;
+        return Ok(None);
+    };
+    if !target.is_in(&queue) {
+        // It has gone, or has gone to another queue, past the guard: for reconcile_table() to settle.
+        forget(&binding.source, content_id)?;
+        return Ok(None);
+    }
+    let Some(content) = target.in_queue(&queue)? else {
+        forget(&binding.source, content_id)?;
+        return Ok(None);
+    };
+    use_queues(&mut [Key::Queue { profile_id, platform }]);
+    let now = now()?;
+    let turn = Brief::acquire(&content.key());
+    if !matches!(booking::state(&mut booking::content_scan()?, &content)?, State::Free) {
+        forget(&binding.source, content_id)?;
+        return Ok(None);
+    }
+    let wish = Wish {
+        at,
+        on_conflict: match binding.options.on_conflict {
+            Wanted::NextFree => OnConflict::NextFree,
+            Wanted::NextSlot | Wanted::Reject => OnConflict::NextSlot,
+        },
+        dry_run: false,
+        as_it_is: true,
+    };
+    let mover = Mover {
+        queue: &queue,
+        content,
+        own: None,
+        now,
+    };
+    let settled = mover.settle(&wish, |slot: &Slot, seat| {
+        booking::insert(&content, None, slot, seat, now)
+    })?;
+    drop(turn);
+    let slot = match &settled {
+        Some(Settled::Placed { slot, .. }) => slot,
+        Some(Settled::Moved {
+            slot,
+            booking_id: Some(booking_id),
+            conflicts_with,
+        }) => {
+            history::moved(*booking_id, at, slot.at, conflicts_with.as_ref(), now)?;
+            slot
+        }
+        _ => return Ok(None),
+    };
+    target.scheduled(slot, now)?;
+    forget(&binding.source, content_id)?;
+    Ok(Some(
+        Reply::of("content_id", content_id)
+            .with("from", format_utc(at))
+            .with_instant("scheduled_at", slot.at),
+    ))
+}

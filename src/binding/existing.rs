@@ -1,0 +1,322 @@
+//! The rows that a table has already: one pass over them, in order of queue and time.
+
+use super::{Binding, Source, queue_of, triggers};
+use crate::booking::{self, Content, State};
+use crate::clock::now;
+use crate::fault::Fault;
+use crate::ledger::Reader;
+use crate::pg::dynamic::{each, literal};
+use crate::pg::insert::{Inserter, NewBooking};
+use crate::pg::lock::{Brief, Key, use_queues};
+use crate::pg::predicate::RowOf;
+use crate::pg::scan::IndexScan;
+use crate::queue::Queue;
+use pgrx::{PgLogLevel, ereport};
+use slotkeeper_core::Instant;
+use slotkeeper_core::search::Held;
+use slotkeeper_core::seat;
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+use std::time::{Duration, Instant as Clock};
+
+/// How often a long pass says how far it is.
+const TELL_EVERY: Duration = Duration::from_secs(2);
+
+/// A row that takes a seat.
+#[derive(Clone, Debug)]
+pub(super) struct Occupant {
+    pub(super) content_id: String,
+    pub(super) profile_id: String,
+    pub(super) platform: Option<String>,
+    pub(super) user_id: Option<String>,
+    pub(super) at: Instant,
+}
+
+/// A row whose instant another holds.
+#[derive(Clone, Debug)]
+pub(super) struct Collision {
+    pub(super) content_id: String,
+    pub(super) queue_id: i64,
+    pub(super) profile_id: String,
+    pub(super) platform: String,
+    pub(super) at: Instant,
+}
+
+/// Which rows to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rows {
+    /// Those that take a seat and have a time, in order of queue and time.
+    Taking,
+    /// Also those that keep the seat that they have, in any order.
+    Holding,
+}
+
+/// What a row is to its seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// It is to have one.
+    Takes,
+    /// It keeps the one it has, at whichever time: it has been published.
+    Keeps,
+}
+
+/// Calls `act` for these rows, as they are committed now.
+pub(super) fn occupants(
+    binding: &Binding,
+    rows: Rows,
+    mut act: impl FnMut(Occupant, Claim) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let conditions = triggers::Conditions::of(binding)?;
+    let text = |source: Option<&Source>| -> Result<String, Fault> {
+        Ok(match source {
+            Some(Source::Column(number)) => match binding.table.column_at(*number) {
+                Some(column) => format!("t.{}::pg_catalog.text", column.quoted()?),
+                None => return Err(Fault::Internal("a column that is gone".to_owned())),
+            },
+            Some(Source::Value(value)) => format!("{}::pg_catalog.text", literal(value)?),
+            None => "NULL::pg_catalog.text".to_owned(),
+        })
+    };
+    let at = format!("t.{}", binding.at.quoted()?);
+    let (profile_id, platform) = (text(Some(&binding.profile_id))?, text(binding.platform.as_ref())?);
+    let takes = format!(
+        "({}) AND pg_catalog.isfinite({at})",
+        conditions.takes_seat(RowOf::Table)?
+    );
+    let wanted = match rows {
+        Rows::Taking => takes.clone(),
+        Rows::Holding => format!("({takes}) OR {}", conditions.holds(RowOf::Table)?),
+    };
+    let sql = format!(
+        "SELECT t.{id}::pg_catalog.text, {profile_id}, {platform}, {user_id}, \
+                CASE WHEN {takes} THEN (EXTRACT(epoch FROM {at}) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 END \
+         FROM {table} AS t WHERE {wanted}{order}",
+        id = binding.id.quoted()?,
+        user_id = text(binding.user_id.as_ref())?,
+        table = binding.table.quoted()?,
+        order = if rows == Rows::Taking {
+            format!(
+                " ORDER BY {profile_id} COLLATE \"C\", {platform} COLLATE \"C\", {at}, t.{}",
+                binding.id.quoted()?
+            )
+        } else {
+            String::new()
+        }
+    );
+    each(&sql, |row| {
+        let (Some(content_id), Some(profile_id)) = (row.get::<String>(1)?, row.get::<String>(2)?) else {
+            return Ok(());
+        };
+        let stored: Option<i64> = row.get(5)?;
+        let claim = if stored.is_some() { Claim::Takes } else { Claim::Keeps };
+        let occupant = Occupant {
+            content_id,
+            profile_id,
+            platform: row.get(3)?,
+            user_id: row.get(4)?,
+            at: binding.time.instant_of_stored(stored.unwrap_or_default()),
+        };
+        act(occupant, claim)
+    })
+}
+
+/// What a pass over the rows has come to.
+#[derive(Default)]
+pub(super) struct Survey {
+    /// Rows that take a seat.
+    pub(super) rows: u64,
+    /// Those of them that have got one now.
+    pub(super) booked: u64,
+    /// Those that had one.
+    pub(super) known: u64,
+    pub(super) collisions: Vec<Collision>,
+    /// Queues that rows name and that don't exist.
+    pub(super) unknown_queues: BTreeSet<(String, String)>,
+    /// What the ledger says now of each row, to be compared with the rows later.
+    pub(super) ledger: HashMap<String, Seen>,
+}
+
+/// What the ledger says of a content of the binding.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) queue_id: i64,
+    /// None where it is to be looked at in any case.
+    pub(super) at: Option<Instant>,
+}
+
+/// Looks at all rows that take a seat, and books for them where `book` is set.
+pub(super) fn survey(binding: &Binding, book: bool) -> Result<Survey, Fault> {
+    let mut survey = Survey::default();
+    if book {
+        survey.ledger = super::collisions::live(&binding.source)?;
+    }
+    let mut place: Option<Place> = None;
+    let mut contents = booking::content_scan()?;
+    let mut inserter = if book { Some(Inserter::open()?) } else { None };
+    let mut reader = Reader::of_seats()?;
+    let (now, mut told) = (now()?, Clock::now());
+    occupants(binding, Rows::Taking, |row, _| {
+        survey.rows += 1;
+        if told.elapsed() >= TELL_EVERY {
+            told = Clock::now();
+            let verb = if book { "booked" } else { "looked at" };
+            let what = format!("slotkeeper: {} rows of {} {verb}", survey.rows, binding.source);
+            ereport!(
+                PgLogLevel::NOTICE,
+                pgrx::PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+                what
+            );
+        }
+        if place.as_ref().is_none_or(|place| !place.is_queue_of(&row)) {
+            let queue = queue_of(binding, &row.profile_id, row.platform.as_deref(), book)?;
+            place = queue.map(|queue| Place::new(queue, &row));
+            if let (Some(place), true) = (&place, book) {
+                use_queues(&mut [place.key()]);
+            }
+        }
+        let Some(place) = &mut place else {
+            survey
+                .unknown_queues
+                .insert((row.profile_id.clone(), row.platform.clone().unwrap_or_default()));
+            return Ok(());
+        };
+        let mut seen = Seen {
+            queue_id: place.queue.queue_id,
+            at: Some(row.at),
+        };
+        match place.seat(binding, &row, &mut contents, &mut reader, inserter.as_mut(), now)? {
+            Seated::Now => survey.booked += 1,
+            Seated::Before => {
+                survey.known += 1;
+                // Where that is known already; what was adopted just now is not.
+                seen = survey
+                    .ledger
+                    .get(&row.content_id)
+                    .copied()
+                    .unwrap_or(Seen { at: None, ..seen });
+            }
+            Seated::Contended => seen.at = None,
+            Seated::Not => survey.collisions.push(Collision {
+                content_id: row.content_id.clone(),
+                queue_id: place.queue.queue_id,
+                profile_id: place.queue.profile_id.clone(),
+                platform: place.queue.platform.clone(),
+                at: row.at,
+            }),
+        }
+        if book {
+            survey.ledger.insert(row.content_id, seen);
+        }
+        Ok(())
+    })?;
+    if let Some(inserter) = &mut inserter {
+        inserter.flush();
+    }
+    Ok(survey)
+}
+
+enum Seated {
+    Now,
+    Before,
+    /// Another holds its instant.
+    Not,
+    /// Another session is just booking there.
+    Contended,
+}
+
+/// The queue that the pass is at, and the seats of its current granule.
+struct Place {
+    queue: Rc<Queue>,
+    profile_id: String,
+    platform: Option<String>,
+    granule: i64,
+    taken: Vec<i16>,
+}
+
+impl Place {
+    fn new(queue: Rc<Queue>, row: &Occupant) -> Self {
+        Self {
+            queue,
+            profile_id: row.profile_id.clone(),
+            platform: row.platform.clone(),
+            granule: i64::MIN,
+            taken: Vec::new(),
+        }
+    }
+
+    fn is_queue_of(&self, row: &Occupant) -> bool {
+        self.profile_id == row.profile_id && self.platform == row.platform
+    }
+
+    fn key(&self) -> Key<'_> {
+        Key::Queue {
+            profile_id: &self.queue.profile_id,
+            platform: &self.queue.platform,
+        }
+    }
+
+    fn seat(
+        &mut self,
+        binding: &Binding,
+        row: &Occupant,
+        contents: &mut IndexScan,
+        reader: &mut Reader,
+        inserter: Option<&mut Inserter>,
+        now: Instant,
+    ) -> Result<Seated, Fault> {
+        let queue_id = self.queue.queue_id;
+        let content = Content {
+            content_id: &row.content_id,
+            source: &binding.source,
+            queue_id,
+        };
+        if !matches!(booking::state(contents, &content)?, State::Free) {
+            return Ok(Seated::Before);
+        }
+        if inserter.is_some() && booking::adopt(&content)?.is_some() {
+            return Ok(Seated::Before);
+        }
+        let granule = self.queue.granule_of(row.at);
+        if granule != self.granule {
+            self.granule = granule;
+            self.taken = held_seats(reader, queue_id, granule)?;
+        }
+        let slot = self.queue.slots().slot_in_granule(granule);
+        let capacity = slot.as_ref().map_or(1, |slot| slot.capacity);
+        let Some(seat) = seat::free_seat(capacity, &self.taken) else {
+            return Ok(Seated::Not);
+        };
+        if let Some(inserter) = inserter {
+            let key = Key::Seat {
+                queue_id,
+                granule,
+                seat,
+            };
+            // Another session that is inserting here has the seat; so has one that did since we looked.
+            let lock = Brief::try_acquire(&key);
+            if lock.is_none() || held_seats(reader, queue_id, granule)?.contains(&seat) {
+                return Ok(Seated::Contended);
+            }
+            inserter.insert(&NewBooking {
+                queue_id,
+                granule,
+                seat,
+                source: content.source,
+                content_id: content.content_id,
+                user_id: row.user_id.as_deref(),
+                scheduled_at: row.at,
+                slot_ref: slot.as_ref().and_then(|slot| slot.slot_ref.as_deref()),
+                booked_at: now,
+            });
+        }
+        let position = self.taken.partition_point(|&taken| taken < seat);
+        self.taken.insert(position, seat);
+        Ok(Seated::Now)
+    }
+}
+
+fn held_seats(reader: &mut Reader, queue_id: i64, granule: i64) -> Result<Vec<i16>, Fault> {
+    let mut held: Vec<(i64, Held)> = Vec::new();
+    reader.seats(queue_id, granule, granule.saturating_add(1), &mut held)?;
+    Ok(held.into_iter().map(|(_, held)| held.seat).collect())
+}

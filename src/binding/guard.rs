@@ -1,0 +1,557 @@
+//! `guard_row`: the trigger function of bound tables. Runs as the writer, for the rows that the triggers' conditions let
+//! through; what it does to the ledger runs with slotkeeper's rights.
+
+use super::collisions::{self, Exactly, give_back, move_booking, release_content, settle_exactly};
+use super::existing::{Collision, Occupant};
+use super::release::release_all;
+use super::row::is_own_write;
+use super::{Binding, Source, attach, of_guarded, queue_of};
+use crate::arguments::{OnConflict, identifier};
+use crate::booking::{self, Booking, Content};
+use crate::clock::now;
+use crate::fault::Fault;
+use crate::history;
+use crate::mover::{Mover, Settled, Wish};
+use crate::pg::lock::{Brief, Key, use_queues, wait_for};
+use crate::pg::scan::{row_exists, row_is_inserted_since};
+use crate::pg::trigger::{Fired, Record, is_replica, running_command};
+use crate::publish::{self, Movable};
+use crate::queue::Queue;
+use pgrx::heap_tuple::PgHeapTuple;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::{AllocatedByPostgres, PgLogLevel, PgSqlErrorCode, ereport};
+use slotkeeper_core::Instant;
+use slotkeeper_core::binding::OnConflict as Wanted;
+use slotkeeper_core::slots::Slot;
+use slotkeeper_core::zone::format_utc;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+#[pg_trigger(sql = "
+CREATE FUNCTION slotkeeper.guard_row() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+")]
+fn guard_row<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<PgHeapTuple<'a, AllocatedByPostgres>>, Fault> {
+    match guard(&Fired::of(trigger)) {
+        Ok(row) => Ok(row.and_then(Record::returned)),
+        Err(fault) => {
+            ErrorReport::from(fault).report(PgLogLevel::ERROR);
+            Ok(None)
+        }
+    }
+}
+
+fn guard(fired: &Fired<'_>) -> Result<Option<Record>, Fault> {
+    let (source, action) = (
+        fired.argument(0).unwrap_or_default(),
+        fired.argument(1).unwrap_or_default(),
+    );
+    if action == "end" && with_pending(|pending| pending.is_empty()) {
+        return Ok(None);
+    }
+    let binding = of_guarded(fired.table(), source)?;
+    let row = fired.new_row().or_else(|| fired.old_row());
+    // What publishing writes follows from the ledger, and changes nothing in it.
+    if row.is_some_and(|row| is_own_write(&binding, &row)) {
+        return Ok(row);
+    }
+    match action {
+        "take" => {
+            let Some(new) = fired.new_row() else { return Ok(None) };
+            let row = Writer {
+                binding: &binding,
+                fired,
+                new,
+            };
+            row.take().map(Some)
+        }
+        "stored" => {
+            let Some(new) = fired.new_row() else { return Ok(None) };
+            let row = Writer {
+                binding: &binding,
+                fired,
+                new,
+            };
+            row.confirm()
+        }
+        "end" => drop_ghosts(&binding),
+        "leave" => {
+            let Some(old) = fired.old_row() else { return Ok(None) };
+            leave(&binding, fired, &old)
+        }
+        "fixed" => {
+            let Some(new) = fired.new_row() else { return Ok(None) };
+            refuse_moving_published(&binding, new).map(Some)
+        }
+        "published" => {
+            if let Some(content_id) = fired.new_row().and_then(|new| new.text(binding.id.number)) {
+                for (booking, _) in booking::of_source(&content_id, &binding.source)? {
+                    publish::published_by_application(&booking, now()?)?;
+                }
+            }
+            Ok(None)
+        }
+        "truncate" => {
+            release_all(&binding.source)?;
+            attach::remember_relations(&binding)?;
+            Ok(None)
+        }
+        _ => Err(Fault::unbindable(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "this trigger is not one of slotkeeper's",
+            format!("Its second argument is {action:?}."),
+            "Triggers on bound tables are made by slotkeeper.attach_table().",
+        )),
+    }
+}
+
+/// A booking that was made for a row which is not stored yet.
+struct Pending {
+    binding_id: i64,
+    content_id: String,
+    /// The instant that was booked.
+    at: Instant,
+    /// The table or partition that the row is to lie in, and its column with the id.
+    table: pg_sys::Oid,
+    column: i16,
+    /// The command that inserts it.
+    command: pg_sys::CommandId,
+}
+
+impl Pending {
+    fn is_of(&self, binding: &Binding, content_id: &str) -> bool {
+        self.binding_id == binding.binding_id && self.content_id == content_id
+    }
+
+    /// Whether its row belongs to a statement that goes on around the one that has ended. A row that was there before, or
+    /// that this statement has updated instead, is none: the booking was for nothing.
+    fn goes_on(&self) -> Result<bool, Fault> {
+        row_is_inserted_since(self.table, self.column, &self.content_id, self.command)
+    }
+}
+
+thread_local! {
+    /// When the transaction began, and what waits for its row. What an aborted statement has left behind is found
+    /// to hold nothing.
+    static PENDING: RefCell<(i64, VecDeque<Pending>)> = const { RefCell::new((0, VecDeque::new())) };
+}
+
+/// What waits for its row in this transaction.
+fn with_pending<T>(act: impl FnOnce(&mut VecDeque<Pending>) -> T) -> T {
+    let transaction = crate::pg::transaction_start();
+    PENDING.with_borrow_mut(|(began, pending)| {
+        if *began != transaction {
+            *began = transaction;
+            pending.clear();
+        }
+        act(pending)
+    })
+}
+
+/// Takes out what waits for the row of this content, which has its seat now.
+fn no_longer_pending(binding: &Binding, content_id: &str) -> Option<Pending> {
+    with_pending(|pending| {
+        let place = pending.iter().position(|p| p.is_of(binding, content_id));
+        // Rows are stored in the order in which they were booked: mostly it is the first.
+        place.and_then(|place| pending.remove(place))
+    })
+}
+
+/// Gives back what was booked for rows that were not stored after all, as with ON CONFLICT DO NOTHING.
+fn drop_ghosts(binding: &Binding) -> Result<Option<Record>, Fault> {
+    let waiting: VecDeque<Pending> = with_pending(|pending| {
+        let (mine, others) = std::mem::take(pending)
+            .into_iter()
+            .partition(|p| p.binding_id == binding.binding_id);
+        *pending = others;
+        mine
+    });
+    for ghost in waiting {
+        if ghost.goes_on()? {
+            with_pending(|pending| pending.push_back(ghost));
+        } else {
+            release_content(binding, &ghost.content_id, now()?)?;
+        }
+    }
+    Ok(None)
+}
+
+/// The row takes no seat any more.
+fn leave(binding: &Binding, fired: &Fired<'_>, old: &Record) -> Result<Option<Record>, Fault> {
+    let Some(content_id) = old.text(binding.id.number) else {
+        return Ok(None);
+    };
+    // A row that an UPDATE sends to another partition is deleted here and inserted there.
+    let moves_on = with_pending(|pending| {
+        pending
+            .iter()
+            .any(|p| p.is_of(binding, &content_id) && p.table != fired.table())
+    });
+    if moves_on {
+        return Ok(None);
+    }
+    let released = release_content(binding, &content_id, now()?)?;
+    if released == 0 {
+        collisions::forget(&binding.source, &content_id)?;
+    }
+    Ok(None)
+}
+
+/// Before anything of the guard's moves its booking.
+fn refuse_moving_published(binding: &Binding, new: Record) -> Result<Record, Fault> {
+    let Some(content_id) = new.text(binding.id.number) else {
+        return Ok(new);
+    };
+    let at = new.time(binding.at.number, &binding.time);
+    let held = booking::of_source(&content_id, &binding.source)?;
+    if is_replica() || held.iter().all(|(booking, _)| Some(booking.scheduled_at) == at) {
+        return Ok(new);
+    }
+    Err(not_movable(&content_id))
+}
+
+fn not_movable(content_id: &str) -> Fault {
+    Fault::unbindable(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("content {content_id} cannot move"),
+        "It is being published, or has been.",
+        "Leave its time as it is; a copy of it can be scheduled anew.",
+    )
+}
+
+fn taken(at: Instant, queue: &Queue, next_free: Option<Instant>) -> Fault {
+    Fault::unbindable(
+        PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION,
+        format!(
+            "{} is taken in queue ({}, {})",
+            format_utc(at),
+            queue.profile_id,
+            queue.platform
+        ),
+        next_free.map_or(String::new(), |next| {
+            format!("The next free instant is {}.", format_utc(next))
+        }),
+        "Choose another time. Rows of this binding are not moved.",
+    )
+}
+
+/// A row that takes a seat, on its way into the table.
+struct Writer<'a> {
+    binding: &'a Rc<Binding>,
+    fired: &'a Fired<'a>,
+    new: Record,
+}
+
+impl Writer<'_> {
+    fn value(&self, source: &Source) -> Option<String> {
+        match source {
+            Source::Column(number) => self.new.text(*number),
+            Source::Value(value) => Some(value.clone()),
+        }
+    }
+
+    fn required(&self, option: &'static str, value: Option<String>) -> Result<String, Fault> {
+        let value = value.ok_or_else(|| {
+            Fault::unbindable(
+                PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION,
+                format!("a row of {} that takes a seat has no {option}", self.binding.source),
+                format!("The column that the binding names as {option} is NULL."),
+                "Give it a value, or let the binding's predicates exempt such rows.",
+            )
+        })?;
+        identifier(option, Some(&value))?;
+        Ok(value)
+    }
+
+    /// What the row asks for: itself, its time if it has one, and its queue.
+    fn wanted(&self) -> Result<(Occupant, Option<Instant>, Rc<Queue>), Fault> {
+        let binding = self.binding;
+        let content_id = self.required("content_id", self.new.text(binding.id.number))?;
+        let profile_id = self.required("profile_id", self.value(&binding.profile_id))?;
+        let platform = match &binding.platform {
+            Some(platform) => Some(self.required("platform", self.value(platform))?),
+            None => None,
+        };
+        let user_id = binding.user_id.as_ref().and_then(|user_id| self.value(user_id));
+        let at = self.new.time(binding.at.number, &binding.time);
+        if at.is_none() && !self.new.is_null(binding.at.number) {
+            return Err(Fault::Infinite {
+                argument: "the time of a content",
+            });
+        }
+        let Some(queue) = queue_of(binding, &profile_id, platform.as_deref(), true)? else {
+            return Err(Fault::NoQueue {
+                profile_id,
+                platform: platform.unwrap_or_else(|| "any".to_owned()),
+                item: None,
+            });
+        };
+        let occupant = Occupant {
+            content_id,
+            profile_id,
+            platform,
+            user_id,
+            at: at.unwrap_or_default(),
+        };
+        Ok((occupant, at, queue))
+    }
+
+    /// Takes the row's seat; returns the row as it is to be stored.
+    fn take(&self) -> Result<Record, Fault> {
+        if is_replica() {
+            // What cannot have a seat is not refused: another server has stored it.
+            return match self.wanted() {
+                Ok((occupant, at, queue)) => self.mirror(&occupant, at, &queue),
+                Err(_) => {
+                    if let Some(id) = self.new.text(self.binding.id.number) {
+                        release_content(self.binding, &id, now()?)?;
+                    }
+                    Ok(self.new)
+                }
+            };
+        }
+        let (occupant, at, queue) = self.wanted()?;
+        use_queues(&mut [Key::Queue {
+            profile_id: &queue.profile_id,
+            platform: &queue.platform,
+        }]);
+        if let (true, Some(old)) = (self.fired.is_update(), self.fired.old_row()) {
+            self.leave_old_place(&old, &occupant, &queue)?;
+        }
+        self.settle(&occupant, at, &queue)
+    }
+
+    /// The row is stored: its booking stays.
+    fn confirm(&self) -> Result<Option<Record>, Fault> {
+        let binding = self.binding;
+        let Some(content_id) = self.new.text(binding.id.number) else {
+            return Ok(None);
+        };
+        let expected = no_longer_pending(binding, &content_id);
+        let at = self.new.time(binding.at.number, &binding.time);
+        if is_replica() || expected.is_some_and(|expected| Some(expected.at) == at) {
+            return Ok(None);
+        }
+        // It had its booking before it was inserted; or a statement that ended inside this one has taken it for a
+        // ghost; or a trigger that fires after the guard has changed its time.
+        let (row, _, queue) = self.wanted()?;
+        match settle_exactly(binding, &row, &queue, now()?)? {
+            Exactly::Taken => Err(taken(row.at, &queue, None)),
+            Exactly::Booked | Exactly::Moved | Exactly::Right => Ok(None),
+        }
+    }
+
+    /// A row that changes its queue or its id leaves the seat that it had.
+    fn leave_old_place(&self, old: &Record, row: &Occupant, queue: &Queue) -> Result<(), Fault> {
+        let binding = self.binding;
+        let Some(old_id) = old.text(binding.id.number) else {
+            return Ok(());
+        };
+        if old_id != row.content_id {
+            release_content(binding, &old_id, now()?)?;
+            return Ok(());
+        }
+        for (booking, its_queue) in booking::of_source(&old_id, &binding.source)? {
+            if booking.queue_id != queue.queue_id {
+                if !give_back(&booking, &its_queue, now()?)? {
+                    return Err(not_movable(&row.content_id));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&self, row: &Occupant, at: Option<Instant>, queue: &Queue) -> Result<Record, Fault> {
+        let binding = self.binding;
+        let content = Content {
+            content_id: &row.content_id,
+            source: &binding.source,
+            queue_id: queue.queue_id,
+        };
+        loop {
+            let turn = Brief::acquire(&content.key());
+            let held = booking::held_by(&content)?;
+            if let Some(transaction) = held.busy {
+                drop(turn);
+                wait_for(transaction);
+                continue;
+            }
+            let mut own: Option<Booking> = None;
+            if held.own {
+                own = booking::find(&content)?;
+            } else if held.unbound {
+                own = booking::adopt(&content)?;
+            }
+            if own.is_some() && !self.fired.is_update() && self.fired.is_before() {
+                // An upsert of a row that is there: its UPDATE comes next, if there is one.
+                if held.own && row_exists(self.fired.table(), binding.id.number, &row.content_id)? {
+                    return Ok(self.new);
+                }
+            }
+            if let Some(own) = own.as_ref().filter(|own| at.is_none_or(|at| at == own.scheduled_at)) {
+                self.expect(row, own.scheduled_at);
+                if at.is_some() {
+                    return Ok(self.new);
+                }
+                return self.placed(own.scheduled_at, own.slot_ref.as_deref());
+            }
+            let _publication = match own.as_ref().map(|own| Movable::look(own, true)).transpose()? {
+                Some(Movable::No(_)) => return Err(not_movable(&row.content_id)),
+                Some(Movable::Busy(transaction)) => {
+                    drop(turn);
+                    wait_for(transaction);
+                    continue;
+                }
+                movable => movable,
+            };
+            let now = now()?;
+            let mover = Mover {
+                queue,
+                content,
+                own: own.as_ref(),
+                now,
+            };
+            let write = |slot: &Slot, seat| match &own {
+                Some(own) => move_booking(own, queue, slot, seat, now),
+                None => booking::insert(&content, row.user_id.as_deref(), slot, seat, now),
+            };
+            let settled = match at {
+                Some(at) => mover.settle(&self.wish(at, now), write)?,
+                None => mover.next_slot(write)?,
+            };
+            drop(turn);
+            let Some(settled) = settled else { continue };
+            let stored = self.stored(row, at, queue, &settled, now)?;
+            if let (Some(own), Settled::Placed { slot, .. }) = (&own, &settled) {
+                history::moved(own.booking_id, own.scheduled_at, slot.at, None, now)?;
+            }
+            if let Settled::Placed { slot, .. } | Settled::Moved { slot, .. } = &settled {
+                self.expect(row, slot.at);
+            }
+            if own.is_none() && self.fired.is_update() {
+                collisions::forget(&binding.source, &row.content_id)?;
+            }
+            return Ok(stored);
+        }
+    }
+
+    /// The booking waits for its row where the row is yet to be inserted. Where a row is updated, as by an upsert, it is
+    /// there.
+    fn expect(&self, row: &Occupant, at: Instant) {
+        if self.fired.is_update() {
+            no_longer_pending(self.binding, &row.content_id);
+        } else if self.fired.is_before() {
+            let pending = Pending {
+                binding_id: self.binding.binding_id,
+                content_id: row.content_id.clone(),
+                at,
+                table: self.fired.table(),
+                column: self.binding.id.number,
+                command: running_command(),
+            };
+            with_pending(|all| all.push_back(pending));
+        }
+    }
+
+    fn wish(&self, at: Instant, now: Instant) -> Wish {
+        let options = &self.binding.options;
+        let is_soon = at <= now.saturating_add(options.now_within);
+        Wish {
+            at,
+            on_conflict: match options.on_conflict {
+                Wanted::Reject => OnConflict::Reject,
+                Wanted::NextSlot if !is_soon => OnConflict::NextSlot,
+                Wanted::NextSlot | Wanted::NextFree => OnConflict::NextFree,
+            },
+            dry_run: false,
+            as_it_is: true,
+        }
+    }
+
+    /// The row with the time that was settled, or an error.
+    fn stored(
+        &self,
+        row: &Occupant,
+        at: Option<Instant>,
+        queue: &Queue,
+        settled: &Settled,
+        now: Instant,
+    ) -> Result<Record, Fault> {
+        match settled {
+            Settled::Placed { slot, .. } => self.placed(slot.at, slot.slot_ref.as_deref()),
+            Settled::Moved {
+                slot,
+                booking_id,
+                conflicts_with,
+            } => {
+                let asked = at.unwrap_or(slot.at);
+                if let Some(booking_id) = booking_id {
+                    history::moved(*booking_id, asked, slot.at, conflicts_with.as_ref(), now)?;
+                }
+                ereport!(
+                    PgLogLevel::NOTICE,
+                    PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+                    format!(
+                        "slotkeeper: content {} moved from {} to {}",
+                        row.content_id,
+                        format_utc(asked),
+                        format_utc(slot.at)
+                    ),
+                    format!(
+                        "Another content of queue ({}, {}) holds the instant.",
+                        queue.profile_id, queue.platform
+                    )
+                );
+                self.placed(slot.at, slot.slot_ref.as_deref())
+            }
+            Settled::Full { .. } => Err(Fault::unbindable(
+                PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                format!("queue ({}, {}) is full", queue.profile_id, queue.platform),
+                format!("Nothing is free until {}.", format_utc(queue.horizon(now))),
+                "Choose another time, or give the queue more slots or a longer horizon.",
+            )),
+            Settled::Conflict { next_free_at, .. } => Err(taken(at.unwrap_or(now), queue, *next_free_at)),
+        }
+    }
+
+    fn placed(&self, at: Instant, slot_ref: Option<&str>) -> Result<Record, Fault> {
+        if !self.fired.is_before() {
+            return Ok(self.new);
+        }
+        let binding = self.binding;
+        let mut row = self.new;
+        if row.time(binding.at.number, &binding.time) != Some(at) {
+            row = row.with_time(binding.at.number, &binding.time, at);
+            for &column in &binding.slot_refs {
+                row = row.with_text(column, slot_ref)?;
+            }
+        }
+        Ok(row)
+    }
+
+    /// What another server has stored stays as it is: the ledger follows, or records a collision.
+    fn mirror(&self, row: &Occupant, at: Option<Instant>, queue: &Queue) -> Result<Record, Fault> {
+        let now = now()?;
+        if at.is_none() {
+            return Ok(self.new);
+        }
+        if let (true, Some(old)) = (self.fired.is_update(), self.fired.old_row()) {
+            self.leave_old_place(&old, row, queue)?;
+        }
+        if let Exactly::Taken = settle_exactly(self.binding, row, queue, now)? {
+            release_content(self.binding, &row.content_id, now)?;
+            let collision = Collision {
+                content_id: row.content_id.clone(),
+                queue_id: queue.queue_id,
+                profile_id: queue.profile_id.clone(),
+                platform: queue.platform.clone(),
+                at: row.at,
+            };
+            collisions::remember(&self.binding.source, &collision, "replica", now)?;
+        }
+        Ok(self.new)
+    }
+}

@@ -1,0 +1,46 @@
+//! All seats of a binding given back at once: its table was truncated or dropped, or is detached.
+
+use crate::clock::now;
+use crate::fault::Fault;
+use crate::pg::role::caller_name;
+use crate::pg::statement::{Statement, Value};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+thread_local! {
+    static RELEASE: Statement = const { Statement::new(c"
+UPDATE slotkeeper.booking
+SET released_at = $2, released_by = $3
+WHERE source OPERATOR(pg_catalog.=) $1 AND released_at IS NULL
+RETURNING queue_id") };
+
+    /// One new version a queue instead of a hole for every seat: see \"full run\" in docs/design.md.
+    static NEW_VERSIONS: Statement = const { Statement::new(c"
+UPDATE slotkeeper.queue
+SET version = pg_catalog.nextval('slotkeeper.queue_version_seq')
+WHERE queue_id OPERATOR(pg_catalog.=) ANY ($1)") };
+
+    static FORGET_COLLISIONS: Statement = const { Statement::new(c"
+DELETE FROM slotkeeper.collision WHERE source OPERATOR(pg_catalog.=) $1") };
+}
+
+/// Gives all seats of a source back; returns how many.
+pub(super) fn release_all(source: &str) -> Result<i64, Fault> {
+    let (now, caller) = (now()?, caller_name());
+    let values = [Value::Text(source), Value::Time(now), Value::Text(&caller)];
+    let mut queues: Vec<i64> = RELEASE.with(|release| release.write(&values, |row| row.must(1)))?;
+    let count = queues.len() as i64;
+    queues.sort_unstable();
+    queues.dedup();
+    if !queues.is_empty() {
+        NEW_VERSIONS.with(|versions| versions.write(&[Value::Int8s(&queues)], |_| Ok(())))?;
+    }
+    FORGET_COLLISIONS.with(|forget| forget.write(&[Value::Text(source)], |_| Ok(())))?;
+    Ok(count)
+}
+
+/// For the event trigger that notices a dropped table.
+#[pg_extern(schema = "slotkeeper")]
+fn release_source(p_source: &str) -> Result<i64, ErrorReport> {
+    Ok(release_all(p_source)?)
+}

@@ -1,0 +1,800 @@
+//! The application's row of a content, read and written with the caller's rights: what he may not change, he cannot
+//! book for. Locked before anything of slotkeeper's, as a drag in the application's own interface does it.
+
+use super::table::Column;
+use super::{Binding, Source, all, of_source, triggers};
+use crate::arguments::NO_SOURCE;
+use crate::booking::Content;
+use crate::fault::Fault;
+use crate::pg::dynamic::{self, See, literal};
+use crate::pg::predicate::RowOf;
+use crate::pg::scan::row_exists;
+use crate::pg::statement::Value;
+use crate::pg::trigger::Record;
+use crate::queue::Queue;
+use pgrx::{PgSqlErrorCode, pg_sys};
+use slotkeeper_core::Instant;
+use slotkeeper_core::binding::{StateValue, Variable};
+use slotkeeper_core::slots::Slot;
+use slotkeeper_core::zone::format_utc;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+/// The content that a call is about: none of a binding, or a row that the caller may change.
+#[derive(Clone)]
+pub(crate) enum Target<'a> {
+    /// It comes from no bound table.
+    Unbound { content_id: &'a str, source: &'a str },
+    /// Its row is not there, or not for this caller.
+    Hidden { content_id: &'a str },
+    /// Its row, which the caller has locked until his transaction ends.
+    Row(Box<Row>),
+}
+
+/// A row of a bound table.
+#[derive(Clone)]
+pub(crate) struct Row {
+    binding: Rc<Binding>,
+    /// In the text form of the column's type, which the ledger knows it by.
+    content_id: String,
+    profile_id: Option<String>,
+    platform: Option<String>,
+}
+
+impl<'a> Target<'a> {
+    /// Finds the content among the bound tables; `source` names one of them, or none is known.
+    pub(crate) fn find(content_id: &'a str, source: Option<&'a str>, for_change: bool) -> Result<Self, Fault> {
+        if let Some(source) = source {
+            return match of_source(source)? {
+                Some(binding) => look(&binding, content_id, Lock::wait_if(for_change)),
+                None => Ok(Self::Unbound { content_id, source }),
+            };
+        }
+        let bindings = all()?;
+        let mut found: Vec<Self> = Vec::new();
+        let mut hidden = false;
+        let mut closed = Vec::new();
+        for binding in &bindings {
+            if bindings.len() > 1 && !binding.table.can(if for_change { "UPDATE" } else { "SELECT" })? {
+                closed.push(binding);
+                continue;
+            }
+            match look(binding, content_id, Lock::wait_if(for_change))? {
+                Self::Hidden { .. } => hidden = true,
+                Self::Unbound { .. } => {}
+                row @ Self::Row(_) => found.push(row),
+            }
+        }
+        if found.len() > 1 {
+            return Err(ambiguous(content_id, found.iter().map(Self::source)));
+        }
+        if let Some(row) = found.pop() {
+            return Ok(row);
+        }
+        for binding in closed {
+            refuse_if_there(binding, content_id)?;
+        }
+        Ok(Self::without_row(content_id, NO_SOURCE, hidden))
+    }
+
+    fn without_row(content_id: &'a str, source: &'a str, hidden: bool) -> Self {
+        if hidden {
+            Self::Hidden { content_id }
+        } else {
+            Self::Unbound { content_id, source }
+        }
+    }
+
+    /// As [`Target::find`] with locks, for many contents: one statement a binding, and the rows are locked in the order of
+    /// their ids.
+    pub(crate) fn find_all(wanted: &[(&'a str, Option<&'a str>)]) -> Result<Vec<Self>, Fault> {
+        let mut found: Vec<Vec<Self>> = Vec::new();
+        found.resize_with(wanted.len(), Vec::new);
+        let mut hidden = vec![false; wanted.len()];
+        let bindings = all()?;
+        for binding in &bindings {
+            let asked: Vec<usize> = (0..wanted.len())
+                .filter(|&i| wanted[i].1.is_none_or(|source| source == binding.source))
+                .collect();
+            if asked.is_empty() {
+                continue;
+            }
+            let closed = bindings.len() > 1 && !binding.table.can("UPDATE")?;
+            let ids: Vec<&str> = asked.iter().map(|&i| wanted[i].0).collect();
+            let mut rows = if closed {
+                HashMap::new()
+            } else {
+                look_all(binding, &ids)?
+            };
+            let hides = binding.table.hides_rows();
+            for i in asked {
+                // Several items may be about one row.
+                match rows.get_mut(wanted[i].0) {
+                    Some(row) => found[i].push(Self::Row(Box::new(row.clone()))),
+                    None if closed && found[i].is_empty() => refuse_if_there(binding, wanted[i].0)?,
+                    None => hidden[i] |= hides,
+                }
+            }
+        }
+        let mut targets = Vec::with_capacity(wanted.len());
+        for (i, mut found) in found.into_iter().enumerate() {
+            let (content_id, source) = wanted[i];
+            if found.len() > 1 {
+                return Err(ambiguous(content_id, found.iter().map(Self::source)));
+            }
+            let source = match source {
+                // An error where the binding of this name is broken.
+                Some(source) if of_source(source)?.is_none() => source,
+                _ => NO_SOURCE,
+            };
+            targets.push(match found.pop() {
+                Some(row) => row,
+                None => Self::without_row(content_id, source, hidden[i]),
+            });
+        }
+        Ok(targets)
+    }
+
+    /// The content of a booking with this source.
+    pub(crate) fn of_source(content_id: &'a str, source: &str, for_change: bool) -> Result<Self, Fault> {
+        let unbound = Self::Unbound {
+            content_id,
+            source: NO_SOURCE,
+        };
+        if source == NO_SOURCE {
+            return Ok(unbound);
+        }
+        match of_source(source)? {
+            Some(binding) => look(&binding, content_id, Lock::wait_if(for_change)),
+            None => Ok(unbound),
+        }
+    }
+
+    /// The content of a booking, unless somebody else has its row: then, and where there is no row, `None`.
+    pub(crate) fn try_lock(content_id: &'a str, source: &str) -> Result<Option<Self>, Fault> {
+        let unbound = Self::Unbound {
+            content_id,
+            source: NO_SOURCE,
+        };
+        let Some(binding) = (if source == NO_SOURCE { None } else { of_source(source)? }) else {
+            return Ok(Some(unbound));
+        };
+        let target = look(&binding, content_id, Lock::Skip)?;
+        Ok(matches!(target, Self::Row(_)).then_some(target))
+    }
+
+    /// Writes what publishing has come to into the row. Whether the row takes a seat then is no matter: its content keeps its booking.
+    pub(crate) fn publishing(&self, state: &'static str, values: &Values<'_>) -> Result<(), Fault> {
+        let Self::Row(row) = self else { return Ok(()) };
+        if row.binding.options.state(state).is_some() {
+            let _own = OwnWrite::begin(row.binding.binding_id, &row.content_id);
+            row.write(state, values)?;
+        }
+        Ok(())
+    }
+
+    /// No content of a bound table.
+    pub(crate) fn nothing() -> Self {
+        Self::Unbound {
+            content_id: "",
+            source: NO_SOURCE,
+        }
+    }
+
+    /// Whether it is a row that names this queue.
+    pub(crate) fn is_in(&self, queue: &Queue) -> bool {
+        matches!(self, Self::Row(row) if row.names(queue))
+    }
+
+    pub(crate) fn is_hidden(&self) -> bool {
+        matches!(self, Self::Hidden { .. })
+    }
+
+    /// The content's id, as the ledger knows it.
+    pub(crate) fn content_id(&self) -> &str {
+        match self {
+            Self::Unbound { content_id, .. } | Self::Hidden { content_id } => content_id,
+            Self::Row(row) => &row.content_id,
+        }
+    }
+
+    fn source(&self) -> &str {
+        match self {
+            Self::Unbound { source, .. } => source,
+            Self::Hidden { .. } => NO_SOURCE,
+            Self::Row(row) => &row.binding.source,
+        }
+    }
+
+    /// The content in this queue; `None` where the caller has no row to act on. A row that belongs to another queue is
+    /// 22023.
+    pub(crate) fn in_queue(&self, queue: &Queue) -> Result<Option<Content<'_>>, Fault> {
+        match self {
+            Self::Hidden { .. } => return Ok(None),
+            Self::Row(row) => row.require_queue(queue)?,
+            Self::Unbound { .. } => {}
+        }
+        Ok(Some(Content {
+            content_id: self.content_id(),
+            source: self.source(),
+            queue_id: queue.queue_id,
+        }))
+    }
+
+    /// The instant as the row can hold it: a column without fractions of a second, or in local time, cannot hold every one.
+    pub(crate) fn as_stored(&self, at: Instant) -> Instant {
+        match self {
+            Self::Row(row) => row.binding.as_stored(at),
+            Self::Unbound { .. } | Self::Hidden { .. } => at,
+        }
+    }
+
+    /// Whether a row that is bound may find a booking that was made before it was there.
+    pub(crate) fn may_adopt(&self) -> bool {
+        matches!(self, Self::Row(_))
+    }
+
+    /// Writes into many rows that their contents have these slots: one statement a binding.
+    pub(crate) fn all_scheduled(targets: &[(&Self, &Slot)], now: Instant) -> Result<(), Fault> {
+        let mut by_binding: BTreeMap<i64, Vec<(&Row, &Slot)>> = BTreeMap::new();
+        for (target, slot) in targets {
+            if let Self::Row(row) = target {
+                by_binding.entry(row.binding.binding_id).or_default().push((row, slot));
+            }
+        }
+        for rows in by_binding.values() {
+            write_all(rows, now)?;
+        }
+        Ok(())
+    }
+
+    /// Writes into the row that its content has this slot.
+    pub(crate) fn scheduled(&self, slot: &Slot, now: Instant) -> Result<(), Fault> {
+        let Self::Row(row) = self else { return Ok(()) };
+        let values = Values {
+            scheduled_at: Some(slot.at),
+            slot_ref: slot.slot_ref.as_deref(),
+            now: Some(now),
+            ..Values::default()
+        };
+        match row.write("scheduled", &values)? {
+            true => Ok(()),
+            false => Err(row.exempt()),
+        }
+    }
+
+    /// Writes into the row that its content has no slot.
+    pub(crate) fn unscheduled(&self, now: Instant) -> Result<(), Fault> {
+        let Self::Row(row) = self else { return Ok(()) };
+        if row.binding.options.state("unscheduled").is_none() {
+            return Err(Fault::unbindable(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("content {} cannot be unscheduled", row.content_id),
+                format!("The binding of {} doesn't say what to write then.", row.binding.source),
+                "Give attach_table the option \"states\": {\"unscheduled\": {\"column\": \"value\"}}.",
+            ));
+        }
+        let values = Values {
+            now: Some(now),
+            ..Values::default()
+        };
+        match row.write("unscheduled", &values)? {
+            false => Ok(()),
+            true => Err(Fault::unbindable(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("content {} would still take a seat", row.content_id),
+                format!(
+                    "What states.unscheduled of {} writes leaves the row occupying.",
+                    row.binding.source
+                ),
+                "Let it write a state, or a NULL time, with which \"occupies\" does not hold.",
+            )),
+        }
+    }
+}
+
+thread_local! {
+    /// The content whose state publishing is writing into its row.
+    static OWN_WRITE: RefCell<Option<(i64, String)>> = const { RefCell::new(None) };
+}
+
+/// While this lives the guard lets the row of one content be: what is written follows from the ledger.
+struct OwnWrite;
+
+impl OwnWrite {
+    fn begin(binding_id: i64, content_id: &str) -> Self {
+        OWN_WRITE.set(Some((binding_id, content_id.to_owned())));
+        Self
+    }
+}
+
+impl Drop for OwnWrite {
+    fn drop(&mut self) {
+        OWN_WRITE.set(None);
+    }
+}
+
+/// Whether publishing is writing the row of this content.
+pub(super) fn is_own_write(binding: &Binding, row: &Record) -> bool {
+    OWN_WRITE.with_borrow(|own| {
+        own.as_ref().is_some_and(|(binding_id, own)| {
+            *binding_id == binding.binding_id && row.text(binding.id.number).as_ref() == Some(own)
+        })
+    })
+}
+
+/// Values that a state's columns may refer to.
+#[derive(Default)]
+pub(crate) struct Values<'a> {
+    pub(crate) scheduled_at: Option<Instant>,
+    pub(crate) slot_ref: Option<&'a str>,
+    pub(crate) attempt: Option<i64>,
+    pub(crate) next_attempt_at: Option<Instant>,
+    pub(crate) error: Option<&'a str>,
+    pub(crate) url: Option<&'a str>,
+    pub(crate) now: Option<Instant>,
+}
+
+/// Whether the row is locked for the caller.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lock {
+    None,
+    Wait,
+    /// A row that somebody else has locked counts as not there.
+    Skip,
+}
+
+impl Lock {
+    fn wait_if(for_change: bool) -> Self {
+        if for_change { Self::Wait } else { Self::None }
+    }
+}
+
+/// How an id is told apart: by operators of the server's own, whatever else an application has defined.
+#[derive(Clone, Copy)]
+enum IdType {
+    Text,
+    Uuid,
+    Integer,
+}
+
+impl IdType {
+    fn of(column: &Column) -> Option<Self> {
+        match column.type_oid {
+            pg_sys::TEXTOID | pg_sys::VARCHAROID => Some(Self::Text),
+            pg_sys::UUIDOID => Some(Self::Uuid),
+            pg_sys::INT2OID | pg_sys::INT4OID | pg_sys::INT8OID => Some(Self::Integer),
+            _ => None,
+        }
+    }
+
+    /// The type that the parameter is cast to.
+    fn cast(self) -> &'static str {
+        match self {
+            Self::Text => "pg_catalog.text",
+            Self::Uuid => "pg_catalog.uuid",
+            Self::Integer => "pg_catalog.int8",
+        }
+    }
+
+    /// Whether a text can be an id at all: what can't is no error, it is just not in this table.
+    fn admits(self, id: &str) -> bool {
+        match self {
+            Self::Text => !id.contains('\0'),
+            Self::Integer => id.parse::<i64>().is_ok(),
+            Self::Uuid => {
+                let digits: Vec<char> = id.chars().filter(|c| !matches!(c, '-' | '{' | '}')).collect();
+                digits.len() == 32 && digits.iter().all(char::is_ascii_hexdigit)
+            }
+        }
+    }
+}
+
+/// Whether ids of this type can be looked up.
+pub(super) fn can_be_id(column: &Column) -> bool {
+    IdType::of(column).is_some()
+}
+
+/// `column = $1`, in SQL.
+fn id_is(column: &Column, alias: &str) -> Result<String, Fault> {
+    let of_type = IdType::of(column).ok_or_else(|| Fault::Internal("an id of an unknown type".to_owned()))?;
+    Ok(format!(
+        "{alias}.{} OPERATOR(pg_catalog.=) $1::{}",
+        column.quoted()?,
+        of_type.cast()
+    ))
+}
+
+/// The first ids of a result, in SQL.
+pub(super) fn id_list(column: &Column) -> Result<String, Fault> {
+    Ok(format!(
+        "(pg_catalog.array_agg(t.{id}::pg_catalog.text ORDER BY t.{id}))[1:100]",
+        id = column.quoted()?
+    ))
+}
+
+fn admits(column: &Column, content_id: &str) -> bool {
+    IdType::of(column).is_some_and(|of_type| of_type.admits(content_id))
+}
+
+fn ambiguous<'s>(content_id: &str, sources: impl Iterator<Item = &'s str>) -> Fault {
+    Fault::Ambiguous {
+        content_id: content_id.to_owned(),
+        candidates: sources.map(|source| format!("source {source:?}")).collect(),
+    }
+}
+
+/// Whoever may not update a table books nothing for its rows. Only that the row is there comes out.
+fn refuse_if_there(binding: &Binding, content_id: &str) -> Result<(), Fault> {
+    for table in binding.table.leaves()? {
+        let id = table.column("content_id", &binding.options.content_id)?;
+        if admits(id, content_id) && row_exists(table.oid, id.number, content_id)? {
+            return Err(Fault::unbindable(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("permission denied for table {}", binding.table.name),
+                format!("Content {content_id} is a row of {}.", binding.source),
+                "Whoever books a content must be allowed to UPDATE its row.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The rows of many contents by the ids that were given, locked for the caller.
+fn look_all(binding: &Rc<Binding>, ids: &[&str]) -> Result<HashMap<String, Row>, Fault> {
+    let of_type = IdType::of(&binding.id).ok_or_else(|| Fault::Internal("an id of an unknown type".to_owned()))?;
+    let ids: Vec<Option<&str>> = ids
+        .iter()
+        .filter(|id| admits(&binding.id, id))
+        .map(|id| Some(*id))
+        .collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let id = binding.id.quoted()?;
+    let sql = format!(
+        "SELECT given.id, {} FROM {} AS t \
+         JOIN pg_catalog.unnest($1) AS given (id) ON t.{id} OPERATOR(pg_catalog.=) given.id::{} \
+         ORDER BY t.{id} FOR NO KEY UPDATE OF t",
+        row_columns(binding)?,
+        binding.table.quoted()?,
+        of_type.cast()
+    );
+    let rows = dynamic::execute(&sql, See::Caller, &[Value::Texts(&ids)], |row| {
+        Ok((row.must::<String>(1)?, row_of(binding, row, 2)?))
+    })?;
+    Ok(rows.into_iter().collect())
+}
+
+/// What is read of a row: id, profile, platform.
+fn row_columns(binding: &Binding) -> Result<String, Fault> {
+    let text = |source: &Source| -> Result<String, Fault> {
+        match source {
+            Source::Column(number) => match binding.table.column_at(*number) {
+                Some(column) => Ok(format!("t.{}::pg_catalog.text", column.quoted()?)),
+                None => Err(Fault::Internal("a column that is gone".to_owned())),
+            },
+            Source::Value(value) => Ok(format!("{}::pg_catalog.text", literal(value)?)),
+        }
+    };
+    let platform = match &binding.platform {
+        Some(platform) => text(platform)?,
+        None => "NULL::pg_catalog.text".to_owned(),
+    };
+    Ok(format!(
+        "t.{}::pg_catalog.text, {}, {platform}",
+        binding.id.quoted()?,
+        text(&binding.profile_id)?
+    ))
+}
+
+/// The row from the columns of [`row_columns`].
+fn row_of(binding: &Rc<Binding>, row: &dynamic::Row, first: i32) -> Result<Row, Fault> {
+    Ok(Row {
+        binding: Rc::clone(binding),
+        content_id: row.must(first)?,
+        profile_id: row.get(first + 1)?,
+        platform: row.get(first + 2)?,
+    })
+}
+
+/// The row as the caller's own statements find it; `for_change`, locked for him.
+fn look<'a>(binding: &Rc<Binding>, content_id: &'a str, lock: Lock) -> Result<Target<'a>, Fault> {
+    let none = || -> Result<Target<'a>, Fault> {
+        // Row-level security may hide a row that is there: then nothing may be booked for it.
+        Ok(if binding.table.hides_rows() {
+            Target::Hidden { content_id }
+        } else {
+            Target::Unbound {
+                content_id,
+                source: NO_SOURCE,
+            }
+        })
+    };
+    if !admits(&binding.id, content_id) {
+        return none();
+    }
+    let sql = format!(
+        "SELECT {} FROM {} AS t WHERE {}{}",
+        row_columns(binding)?,
+        binding.table.quoted()?,
+        id_is(&binding.id, "t")?,
+        match lock {
+            Lock::None => "",
+            Lock::Wait => " FOR NO KEY UPDATE OF t",
+            Lock::Skip => " FOR NO KEY UPDATE OF t SKIP LOCKED",
+        }
+    );
+    let read = |row: &dynamic::Row| row_of(binding, row, 1);
+    let values = [Value::Text(content_id)];
+    let rows = if lock != Lock::None {
+        dynamic::execute(&sql, See::Caller, &values, read)?
+    } else {
+        dynamic::query(&sql, See::Caller, &values, read)?
+    };
+    match rows.into_iter().next() {
+        Some(row) => Ok(Target::Row(Box::new(row))),
+        None => none(),
+    }
+}
+
+/// Whether the caller may see the row of a content. What comes from no bound table has no row to hide.
+pub(crate) fn is_visible(source: &str, content_id: &str) -> Result<bool, Fault> {
+    if source == NO_SOURCE {
+        return Ok(true);
+    }
+    let Ok(Some(binding)) = of_source(source) else {
+        return Ok(false);
+    };
+    if !admits(&binding.id, content_id) || !binding.table.can("SELECT")? {
+        return Ok(false);
+    }
+    let sql = format!(
+        "SELECT 1 FROM {} AS t WHERE {}",
+        binding.table.quoted()?,
+        id_is(&binding.id, "t")?
+    );
+    Ok(!dynamic::query(&sql, See::Latest, &[Value::Text(content_id)], |_| Ok(()))?.is_empty())
+}
+
+impl Row {
+    fn names(&self, queue: &Queue) -> bool {
+        let platform = self.platform.as_ref().map(|platform| platform.to_lowercase());
+        let same_profile = self.profile_id.as_deref() == Some(queue.profile_id.as_str());
+        same_profile && platform.is_none_or(|platform| platform == queue.platform)
+    }
+
+    fn require_queue(&self, queue: &Queue) -> Result<(), Fault> {
+        if self.names(queue) {
+            return Ok(());
+        }
+        Err(Fault::unbindable(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("content {} belongs to another queue", self.content_id),
+            format!(
+                "Its row in {} says profile {}, platform {}.",
+                self.binding.source,
+                self.profile_id.as_deref().unwrap_or("NULL"),
+                self.platform.as_deref().unwrap_or("NULL")
+            ),
+            "Call with the queue that the row names, or change the row.",
+        ))
+    }
+
+    fn exempt(&self) -> Fault {
+        let names: Vec<&str> = self
+            .binding
+            .options
+            .exempt
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        Fault::unbindable(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("content {} takes no seat", self.content_id),
+            format!(
+                "Its row in {} doesn't occupy, or is exempt{}.",
+                self.binding.source,
+                if names.is_empty() {
+                    String::new()
+                } else {
+                    format!(" ({})", names.join(", "))
+                }
+            ),
+            "Let \"states\": {\"scheduled\": …} of the binding write what makes the row occupy.",
+        )
+    }
+
+    /// Writes what the binding says for a state; returns whether the row takes a seat then.
+    pub(crate) fn write(&self, state: &str, values: &Values<'_>) -> Result<bool, Fault> {
+        let binding = &*self.binding;
+        let table = &binding.table;
+        let mut write = Write {
+            binding,
+            values: vec![Bound::Text(Some(self.content_id.clone()))],
+            sets: Vec::new(),
+        };
+        write.set_all(state, &|variable| match variable {
+            Variable::ScheduledAt => Operand::Time(values.scheduled_at),
+            Variable::NextAttemptAt => Operand::Time(values.next_attempt_at),
+            Variable::Now => Operand::Time(values.now),
+            Variable::SlotRef => Operand::Text(values.slot_ref.map(str::to_owned)),
+            Variable::Error => Operand::Text(values.error.map(str::to_owned)),
+            Variable::Url => Operand::Text(values.url.map(str::to_owned)),
+            Variable::Attempt => Operand::Text(values.attempt.map(|n| n.to_string())),
+        })?;
+        if write.sets.is_empty() {
+            return Ok(false);
+        }
+        let sql = format!(
+            "UPDATE {} AS t SET {} WHERE {} RETURNING ({})",
+            table.quoted()?,
+            write.sets.join(", "),
+            id_is(&binding.id, "t")?,
+            triggers::Conditions::of(binding)?.takes_seat(RowOf::Table)?
+        );
+        let bound: Vec<Value<'_>> = write.values.iter().map(Bound::value).collect();
+        let occupies = dynamic::execute(&sql, See::Caller, &bound, |row| row.must::<bool>(1))?;
+        occupies.into_iter().next().ok_or_else(|| self.unwritable())
+    }
+
+    fn unwritable(&self) -> Fault {
+        Fault::unbindable(
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            format!("the row of content {} cannot be written", self.content_id),
+            format!(
+                "A policy or a trigger of {} kept it from being updated.",
+                self.binding.source
+            ),
+            "Whoever books a content must be allowed to UPDATE its row.",
+        )
+    }
+}
+
+/// Writes into rows of one binding, which the caller has locked, that their contents are scheduled.
+fn write_all(rows: &[(&Row, &Slot)], now: Instant) -> Result<(), Fault> {
+    let Some((first, _)) = rows.first() else { return Ok(()) };
+    let binding = &*first.binding;
+    let of_type = IdType::of(&binding.id).ok_or_else(|| Fault::Internal("an id of an unknown type".to_owned()))?;
+    let mut write = Write {
+        binding,
+        // The arrays come first.
+        values: vec![Bound::Text(None), Bound::Text(None), Bound::Text(None)],
+        sets: Vec::new(),
+    };
+    write.set_all("scheduled", &|variable| match variable {
+        Variable::ScheduledAt => Operand::TimeOfRow("v.at"),
+        Variable::SlotRef => Operand::TextOfRow("v.slot_ref"),
+        Variable::Now => Operand::Time(Some(now)),
+        _ => Operand::Text(None),
+    })?;
+    let id = binding.id.quoted()?;
+    let sql = format!(
+        "UPDATE {table} AS t SET {sets} \
+         FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS v (id, at, slot_ref) \
+         WHERE t.{id} OPERATOR(pg_catalog.=) v.id::{cast} RETURNING t.{id}::pg_catalog.text, ({takes})",
+        table = binding.table.quoted()?,
+        sets = write.sets.join(", "),
+        cast = of_type.cast(),
+        takes = triggers::Conditions::of(binding)?.takes_seat(RowOf::Table)?
+    );
+    let ids: Vec<Option<&str>> = rows.iter().map(|(row, _)| Some(row.content_id.as_str())).collect();
+    let times: Vec<String> = rows.iter().map(|(_, slot)| format_utc(slot.at)).collect();
+    let times: Vec<Option<&str>> = times.iter().map(|at| Some(at.as_str())).collect();
+    let refs: Vec<Option<&str>> = rows.iter().map(|(_, slot)| slot.slot_ref.as_deref()).collect();
+    let mut values = vec![Value::Texts(&ids), Value::Texts(&times), Value::Texts(&refs)];
+    values.extend(write.values.iter().skip(values.len()).map(Bound::value));
+    let written: HashMap<String, bool> = dynamic::execute(&sql, See::Caller, &values, |row| {
+        Ok((row.must::<String>(1)?, row.must::<bool>(2)?))
+    })?
+    .into_iter()
+    .collect();
+    for (row, _) in rows {
+        match written.get(&row.content_id) {
+            Some(true) => {}
+            Some(false) => return Err(row.exempt()),
+            None => return Err(row.unwritable()),
+        }
+    }
+    Ok(())
+}
+
+/// What a variable stands for in an UPDATE.
+enum Operand {
+    Text(Option<String>),
+    Time(Option<Instant>),
+    /// A text in SQL, of each row.
+    TextOfRow(&'static str),
+    /// A text in SQL with an instant, of each row.
+    TimeOfRow(&'static str),
+}
+
+/// A parameter of the UPDATE.
+enum Bound {
+    Text(Option<String>),
+    Time(Instant),
+}
+
+impl Bound {
+    fn value(&self) -> Value<'_> {
+        match self {
+            Self::Text(text) => Value::OptionalText(text.as_deref()),
+            Self::Time(at) => Value::Time(*at),
+        }
+    }
+}
+
+/// The UPDATE that is being put together.
+struct Write<'a> {
+    binding: &'a Binding,
+    values: Vec<Bound>,
+    sets: Vec<String>,
+}
+
+impl Write<'_> {
+    /// All columns that a state writes; the time too, where it doesn't say how.
+    fn set_all(&mut self, state: &str, operand: &dyn Fn(Variable) -> Operand) -> Result<(), Fault> {
+        let binding = self.binding;
+        let columns = binding.options.state(state);
+        if state == "scheduled" && columns.is_none_or(|columns| !columns.contains_key(&binding.options.at)) {
+            self.set(&binding.at.name, operand(Variable::ScheduledAt))?;
+        }
+        for (column, value) in columns.into_iter().flatten() {
+            let operand = match value {
+                StateValue::Null => Operand::Text(None),
+                StateValue::Literal(text) => Operand::Text(Some(text.clone())),
+                StateValue::Variable(variable) => operand(*variable),
+            };
+            self.set(column, operand)?;
+        }
+        Ok(())
+    }
+
+    /// A parameter's place in SQL.
+    fn parameter(&mut self, value: Bound) -> String {
+        self.values.push(value);
+        format!("${}", self.values.len())
+    }
+
+    fn set(&mut self, name: &str, operand: Operand) -> Result<(), Fault> {
+        let column = self.binding.table.column("states", name)?.clone();
+        let is_text = matches!(column.type_oid, pg_sys::TEXTOID | pg_sys::VARCHAROID);
+        let as_text = |text: String| format!("CAST({text}::pg_catalog.text AS {})", column.type_name);
+        let expression = match operand {
+            Operand::Text(text) => as_text(self.parameter(Bound::Text(text))),
+            Operand::Time(None) => as_text(self.parameter(Bound::Text(None))),
+            Operand::TextOfRow(text) => as_text(text.to_owned()),
+            // A text column gets the form that replies have.
+            Operand::Time(Some(at)) if is_text => as_text(self.parameter(Bound::Text(Some(format_utc(at))))),
+            Operand::TimeOfRow(text) if is_text => as_text(text.to_owned()),
+            Operand::Time(Some(at)) => {
+                let parameter = self.parameter(Bound::Time(at));
+                self.time(&column, &parameter)?
+            }
+            Operand::TimeOfRow(text) => self.time(&column, &format!("{text}::pg_catalog.timestamptz"))?,
+        };
+        self.sets.push(format!("{} = {expression}", column.quoted()?));
+        Ok(())
+    }
+
+    /// An instant in SQL as the column's type has it.
+    fn time(&self, column: &Column, instant: &str) -> Result<String, Fault> {
+        Ok(match column.type_oid {
+            pg_sys::TIMESTAMPTZOID => instant.to_owned(),
+            pg_sys::TIMESTAMPOID => {
+                let zone = self.binding.options.at_zone.as_deref().unwrap_or("UTC");
+                format!("pg_catalog.timezone({}, {instant})", literal(&zone_of(zone))?)
+            }
+            _ => format!("CAST({instant} AS {})", column.type_name),
+        })
+    }
+}
+
+/// The name by which the server knows a zone that slotkeeper has names of its own for.
+fn zone_of(name: &str) -> String {
+    match slotkeeper_core::zone::zone_name(name) {
+        slotkeeper_core::zone::ZoneName::Region(region) => region,
+        slotkeeper_core::zone::ZoneName::Refused { .. } => name.to_owned(),
+    }
+}

@@ -1,0 +1,249 @@
+//! The rows of `slotkeeper.request`: how they are found, made and changed. Nobody else touches them.
+
+use crate::fault::Fault;
+use crate::pg::json::Jsonb;
+use crate::pg::scan::{Found, IndexScan, Key, Order, See};
+use crate::pg::statement::{Statement, Value};
+use pgrx::pg_sys;
+use slotkeeper_core::request::Digest;
+use slotkeeper_core::request::life::{Life, Times, sweep_minute};
+use slotkeeper_core::{Instant, MICROS_PER_SEC};
+
+/// Numbers of the table's columns, in the order of sql/install/40_request.sql.
+mod column {
+    pub(super) const FINGERPRINT: i32 = 2;
+    pub(super) const STARTED_AT: i32 = 3;
+    pub(super) const HELD_UNTIL: i32 = 4;
+    pub(super) const HOLDER: i32 = 5;
+    pub(super) const LIFETIME: i32 = 6;
+    pub(super) const ATTEMPT: i32 = 9;
+    pub(super) const STATUS: i32 = 10;
+    pub(super) const USER_ID: i32 = 11;
+    pub(super) const KEY: i32 = 12;
+    pub(super) const METHOD: i32 = 13;
+    pub(super) const PATH: i32 = 14;
+    pub(super) const RESOURCE: i32 = 15;
+    pub(super) const HEADERS: i32 = 16;
+    pub(super) const BODY: i32 = 17;
+}
+
+/// A stored request.
+pub(crate) struct Stored {
+    pub(crate) fingerprint: i64,
+    pub(crate) times: Times,
+    pub(crate) holder: i64,
+    pub(crate) attempt: i16,
+    pub(crate) status: Option<i16>,
+    pub(crate) user_id: Option<String>,
+    pub(crate) key: String,
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) resource: Option<String>,
+    pub(crate) headers: Option<Jsonb>,
+    pub(crate) body: Option<Jsonb>,
+    /// Whether this very transaction wrote it.
+    pub(crate) own: bool,
+}
+
+/// What there is under a name.
+pub(crate) enum Look {
+    /// Nothing that can be seen.
+    Nothing,
+    /// A row that another open transaction has made, or is changing in a way that matters.
+    Busy(pg_sys::TransactionId),
+    Row(Box<Stored>),
+}
+
+/// Looks with the eyes of a unique check: rows of open transactions are seen. A row that is finished and not yet
+/// expired is what it is, also while another transaction is at it: counting its replays, or removing it.
+///
+/// `Nothing` may be wrong while a row is moved inside the table; [`committed`] tells.
+pub(crate) fn look(name: &Digest, now: Instant) -> Result<Look, Fault> {
+    find(name, See::Uncommitted, now)
+}
+
+/// Looks at what is committed now, and the caller's own.
+pub(crate) fn committed(name: &Digest, now: Instant) -> Result<Look, Fault> {
+    find(name, See::Committed, now)
+}
+
+fn find(name: &Digest, see: See, now: Instant) -> Result<Look, Fault> {
+    let mut scan = IndexScan::open(c"request", c"request_pkey", 1, see)?;
+    scan.search(&[(1, Key::IsUuid(*name))], Order::Ascending);
+    let Some(found) = scan.next() else {
+        return Ok(Look::Nothing);
+    };
+    if let Some(inserter) = found.inserter() {
+        return Ok(Look::Busy(inserter));
+    }
+    let stored = read(&found)?;
+    match found.changer() {
+        Some(changer) if !matches!(stored.times.life(now), Life::Finished | Life::Expired) => Ok(Look::Busy(changer)),
+        _ => Ok(Look::Row(Box::new(stored))),
+    }
+}
+
+fn read(found: &Found<'_>) -> Result<Stored, Fault> {
+    let status: Option<i16> = found.value(column::STATUS)?;
+    Ok(Stored {
+        fingerprint: found.must(column::FINGERPRINT)?,
+        times: Times {
+            started_at: found.instant_at(column::STARTED_AT)?,
+            held_until: found.instant_at(column::HELD_UNTIL)?,
+            lifetime: found.must(column::LIFETIME)?,
+            finished: status.is_some(),
+        },
+        holder: found.must(column::HOLDER)?,
+        attempt: found.must(column::ATTEMPT)?,
+        status,
+        user_id: found.value(column::USER_ID)?,
+        key: found.must(column::KEY)?,
+        method: found.must(column::METHOD)?,
+        path: found.must(column::PATH)?,
+        resource: found.value(column::RESOURCE)?,
+        headers: found.jsonb(column::HEADERS)?,
+        body: found.jsonb(column::BODY)?,
+        own: found.is_own(),
+    })
+}
+
+/// A request that somebody begins.
+pub(crate) struct New<'a> {
+    pub(crate) name: Digest,
+    pub(crate) fingerprint: i64,
+    pub(crate) user_id: Option<&'a str>,
+    pub(crate) key: &'a str,
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) lease: Instant,
+    pub(crate) lifetime: i32,
+}
+
+impl New<'_> {
+    /// No sweep need look at the row before: its lifetime begins with the finish, which is yet to come.
+    fn sweep_at(&self, now: Instant) -> i32 {
+        sweep_minute(now.saturating_add(i64::from(self.lifetime).saturating_mul(MICROS_PER_SEC)))
+    }
+}
+
+thread_local! {
+    static INSERT: Statement = const { Statement::new(c"
+INSERT INTO slotkeeper.request
+     (name, fingerprint, started_at, held_until, holder, lifetime, sweep_at, attempt, user_id, key, method, path)
+ VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $9, $10, $11)") };
+
+    static START_OVER: Statement = const { Statement::new(c"
+UPDATE slotkeeper.request
+ SET fingerprint = $3, started_at = $4, held_until = $5, holder = $6, lifetime = $7, sweep_at = $8, replays = NULL,
+     attempt = 1, status = NULL, method = $9, path = $10, resource = NULL, headers = NULL, body = NULL
+ WHERE name OPERATOR(pg_catalog.=) $1 AND holder OPERATOR(pg_catalog.=) $2
+ RETURNING true") };
+
+    static TAKE_OVER: Statement = const { Statement::new(c"
+UPDATE slotkeeper.request
+ SET held_until = $3, holder = $4, lifetime = $5, attempt = $6
+ WHERE name OPERATOR(pg_catalog.=) $1 AND holder OPERATOR(pg_catalog.=) $2 AND status IS NULL
+ RETURNING true") };
+
+    static EXTEND: Statement = const { Statement::new(c"
+UPDATE slotkeeper.request SET held_until = $3
+ WHERE name OPERATOR(pg_catalog.=) $1 AND holder OPERATOR(pg_catalog.=) $2 AND status IS NULL
+ RETURNING true") };
+
+    static FINISH: Statement = const { Statement::new(c"
+UPDATE slotkeeper.request SET held_until = $3, status = $4, resource = $5, headers = $6, body = $7
+ WHERE name OPERATOR(pg_catalog.=) $1 AND holder OPERATOR(pg_catalog.=) $2 AND status IS NULL
+ RETURNING true") };
+
+    static RELEASE: Statement = const { Statement::new(c"
+DELETE FROM slotkeeper.request
+ WHERE name OPERATOR(pg_catalog.=) $1 AND holder OPERATOR(pg_catalog.=) $2 AND status IS NULL
+ RETURNING true") };
+
+}
+
+fn changed(statement: &Statement, values: &[Value<'_>]) -> Result<bool, Fault> {
+    Ok(!statement.write(values, |row| row.must::<bool>(1))?.is_empty())
+}
+
+/// Inserts the row of a request that begins.
+pub(crate) fn insert(new: &New<'_>, holder: i64, now: Instant) -> Result<(), Fault> {
+    let values = [
+        Value::uuid(new.name),
+        Value::Int8(new.fingerprint),
+        Value::Time(now),
+        Value::Time(now.saturating_add(new.lease)),
+        Value::Int8(holder),
+        Value::Int4(new.lifetime),
+        Value::Int4(new.sweep_at(now)),
+        Value::OptionalText(new.user_id),
+        Value::Text(new.key),
+        Value::Text(new.method),
+        Value::Text(new.path),
+    ];
+    INSERT.with(|insert| insert.write(&values, |_| Ok(())))?;
+    Ok(())
+}
+
+/// Begins anew in the row of a request that is gone. False where somebody else was quicker.
+pub(crate) fn start_over(old: &Stored, new: &New<'_>, holder: i64, now: Instant) -> Result<bool, Fault> {
+    let values = [
+        Value::uuid(new.name),
+        Value::Int8(old.holder),
+        Value::Int8(new.fingerprint),
+        Value::Time(now),
+        Value::Time(now.saturating_add(new.lease)),
+        Value::Int8(holder),
+        Value::Int4(new.lifetime),
+        Value::Int4(new.sweep_at(now)),
+        Value::Text(new.method),
+        Value::Text(new.path),
+    ];
+    START_OVER.with(|update| changed(update, &values))
+}
+
+/// Gives a request whose lease is over to a new holder. False where somebody else was quicker.
+pub(crate) fn take_over(old: &Stored, new: &New<'_>, holder: i64, now: Instant) -> Result<bool, Fault> {
+    let values = [
+        Value::uuid(new.name),
+        Value::Int8(old.holder),
+        Value::Time(now.saturating_add(new.lease)),
+        Value::Int8(holder),
+        Value::Int4(new.lifetime),
+        Value::Int2(old.attempt.saturating_add(1)),
+    ];
+    TAKE_OVER.with(|update| changed(update, &values))
+}
+
+/// Moves the end of the holder's lease.
+pub(crate) fn extend(name: &Digest, holder: i64, until: Instant) -> Result<bool, Fault> {
+    let values = [Value::uuid(*name), Value::Int8(holder), Value::Time(until)];
+    EXTEND.with(|update| changed(update, &values))
+}
+
+/// What a response consists of.
+pub(crate) struct Response<'a> {
+    pub(crate) status: i16,
+    pub(crate) headers: Option<Jsonb>,
+    pub(crate) body: Option<Jsonb>,
+    pub(crate) resource: Option<&'a str>,
+}
+
+/// Stores the response, kept until this instant.
+pub(crate) fn finish(name: &Digest, holder: i64, until: Instant, response: &Response<'_>) -> Result<bool, Fault> {
+    let values = [
+        Value::uuid(*name),
+        Value::Int8(holder),
+        Value::Time(until),
+        Value::Int2(response.status),
+        Value::OptionalText(response.resource),
+        Value::Jsonb(response.headers),
+        Value::Jsonb(response.body),
+    ];
+    FINISH.with(|update| changed(update, &values))
+}
+
+/// Frees the key.
+pub(crate) fn release(name: &Digest, holder: i64) -> Result<bool, Fault> {
+    RELEASE.with(|delete| changed(delete, &[Value::uuid(*name), Value::Int8(holder)]))
+}
