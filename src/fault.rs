@@ -59,16 +59,6 @@ pub(crate) enum Fault {
         content_id: String,
         candidates: Vec<String>,
     },
-    /// A text that is no identifier has too many characters. 22001
-    LongerThan {
-        argument: &'static str,
-        characters: usize,
-        allowed: usize,
-    },
-    /// A response is too large to be kept. 54000
-    TooLarge { bytes: usize, allowed: usize },
-    /// A row was not stored, though nothing failed. 55000
-    NotStored { table: String },
     /// No relation of this OID. 42P01
     NoTable { oid: u32 },
     /// A relation that is no ordinary table, or not one that can be used for this. 42809
@@ -77,8 +67,6 @@ pub(crate) enum Fault {
         problem: &'static str,
         hint: &'static str,
     },
-    /// The table has no column of this name. 42703
-    NoColumn { table: String, column: String },
     /// The column's type cannot be used for this. 42804
     ColumnType {
         table: String,
@@ -95,12 +83,38 @@ pub(crate) enum Fault {
     },
     /// A scope is NULL, and the unique index takes NULLs for distinct. 22004
     NullScope { table: String, column: String },
+    /// A scope may become NULL, and the unique index takes NULLs for distinct. 42P10
+    NullableScope { table: String, column: String },
+    /// A trigger of slotkeeper's is called otherwise than slotkeeper has made it. 39P01
+    NotAttached,
+    /// The columns that a trigger of slotkeeper's names are gone. 55000
+    Detached {
+        table: String,
+        trigger: String,
+        problem: String,
+    },
+    /// The table has another trigger of this name. 42710
+    TriggerExists { table: String, trigger: String },
     /// The caller may not do this. 42501
     Denied { what: String, hint: String },
+    /// The table has no primary key of one column. 42P10
+    NoKey { table: String, hint: &'static str },
+    /// A row was not stored, though nothing failed. 55000
+    NotStored { table: String },
     /// Every slug of this text is taken that is short enough. 54000
     NoSlugLeft { slug: String, max_length: usize },
     /// A transaction holds too many slugs that it has not written. 54000
     TooManySlugs { limit: usize },
+    /// A text that is no identifier has too many characters. 22001
+    LongerThan {
+        argument: &'static str,
+        characters: usize,
+        allowed: usize,
+    },
+    /// A response is too large to be kept. 54000
+    TooLarge { bytes: usize, allowed: usize },
+    /// The table has no column of this name. 42703
+    NoColumn { table: String, column: String },
     /// The injected clock is no timestamp. 22007
     Clock { value: String },
     /// A broken invariant of slotkeeper's own. XX000
@@ -252,28 +266,6 @@ impl Fault {
                 format!("Candidates: {}.", candidates.join("; ")),
                 "Say which with p_profile_id, p_platform or p_source.",
             ),
-            Self::LongerThan {
-                argument,
-                characters,
-                allowed,
-            } => parts(
-                Code::ERRCODE_STRING_DATA_RIGHT_TRUNCATION,
-                format!("{argument} is too long"),
-                format!("It has {characters} characters; at most {allowed} are allowed."),
-                format!("Pass a shorter {argument}."),
-            ),
-            Self::TooLarge { bytes, allowed } => parts(
-                Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-                "the response is too large to be kept",
-                format!("Body and headers have {bytes} bytes as jsonb; at most {allowed} are allowed."),
-                "Store a reference to the response and pass that, or pass the id as p_resource and a small body.",
-            ),
-            Self::NotStored { table } => parts(
-                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("the row for {table} was not stored"),
-                "A trigger or a rule of the table has discarded it.",
-                "Let the trigger raise an error that says why.",
-            ),
             Self::NoTable { oid } => parts(
                 Code::ERRCODE_UNDEFINED_TABLE,
                 format!("there is no table with OID {oid}"),
@@ -283,12 +275,6 @@ impl Fault {
             Self::WrongTable { table, problem, hint } => {
                 parts(Code::ERRCODE_WRONG_OBJECT_TYPE, format!("{table} {problem}"), "", hint)
             }
-            Self::NoColumn { table, column } => parts(
-                Code::ERRCODE_UNDEFINED_COLUMN,
-                format!("column {column:?} of {table} does not exist"),
-                "",
-                "Names are taken as they are written, upper and lower case included, and are not quoted.",
-            ),
             Self::ColumnType {
                 table,
                 column,
@@ -317,11 +303,51 @@ impl Fault {
                 "The unique index takes NULLs for distinct, so it would let equal slugs in.",
                 "Give the scope a value, or make the index UNIQUE NULLS NOT DISTINCT.",
             ),
+            Self::NullableScope { table, column } => parts(
+                Code::ERRCODE_INVALID_COLUMN_REFERENCE,
+                format!("scope column {column:?} of {table} may be null"),
+                "The unique index takes NULLs for distinct, so it would let equal slugs in.",
+                "Make the column NOT NULL, or the index UNIQUE NULLS NOT DISTINCT.",
+            ),
+            Self::NotAttached => parts(
+                Code::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+                "slotkeeper.write_slug() is not called as attach_slug() makes it".to_owned(),
+                "It is for BEFORE INSERT OR UPDATE triggers FOR EACH ROW, with three arguments.",
+                "Make the trigger with slotkeeper.attach_slug().",
+            ),
+            Self::Detached {
+                table,
+                trigger,
+                problem,
+            } => parts(
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("trigger {trigger:?} no longer fits {table}"),
+                problem,
+                format!("Drop it, and call slotkeeper.attach_slug() with the names that {table} has now."),
+            ),
+            Self::TriggerExists { table, trigger } => parts(
+                Code::ERRCODE_DUPLICATE_OBJECT,
+                format!("{table} has another trigger named {trigger:?}"),
+                "",
+                "Rename that trigger.",
+            ),
             Self::Denied { what, hint } => parts(
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
                 format!("permission denied: {what}"),
                 "",
                 hint,
+            ),
+            Self::NoKey { table, hint } => parts(
+                Code::ERRCODE_INVALID_COLUMN_REFERENCE,
+                format!("{table} has no primary key of one column"),
+                "Nothing else tells its rows apart by one id.",
+                hint,
+            ),
+            Self::NotStored { table } => parts(
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("the row for {table} was not stored"),
+                "A trigger or a rule of the table has discarded it.",
+                "Let the trigger raise an error that says why.",
             ),
             Self::NoSlugLeft { slug, max_length } => parts(
                 Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
@@ -334,6 +360,28 @@ impl Fault {
                 "this transaction holds too many slugs that no row has".to_owned(),
                 format!("At most {limit} may be unwritten at a time."),
                 "Write each row when its slug is given, or let a trigger do it: slotkeeper.attach_slug().",
+            ),
+            Self::LongerThan {
+                argument,
+                characters,
+                allowed,
+            } => parts(
+                Code::ERRCODE_STRING_DATA_RIGHT_TRUNCATION,
+                format!("{argument} is too long"),
+                format!("It has {characters} characters; at most {allowed} are allowed."),
+                format!("Pass a shorter {argument}."),
+            ),
+            Self::TooLarge { bytes, allowed } => parts(
+                Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                "the response is too large to be kept",
+                format!("Body and headers have {bytes} bytes as jsonb; at most {allowed} are allowed."),
+                "Store a reference to the response and pass that, or pass the id as p_resource and a small body.",
+            ),
+            Self::NoColumn { table, column } => parts(
+                Code::ERRCODE_UNDEFINED_COLUMN,
+                format!("column {column:?} of {table} does not exist"),
+                "",
+                "Names are taken as they are written, upper and lower case included, and are not quoted.",
             ),
             Self::Clock { value } => parts(
                 Code::ERRCODE_INVALID_DATETIME_FORMAT,

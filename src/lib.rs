@@ -8,6 +8,7 @@ mod assign;
 mod batch;
 mod booking;
 mod clock;
+mod draft;
 mod fault;
 mod idempotent;
 mod ledger;
@@ -73,7 +74,13 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/install/80_comments_slug_draft.sql",
     name = "comments_slug_draft",
-    requires = [slug::unique_slug]
+    requires = [
+        slug::unique_slug,
+        slug::attach::attach_slug,
+        slug::write::write_slug,
+        draft::publish_draft,
+        draft::claim_draft
+    ]
 );
 extension_sql_file!(
     "../sql/install/90_access.sql",

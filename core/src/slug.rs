@@ -1,5 +1,9 @@
 //! Slugs: a text as lower-case ASCII words joined by `-`, and the names `name`, `name-1`, `name-2`, … that follow it.
 
+mod attachment;
+
+pub use attachment::{Attachment, DEFAULT_LENGTH};
+
 use deunicode::deunicode_char;
 use std::collections::BTreeSet;
 

@@ -11,8 +11,8 @@ DECLARE
     writer constant text[] := reader || ARRAY['assign_next_available_slot', 'assign_slots', 'schedule_content',
                                               'reschedule_content', 'unschedule_content',
                                               'begin_request', 'extend_request', 'finish_request', 'abandon_request',
-                                              'idempotent_insert']
-                                     || ARRAY['unique_slug'];
+                                              'idempotent_insert',
+                                              'unique_slug', 'attach_slug', 'write_slug', 'publish_draft', 'claim_draft'];
     admin  constant text[] := writer || ARRAY['create_queue', 'alter_queue', 'set_queue_status', 'drop_queue',
                                               'forget_user', 'purge_expired'];
     views  constant text[] := ARRAY['request_stats', 'recent_requests'];

@@ -47,8 +47,6 @@ pub(crate) enum Key<'a> {
     Queue { profile_id: &'a str, platform: &'a str },
     /// No queue of this bucket may.
     Bucket(u64),
-    /// One keyed request: held by whoever decides what becomes of it.
-    Request([u8; 16]),
     /// One slug of a column of an application's table: held by the transaction that it was given to.
     Slug {
         table: u32,
@@ -57,7 +55,9 @@ pub(crate) enum Key<'a> {
         slug: &'a str,
     },
     /// One draft of an application's table: held by whoever looks whether somebody else is at it.
-    Draft { table: u32, draft_id: &'a str },
+    Draft { table: u32, draft: u64 },
+    /// One keyed request: held by whoever decides what becomes of it.
+    Request([u8; 16]),
 }
 
 impl Key<'_> {
@@ -284,7 +284,11 @@ struct LockTimeout(i32);
 impl LockTimeout {
     fn set(milliseconds: i32) -> Self {
         // SAFETY: a plain global of this backend, read when a wait for a lock begins.
-        unsafe { Self(std::mem::replace(&mut *(&raw mut pg_sys::LockTimeout), milliseconds)) }
+        unsafe {
+            let before = Self(pg_sys::LockTimeout);
+            pg_sys::LockTimeout = milliseconds;
+            before
+        }
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod subtransaction;
 pub(crate) mod table;
 pub(crate) mod time;
 pub(crate) mod transaction;
+pub(crate) mod trigger;
 
 use crate::fault::Fault;
 use pgrx::pg_sys;

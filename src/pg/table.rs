@@ -53,8 +53,10 @@ pub(crate) struct Column {
     pub(crate) modifier: i32,
     pub(crate) collation: pg_sys::Oid,
     pub(crate) not_null: bool,
-    /// Filled by the server itself: a generated or an identity column.
+    /// Filled by the server itself, after BEFORE triggers.
     pub(crate) generated: bool,
+    /// Numbered by the server itself.
+    pub(crate) identity: bool,
 }
 
 /// Why an index proves nothing about a value.
@@ -76,7 +78,6 @@ pub(crate) struct UniqueIndex {
     /// Numbers of its key columns in the table; 0 for an expression.
     pub(crate) columns: Vec<i16>,
     pub(crate) nulls_not_distinct: bool,
-    pub(crate) primary: bool,
     pub(crate) flaw: Option<Flaw>,
 }
 
@@ -191,47 +192,100 @@ impl Table {
             modifier: attribute.atttypmod,
             collation: attribute.attcollation,
             not_null: attribute.attnotnull,
-            generated: attribute.attgenerated != 0 || attribute.attidentity != 0,
+            generated: attribute.attgenerated != 0,
+            identity: attribute.attidentity != 0,
         })
+    }
+
+    /// Refuses what has no rows and indexes of its own; `partitioned` says what to do instead with a partitioned table.
+    pub(crate) fn must_be_ordinary(&self, partitioned: &'static str) -> Result<(), Fault> {
+        let wrong = |problem, hint| {
+            Err(Fault::WrongTable {
+                table: self.name(),
+                problem,
+                hint,
+            })
+        };
+        match self.kind() {
+            'r' if self.is_others_temporary() => {
+                wrong("is another session's temporary table", "Use a table of your own.")
+            }
+            'r' => Ok(()),
+            'p' => wrong("is partitioned", partitioned),
+            'v' | 'm' => wrong("is a view", "Name the table that the view reads."),
+            'f' => wrong("is a foreign table", "Call slotkeeper where the table is."),
+            _ => wrong("is no table", "Name an ordinary table."),
+        }
+    }
+
+    /// Its primary key, where that is one column.
+    pub(crate) fn key(&self) -> Option<(UniqueIndex, Column)> {
+        // SAFETY: making the list of indexes is what finds out which of them is the primary key.
+        let oid = unsafe {
+            pg_sys::list_free(pg_sys::RelationGetIndexList(self.0));
+            (*self.0).rd_pkindex
+        };
+        let primary = (oid != pg_sys::InvalidOid).then(|| unique_index(oid))??;
+        match *primary.columns {
+            [number] => self.numbered(number).map(|column| (primary, column)),
+            _ => None,
+        }
+    }
+
+    /// The column of `other` that a foreign key of this column refers to.
+    pub(crate) fn referred(&self, column: &Column, other: &Self) -> Option<Column> {
+        // SAFETY: the list and its entries belong to the relation's cache, which stays while the relation is open.
+        let number = unsafe {
+            let list = pgrx::PgList::<pg_sys::ForeignKeyCacheInfo>::from_pg(pg_sys::RelationGetFKeyList(self.0));
+            list.iter_ptr().find_map(|key| {
+                let columns = usize::try_from((*key).nkeys).ok()?;
+                let own = (*key).conkey.get(..columns)?;
+                let place = own.iter().position(|&number| number == column.number)?;
+                ((*key).confrelid == other.oid()).then(|| (*key).confkey.get(place).copied())?
+            })
+        }?;
+        other.numbered(number)
     }
 
     /// Its unique indexes.
     pub(crate) fn unique_indexes(&self) -> Vec<UniqueIndex> {
-        let mut found = Vec::new();
-        // SAFETY: the list is a copy of oids; each index is opened with a lock that lasts, and closed once.
-        unsafe {
-            let list = pg_sys::RelationGetIndexList(self.0);
-            for oid in pgrx::PgList::<pg_sys::Oid>::from_pg(list).iter_oid() {
-                let index = pg_sys::index_open(oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-                let entry = (*index).rd_index;
-                if (*entry).indisunique && (*entry).indislive {
-                    let columns = (*entry).indkey.values.as_slice((*entry).indnkeyatts as usize);
-                    let flaw = if !(*entry).indisvalid || !(*entry).indisready {
-                        Some(Flaw::Invalid)
-                    } else if (*(*index).rd_rel).relam != pg_sys::Oid::from(pg_sys::BTREE_AM_OID) {
-                        Some(Flaw::Method)
-                    } else if columns.contains(&0) {
-                        Some(Flaw::Expression)
-                    } else if !pg_sys::RelationGetIndexPredicate(index).is_null() {
-                        Some(Flaw::Partial)
-                    } else {
-                        None
-                    };
-                    found.push(UniqueIndex {
-                        oid,
-                        name: CStr::from_ptr((*(*index).rd_rel).relname.data.as_ptr())
-                            .to_string_lossy()
-                            .into_owned(),
-                        columns: columns.to_vec(),
-                        nulls_not_distinct: (*entry).indnullsnotdistinct,
-                        primary: (*entry).indisprimary,
-                        flaw,
-                    });
-                }
-                pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
+        // SAFETY: the list is a copy of oids.
+        let list = unsafe { pgrx::PgList::<pg_sys::Oid>::from_pg(pg_sys::RelationGetIndexList(self.0)) };
+        list.iter_oid().filter_map(unique_index).collect()
+    }
+}
+
+/// An index, if it is a unique one.
+fn unique_index(oid: pg_sys::Oid) -> Option<UniqueIndex> {
+    // SAFETY: the index is opened with a lock that lasts, and closed once; its descriptor is read in between.
+    unsafe {
+        let index = pg_sys::index_open(oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+        let entry = (*index).rd_index;
+        let unique = ((*entry).indisunique && (*entry).indislive).then(|| {
+            let columns = (*entry).indkey.values.as_slice((*entry).indnkeyatts as usize);
+            let flaw = if !(*entry).indisvalid || !(*entry).indisready {
+                Some(Flaw::Invalid)
+            } else if (*(*index).rd_rel).relam != pg_sys::BTREE_AM_OID {
+                Some(Flaw::Method)
+            } else if columns.contains(&0) {
+                Some(Flaw::Expression)
+            } else if !pg_sys::RelationGetIndexPredicate(index).is_null() {
+                Some(Flaw::Partial)
+            } else {
+                None
+            };
+            UniqueIndex {
+                oid,
+                name: CStr::from_ptr((*(*index).rd_rel).relname.data.as_ptr())
+                    .to_string_lossy()
+                    .into_owned(),
+                columns: columns.to_vec(),
+                nulls_not_distinct: (*entry).indnullsnotdistinct,
+                flaw,
             }
-        }
-        found
+        });
+        pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
+        unique
     }
 }
 
@@ -252,21 +306,71 @@ pub(crate) fn type_name(type_oid: pg_sys::Oid, modifier: i32) -> String {
         .into_owned()
 }
 
+/// The type of a column as a cast to it is written: schema and all, without the length that would cut a value.
+pub(crate) fn cast_to(column: &Column) -> String {
+    // SAFETY: returns a palloc'd C string for any oid.
+    unsafe { CStr::from_ptr(pg_sys::format_type_be_qualified(column.type_oid)) }
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// The type of a column as it is declared: schema, length and all.
+pub(crate) fn declared(column: &Column) -> String {
+    let flags = pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_FORCE_QUALIFY;
+    // SAFETY: returns a palloc'd C string for any oid.
+    unsafe {
+        let text = pg_sys::format_type_extended(column.type_oid, column.modifier, flags as pg_sys::bits16);
+        CStr::from_ptr(text).to_string_lossy().into_owned()
+    }
+}
+
+/// The equality by which an index tells the values of its n-th column, from 0, as an operator is written in SQL.
+pub(crate) fn equality(index: &UniqueIndex, n: usize) -> Result<String, Fault> {
+    // SAFETY: the index is opened and closed again; the operator's name is a palloc'd C string, `schema.=(type,type)`.
+    let text = unsafe {
+        let relation = pg_sys::index_open(index.oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+        let (family, of) = (*(*relation).rd_opfamily.add(n), *(*relation).rd_opcintype.add(n));
+        let operator = pg_sys::get_opfamily_member(family, of, of, pg_sys::BTEqualStrategyNumber as i16);
+        pg_sys::index_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+        CStr::from_ptr(pg_sys::format_operator_qualified(operator))
+            .to_string_lossy()
+            .into_owned()
+    };
+    let name = text
+        .split_once('(')
+        .ok_or_else(|| Fault::Internal(format!("operator {text} has no arguments")))?;
+    Ok(format!("OPERATOR({})", name.0))
+}
+
 /// How many characters a column of text may hold; none where the type is no text of varying length.
 pub(crate) fn text_room(column: &Column) -> Option<usize> {
-    let mut modifier = column.modifier;
-    let (mut category, mut preferred): (c_char, bool) = (0, false);
-    // SAFETY: catalog look-ups that write to the places given.
-    unsafe {
-        let base = pg_sys::getBaseTypeAndTypmod(column.type_oid, &mut modifier);
-        pg_sys::get_type_category_preferred(base, &mut category, &mut preferred);
-        let varying = pg_sys::get_typlen(base) == -1 && base != pg_sys::BPCHAROID;
-        if category as u8 != pg_sys::TYPCATEGORY_STRING as u8 || !varying {
-            return None;
-        }
+    let (base, modifier, category) = base_type(column);
+    // SAFETY: a catalog look-up.
+    let varying = unsafe { pg_sys::get_typlen(base) } == -1 && base != pg_sys::BPCHAROID;
+    if category != pg_sys::TYPCATEGORY_STRING || !varying {
+        return None;
     }
     let header = pg_sys::VARHDRSZ as i32;
     Some(usize::try_from(modifier - header).unwrap_or(usize::MAX))
+}
+
+/// Whether the text of a value depends on the session's settings: dates, times and intervals.
+pub(crate) fn depends_on_settings(column: &Column) -> bool {
+    let (_, _, category) = base_type(column);
+    category == pg_sys::TYPCATEGORY_DATETIME || category == pg_sys::TYPCATEGORY_TIMESPAN
+}
+
+/// The type that a domain is made of, its modifier and category; any other type itself.
+fn base_type(column: &Column) -> (pg_sys::Oid, i32, u8) {
+    let mut modifier = column.modifier;
+    let (mut category, mut preferred): (c_char, bool) = (0, false);
+    // SAFETY: catalog look-ups that write to the places given.
+    let base = unsafe {
+        let base = pg_sys::getBaseTypeAndTypmod(column.type_oid, &mut modifier);
+        pg_sys::get_type_category_preferred(base, &mut category, &mut preferred);
+        base
+    };
+    (base, modifier, category as u8)
 }
 
 /// A value of a column's type, as text.

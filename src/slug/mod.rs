@@ -1,7 +1,9 @@
 //! Slugs: `unique_slug`, and the choice that `attach_slug` and `idempotent_insert` make as well.
 
+pub(crate) mod attach;
 mod held;
 mod target;
+pub(crate) mod write;
 
 pub(crate) use target::{Target, rules};
 
@@ -57,7 +59,7 @@ fn unique_slug(
     let column = p_column.ok_or(Fault::Null { argument: "p_column" })?;
     let source = p_source.ok_or(Fault::Null { argument: "p_source" })?;
     let scope = target::scope("p_scope", crate::arguments::json("p_scope", p_scope)?)?;
-    let rules = target::rules(p_max_length.ok_or(Fault::Null {
+    let rules = rules(p_max_length.ok_or(Fault::Null {
         argument: "p_max_length",
     })?)?;
     let target = Target::new(table, column, scope, rules)?;

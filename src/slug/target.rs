@@ -77,16 +77,24 @@ struct Inner {
 impl Target {
     /// Checks that the table has such columns, that the caller may write there, and that a unique index proves what
     /// is found.
-    pub(crate) fn new(table: RegClass, column: &str, scope: Scope, mut rules: Rules) -> Result<Self, Fault> {
-        let table = Table::open(table)?;
-        ordinary(&table)?;
-        let column = slug_column(&table, column)?;
-        if !table.allows(&column, pg_sys::ACL_INSERT | pg_sys::ACL_UPDATE) {
+    pub(crate) fn new(table: RegClass, column: &str, scope: Scope, rules: Rules) -> Result<Self, Fault> {
+        let open = Table::open(table)?;
+        ordinary(&open)?;
+        let found = slug_column(&open, column)?;
+        if !open.allows(&found, pg_sys::ACL_INSERT | pg_sys::ACL_UPDATE) {
             return Err(Fault::Denied {
-                what: format!("column {:?} of {}", column.name, table.name()),
+                what: format!("column {column:?} of {}", open.name()),
                 hint: "Slugs are given to those who may INSERT or UPDATE the column.".to_owned(),
             });
         }
+        Self::attached(table, column, scope, rules)
+    }
+
+    /// The same for a column to which the table's owner has attached slugs: whoever writes a row gets one.
+    pub(super) fn attached(table: RegClass, column: &str, scope: Scope, mut rules: Rules) -> Result<Self, Fault> {
+        let table = Table::open(table)?;
+        ordinary(&table)?;
+        let column = slug_column(&table, column)?;
         if let Some(room) = text_room(&column) {
             rules.max_length = rules.max_length.min(room);
         }
@@ -156,9 +164,37 @@ impl Target {
         hasher.finish()
     }
 
-    /// Whether it is this very one.
+    /// Whether the same rows are looked at.
     pub(super) fn is(&self, other: &Self) -> bool {
-        Rc::ptr_eq(&self.0, &other.0)
+        let of = |target: &Self| {
+            let (table, column) = (target.0.table, target.0.column.number);
+            (table, column, target.0.scope_hash, target.0.indexes.len())
+        };
+        let values = |target: &Self| {
+            target
+                .0
+                .scope
+                .iter()
+                .map(|(column, value)| (column.number, value.clone()))
+                .collect()
+        };
+        let (a, b): (Vec<_>, Vec<_>) = (values(self), values(other));
+        Rc::ptr_eq(&self.0, &other.0) || of(self) == of(other) && a == b
+    }
+
+    /// The same where table and indexes are still what they were: the transaction may have changed them since.
+    pub(super) fn finder_if_unchanged(&self) -> Result<Option<Finder>, Fault> {
+        let table = match Table::open(RegClass(self.0.table)) {
+            Err(Fault::NoTable { .. }) => return Ok(None),
+            other => other?,
+        };
+        let present = table.unique_indexes();
+        let is_there = |index: &UniqueIndex| present.iter().any(|other| other.oid == index.oid);
+        if self.0.indexes.iter().all(is_there) {
+            self.finder().map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Opens the indexes for looking.
@@ -204,26 +240,11 @@ impl Finder {
     }
 }
 
-/// Refuses what has no rows and indexes of its own.
+/// Refuses tables that slugs cannot be unique in.
 pub(super) fn ordinary(table: &Table) -> Result<(), Fault> {
-    let wrong = |problem, hint| {
-        Err(Fault::WrongTable {
-            table: table.name(),
-            problem,
-            hint,
-        })
-    };
-    match table.kind() {
-        'r' if table.is_others_temporary() => wrong("is another session's temporary table", "Use a table of your own."),
-        'r' => Ok(()),
-        'p' => wrong(
-            "is partitioned",
-            "A unique index of a partitioned table proves nothing beyond one partition. Keep slugs in a table of their own.",
-        ),
-        'v' | 'm' => wrong("is a view", "Name the table that the view reads."),
-        'f' => wrong("is a foreign table", "Call slotkeeper where the table is."),
-        _ => wrong("is no table", "Name an ordinary table."),
-    }
+    table.must_be_ordinary(
+        "A unique index of a partitioned table proves nothing beyond one partition. Keep slugs in a table of their own.",
+    )
 }
 
 /// The column that slugs are kept in.
@@ -242,7 +263,7 @@ pub(super) fn slug_column(table: &Table, name: &str) -> Result<Column, Fault> {
             "Use text, varchar or citext, or a domain over one of them.",
         ));
     }
-    if column.generated {
+    if column.generated || column.identity {
         return Err(refused(
             "is filled by the server".to_owned(),
             "Slugs need a column that can be written.",

@@ -14,6 +14,7 @@ mod plot;
 mod rates;
 mod report;
 mod requests;
+mod slugs;
 
 use std::fs;
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ enum Job {
     Ahead(ahead::Ahead),
     Batch(batch::Batch),
     Requests(requests::Requests),
+    Written(slugs::Written),
     Memory,
 }
 
@@ -61,6 +63,7 @@ impl Job {
         all.extend(batch::ALL.map(Self::Batch));
         all.extend(requests::ALL.map(Self::Requests));
         all.push(Self::Memory);
+        all.extend(slugs::ALL.map(Self::Written));
         all.extend(rates::FOR_INFORMATION.map(Self::Rate));
         all
     }
@@ -72,6 +75,7 @@ impl Job {
             Self::Batch(batch) => batch.id,
             Self::Requests(requests) => requests.id,
             Self::Memory => memory::ID,
+            Self::Written(written) => written.id(),
         }
     }
 
@@ -98,6 +102,7 @@ impl Job {
                 };
                 vec![requests.measure(ground, tell(unit))?]
             }
+            Self::Written(written) => vec![written.measure(ground, tell(written.unit()))?],
             Self::Memory => memory::measure(ground, |text| println!("  {text}"))?,
         })
     }
