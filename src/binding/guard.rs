@@ -84,7 +84,12 @@ fn guard(fired: &Fired<'_>) -> Result<Option<Record>, Fault> {
         }
         "fixed" => {
             let Some(new) = fired.new_row() else { return Ok(None) };
-            refuse_moving_published(&binding, new).map(Some)
+            let row = Writer {
+                binding: &binding,
+                fired,
+                new,
+            };
+            row.drag().map(Some)
         }
         "published" => {
             if let Some(content_id) = fired.new_row().and_then(|new| new.text(binding.id.number)) {
@@ -201,19 +206,6 @@ fn leave(binding: &Binding, fired: &Fired<'_>, old: &Record) -> Result<Option<Re
     Ok(None)
 }
 
-/// Before anything of the guard's moves its booking.
-fn refuse_moving_published(binding: &Binding, new: Record) -> Result<Record, Fault> {
-    let Some(content_id) = new.text(binding.id.number) else {
-        return Ok(new);
-    };
-    let at = new.time(binding.at.number, &binding.time);
-    let held = booking::of_source(&content_id, &binding.source)?;
-    if is_replica() || held.iter().all(|(booking, _)| Some(booking.scheduled_at) == at) {
-        return Ok(new);
-    }
-    Err(not_movable(&content_id))
-}
-
 fn not_movable(content_id: &str) -> Fault {
     Fault::unbindable(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -323,6 +315,34 @@ impl Writer<'_> {
             self.leave_old_place(&old, &occupant, &queue)?;
         }
         self.settle(&occupant, at, &queue)
+    }
+
+    /// A row that has been published, or has a state in which it takes no seat, is given another time: before anything else
+    /// of the guard's moves its booking. What publishing has taken up follows, unless it is out or on its way.
+    fn drag(&self) -> Result<Record, Fault> {
+        let Some(content_id) = self.new.text(self.binding.id.number) else {
+            return Ok(self.new);
+        };
+        let at = self.new.time(self.binding.at.number, &self.binding.time);
+        let mut held = booking::of_source(&content_id, &self.binding.source)?;
+        held.retain(|(booking, _)| booking.claimed && Some(booking.scheduled_at) != at);
+        if is_replica() || held.is_empty() {
+            return Ok(self.new);
+        }
+        for (booking, _) in &held {
+            loop {
+                match Movable::look(booking, true)? {
+                    Movable::Yes { .. } => break,
+                    Movable::No(_) => return Err(not_movable(&content_id)),
+                    Movable::Busy(transaction) => wait_for(transaction),
+                }
+            }
+        }
+        if self.new.is_null(self.binding.at.number) {
+            release_content(self.binding, &content_id, now()?)?;
+            return Ok(self.new);
+        }
+        self.take()
     }
 
     /// The row is stored: its booking stays.

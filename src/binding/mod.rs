@@ -212,6 +212,14 @@ fn forget_known() {
     KNOWN_AT.set(None);
 }
 
+/// Gives back whatever a content of this source holds.
+pub(crate) fn withdraw(source: &str, content_id: &str, now: Instant) -> Result<(), Fault> {
+    match of_source(source)? {
+        Some(binding) => collisions::release_content(&binding, content_id, now).map(drop),
+        None => Ok(()),
+    }
+}
+
 /// Whether any table is bound.
 pub(crate) fn any() -> Result<bool, Fault> {
     let known = known()?;

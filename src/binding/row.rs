@@ -151,6 +151,15 @@ impl<'a> Target<'a> {
         }
     }
 
+    /// The content of an attempt that is under way, its row locked. What came of the attempt is to be told whatever has
+    /// become of the table: a row that this caller may not write, or whose binding is broken, is none.
+    pub(crate) fn of_attempt(content_id: &'a str, source: &str) -> Result<Self, Fault> {
+        if !is_open(source)? {
+            return Ok(Self::Hidden { content_id });
+        }
+        Self::of_source(content_id, source, true)
+    }
+
     /// The content of a booking, unless somebody else has its row: then, and where there is no row, `None`.
     pub(crate) fn try_lock(content_id: &'a str, source: &str) -> Result<Option<Self>, Fault> {
         let unbound = Self::Unbound {
@@ -170,6 +179,16 @@ impl<'a> Target<'a> {
         if row.binding.options.state(state).is_some() {
             let _own = OwnWrite::begin(row.binding.binding_id, &row.content_id);
             row.write(state, values)?;
+        }
+        Ok(())
+    }
+
+    /// A success has closed the content: a row that still takes a seat is given the state that says so.
+    pub(crate) fn closed(&self, values: &Values<'_>) -> Result<(), Fault> {
+        let Self::Row(row) = self else { return Ok(()) };
+        if row.binding.options.state("published").is_some() {
+            let _own = OwnWrite::begin(row.binding.binding_id, &row.content_id);
+            row.write_if_seated("published", values)?;
         }
         Ok(())
     }
@@ -539,6 +558,35 @@ fn look<'a>(binding: &Rc<Binding>, content_id: &'a str, lock: Lock) -> Result<Ta
     }
 }
 
+/// Whether the rows of this source can be locked and written by the caller at all.
+pub(crate) fn is_open(source: &str) -> Result<bool, Fault> {
+    if source == NO_SOURCE {
+        return Ok(true);
+    }
+    match of_source(source) {
+        Ok(Some(binding)) => Ok(binding.table.can("SELECT")? && binding.table.can("UPDATE")?),
+        Ok(None) => Ok(true),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Whether there is nothing more to publish: the row of this content has gone, or is exempt.
+pub(crate) fn is_withdrawn(target: &Target<'_>, source: &str, content_id: &str) -> Result<bool, Fault> {
+    if let Target::Row(row) = target {
+        return row.is_exempt();
+    }
+    let Ok(Some(binding)) = of_source(source) else {
+        return Ok(false);
+    };
+    for table in binding.table.leaves()? {
+        let id = table.column("content_id", &binding.options.content_id)?;
+        if admits(id, content_id) && row_exists(table.oid, id.number, content_id)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Whether the caller may see the row of a content. What comes from no bound table has no row to hide.
 pub(crate) fn is_visible(source: &str, content_id: &str) -> Result<bool, Fault> {
     if source == NO_SOURCE {
@@ -608,6 +656,36 @@ impl Row {
 
     /// Writes what the binding says for a state; returns whether the row takes a seat then.
     pub(crate) fn write(&self, state: &str, values: &Values<'_>) -> Result<bool, Fault> {
+        match self.update(state, values, "true")? {
+            Some(occupies) => Ok(occupies),
+            None => Err(self.unwritable()),
+        }
+    }
+
+    fn write_if_seated(&self, state: &str, values: &Values<'_>) -> Result<(), Fault> {
+        let seated = triggers::Conditions::of(&self.binding)?.takes_seat(RowOf::Table)?;
+        self.update(state, values, &seated).map(drop)
+    }
+
+    /// Whether one of the binding's named predicates exempts the row.
+    fn is_exempt(&self) -> Result<bool, Fault> {
+        let binding = &*self.binding;
+        let Some(exempt) = triggers::Conditions::of(binding)?.is_exempt(RowOf::Table) else {
+            return Ok(false);
+        };
+        let sql = format!(
+            "SELECT {exempt} FROM {} AS t WHERE {}",
+            binding.table.quoted()?,
+            id_is(&binding.id, "t")?
+        );
+        let found = dynamic::query(&sql, See::Latest, &[Value::Text(&self.content_id)], |row| {
+            row.must::<bool>(1)
+        })?;
+        Ok(found.into_iter().any(|exempt| exempt))
+    }
+
+    /// Writes a state where a condition holds; returns whether the row takes a seat then, `None` where nothing was written.
+    fn update(&self, state: &str, values: &Values<'_>, condition: &str) -> Result<Option<bool>, Fault> {
         let binding = &*self.binding;
         let table = &binding.table;
         let mut write = Write {
@@ -625,10 +703,10 @@ impl Row {
             Variable::Attempt => Operand::Text(values.attempt.map(|n| n.to_string())),
         })?;
         if write.sets.is_empty() {
-            return Ok(false);
+            return Ok(Some(false));
         }
         let sql = format!(
-            "UPDATE {} AS t SET {} WHERE {} RETURNING ({})",
+            "UPDATE {} AS t SET {} WHERE {} AND ({condition}) RETURNING ({})",
             table.quoted()?,
             write.sets.join(", "),
             id_is(&binding.id, "t")?,
@@ -636,7 +714,7 @@ impl Row {
         );
         let bound: Vec<Value<'_>> = write.values.iter().map(Bound::value).collect();
         let occupies = dynamic::execute(&sql, See::Caller, &bound, |row| row.must::<bool>(1))?;
-        occupies.into_iter().next().ok_or_else(|| self.unwritable())
+        Ok(occupies.into_iter().next())
     }
 
     fn unwritable(&self) -> Fault {

@@ -90,7 +90,7 @@ impl<'a> Conditions<'a> {
     }
 
     /// One of the named predicates holds; none where there is none.
-    fn is_exempt(&self, row: RowOf) -> Option<String> {
+    pub(super) fn is_exempt(&self, row: RowOf) -> Option<String> {
         let all: Vec<&str> = self.exempt.iter().map(|(_, predicate)| predicate.over(row)).collect();
         (!all.is_empty()).then(|| format!("({}) IS TRUE", all.join(" OR ")))
     }
@@ -220,6 +220,11 @@ pub(super) fn create(conditions: &Conditions<'_>) -> Result<Vec<Made>, Fault> {
     };
     let (new, old) = (conditions.takes_seat(RowOf::New)?, conditions.takes_seat(RowOf::Old)?);
     let changed = format!("({new}) AND ((({old}) IS NOT TRUE) OR {})", changed_columns(binding)?);
+    // Publishing writes states in which a row takes no seat, and its content keeps one.
+    let unseated = format!(
+        "(({old}) IS NOT TRUE AND ({new}) IS NOT TRUE{})",
+        conditions.not_exempt(RowOf::New)
+    );
     match timing {
         Timing::Before => {
             add("insert", "BEFORE INSERT", "ROW", Some(new.clone()), "take")?;
@@ -240,26 +245,25 @@ pub(super) fn create(conditions: &Conditions<'_>) -> Result<Vec<Made>, Fault> {
     }
     add("leave", "AFTER UPDATE", "ROW", Some(leaves), "leave")?;
     add("delete", "AFTER DELETE", "ROW", None, "leave")?;
-    if let (Some(was), Some(is)) = (conditions.is_published(RowOf::Old), conditions.is_published(RowOf::New)) {
-        let at = format!(
-            "{} IS DISTINCT FROM {}",
-            conditions.at(RowOf::Old)?,
-            conditions.at(RowOf::New)?
-        );
-        let moved = format!("{was} AND {holds_new} AND {at}");
-        // By its name it fires before the one that would move the booking.
-        let event = match timing {
-            Timing::Before => "BEFORE UPDATE",
-            Timing::After => "AFTER UPDATE",
-        };
-        add("fixed", event, "ROW", Some(moved), "fixed")?;
-        add(
-            "published",
-            "AFTER UPDATE",
-            "ROW",
-            Some(format!("{is} AND ({was}) IS NOT TRUE")),
-            "published",
-        )?;
+    let at = format!(
+        "{} IS DISTINCT FROM {}",
+        conditions.at(RowOf::Old)?,
+        conditions.at(RowOf::New)?
+    );
+    let (was, is) = (conditions.is_published(RowOf::Old), conditions.is_published(RowOf::New));
+    let dragged = match &was {
+        Some(was) => format!("({unseated} OR ({was} AND {holds_new}))"),
+        None => unseated,
+    };
+    // By its name it fires before the one that would move the booking.
+    let event = match timing {
+        Timing::Before => "BEFORE UPDATE",
+        Timing::After => "AFTER UPDATE",
+    };
+    add("fixed", event, "ROW", Some(format!("{at} AND {dragged}")), "fixed")?;
+    if let (Some(was), Some(is)) = (was, is) {
+        let published = format!("{is} AND ({was}) IS NOT TRUE");
+        add("published", "AFTER UPDATE", "ROW", Some(published), "published")?;
     }
     add("truncate", "AFTER TRUNCATE", "STATEMENT", None, "truncate")?;
     Ok(all)

@@ -3,7 +3,7 @@
 use super::due::{Again, Entry, Kind, Walk};
 use super::look::{self, Publication, State};
 use super::outcome::Next;
-use super::row::{self, AppRow};
+use super::row::{self, AppRow, Sources};
 use super::state::{Claim, Ending, Event, Told, change};
 use super::{already_published, held, home, lease_end, platform, token, turn};
 use crate::arguments::{identifier, lease_micros, limit, optional_identifier, platform_name, which_source};
@@ -202,6 +202,7 @@ fn claim_due(
         now,
         until: lease_end(now, lease),
         again: Again::default(),
+        sources: Sources::default(),
         settled: 0,
     };
     let (mut claimed, mut at_home) = (Vec::new(), false);
@@ -255,6 +256,7 @@ struct Taker<'a> {
     now: Instant,
     until: Instant,
     again: Again,
+    sources: Sources,
     settled: usize,
 }
 
@@ -280,6 +282,9 @@ impl Taker<'_> {
             source: source.as_deref().unwrap_or_default(),
             queue_id: entry.queue_id,
         };
+        if !self.sources.are_open(content.source)? {
+            return Ok(None);
+        }
         // A row that somebody has locked is left to him; one that this worker may not change, to another.
         let Some(target) = Target::try_lock(content.content_id, content.source)? else {
             return Ok(None);
@@ -294,6 +299,11 @@ impl Taker<'_> {
         let handed = self.hand_out(entry.booking_id, Event::Claimed)?;
         drop(turn);
         self.tell_row(&target, handed.as_ref())?;
+        if handed.is_none() {
+            if let Some(success) = look::success(&content)? {
+                row::closed(&target, &success)?;
+            }
+        }
         Ok(handed)
     }
 
@@ -302,8 +312,16 @@ impl Taker<'_> {
             return Ok(None);
         }
         let app = AppRow::of(entry.booking_id)?;
-        let Some(target) = app.try_lock()? else {
-            return Ok(None);
+        if let Some(source) = app.source() {
+            if !self.sources.are_open(source)? {
+                return Ok(None);
+            }
+        }
+        let target = match app.try_lock()? {
+            Some(target) => target,
+            // Nobody writes into a row that has gone: what is known of its attempt is settled all the same.
+            None if state == State::Publishing && app.has_gone()? => Target::nothing(),
+            None => return Ok(None),
         };
         let Some(turn) = turn::try_on(entry.booking_id)? else {
             return Ok(None);
@@ -314,6 +332,8 @@ impl Taker<'_> {
         if state == State::Publishing {
             self.settled += 1;
             lease_ran_out(entry.booking_id, &target, self.now)?;
+            drop(turn);
+            app.withdraw(&target, self.now)?;
             return Ok(None);
         }
         let handed = self.hand_out(entry.booking_id, Event::Reclaimed)?;
@@ -407,7 +427,10 @@ fn claim_one(which: &Which<'_>, worker: &str, lease: i64) -> Result<Reply, Fault
             continue;
         }
         if let Some(success) = look::success(&content)? {
-            return Ok(already_published(of(Reply::new("already_published")), &success));
+            let reply = already_published(of(Reply::new("already_published")), &success);
+            drop(inner);
+            row::closed(&target, &success)?;
+            return Ok(reply);
         }
         if home::is_copy()? {
             return Ok(of(held("restored_copy")));
@@ -439,6 +462,7 @@ fn claim_one(which: &Which<'_>, worker: &str, lease: i64) -> Result<Reply, Fault
             now,
             until: lease_end(now, lease),
             again: Again::default(),
+            sources: Sources::default(),
             settled: 0,
         };
         let claimed = taker.hand_out(booking_id, event)?;

@@ -103,6 +103,7 @@ pub(crate) struct Success {
     pub(crate) published_at: Instant,
     pub(crate) provider_id: Option<String>,
     pub(crate) url: Option<String>,
+    pub(crate) attempt: i32,
 }
 
 /// A row of `attempt`.
@@ -144,13 +145,13 @@ SELECT p.state, p.wake_at, p.token, p.worker, p.begun_at, p.attempts, p.tries, p
 FROM slotkeeper.publication AS p WHERE p.booking_id OPERATOR(pg_catalog.=) $1") };
 
     static SUCCESS: Statement = const { Statement::by_index(c"
-SELECT s.published_at, s.provider_id, s.url
+SELECT s.published_at, s.provider_id, s.url, s.attempt
 FROM slotkeeper.published AS s
 WHERE s.content_id OPERATOR(pg_catalog.=) $1 AND s.source OPERATOR(pg_catalog.=) $2
   AND s.queue_id OPERATOR(pg_catalog.=) $3") };
 
     static SUCCESS_OF: Statement = const { Statement::by_index(c"
-SELECT s.published_at, s.provider_id, s.url
+SELECT s.published_at, s.provider_id, s.url, s.attempt
 FROM slotkeeper.published AS s
 JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) s.queue_id
 WHERE s.content_id OPERATOR(pg_catalog.=) $1
@@ -199,6 +200,7 @@ fn success_row(row: &Row) -> Result<Success, Fault> {
         published_at: row.instant(1)?,
         provider_id: row.get(2)?,
         url: row.get(3)?,
+        attempt: row.must(4)?,
     })
 }
 

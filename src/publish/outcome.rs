@@ -158,6 +158,12 @@ pub(super) struct Next {
 }
 
 impl Next {
+    /// Nothing comes after it: the content has been taken back meanwhile.
+    const WITHDRAWN: Self = Self {
+        state: State::Failed,
+        wake_at: None,
+    };
+
     pub(super) fn after(platform: &str, failure: &Failure, now: Instant) -> Result<Self, Fault> {
         Ok(match platform::policy(platform)?.after(failure) {
             Verdict::Retry(delay) => Self {
@@ -208,6 +214,10 @@ fn fail(token: &Token, told: &Failed<'_>) -> Result<Reply, Fault> {
     let attempt = live.attempts.saturating_add(i32::from(!failure.begun));
     change(token.booking_id, &Event::Ended(ending))?;
     drop(turn);
+    if next.state != State::Unknown && app.withdraw(&target, now)? {
+        row::failed(&target, &Next::WITHDRAWN, attempt, told.error, now)?;
+        return Ok(Next::WITHDRAWN.reply(&subject, attempt).with("reason", "unscheduled"));
+    }
     row::failed(&target, &next, attempt, told.error, now)?;
     Ok(next.reply(&subject, attempt))
 }

@@ -8,7 +8,8 @@ use super::state::{Closing, Event, change, close};
 use super::turn::{self, Turn};
 use super::{already_published, platform};
 use crate::arguments::{identifier, optional_identifier, platform_name, which_source};
-use crate::binding::row::Target;
+use crate::binding;
+use crate::binding::row::{Target, is_withdrawn};
 use crate::booking::{Booking, Content, Mine, Which};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -266,6 +267,11 @@ fn not_published(held: &Held<'_>, publication: &Publication, now: Instant) -> Re
         afresh: false,
     };
     change(booking_id, &became)?;
+    let booking = &held.mine.booking;
+    if is_withdrawn(&held.target, &booking.source, &booking.content_id)? {
+        binding::withdraw(&booking.source, &booking.content_id, now)?;
+        return Ok(held.reply("failed").with("reason", "unscheduled"));
+    }
     let next = Next { state, wake_at };
     row::failed(&held.target, &next, publication.attempts, NOT_PUBLISHED, now)?;
     Ok(held

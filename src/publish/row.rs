@@ -1,11 +1,14 @@
 //! The application's row of a content that is being published: locked before anything of slotkeeper's, as everywhere.
 
-use super::look;
+use super::look::{self, Success};
 use super::outcome::Next;
-use crate::binding::row::{Target, Values};
+use crate::binding::row::{Target, Values, is_open, is_withdrawn};
 use crate::binding::{self};
 use crate::fault::Fault;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
 use slotkeeper_core::Instant;
+use std::collections::HashMap;
 
 /// A content's row, or that there is none.
 pub(super) struct AppRow(Option<Inner>);
@@ -33,9 +36,33 @@ impl AppRow {
     /// Locks it, after whoever has it. A row that this caller may not change, or that is gone, is no row.
     pub(super) fn lock(&self) -> Result<Target<'_>, Fault> {
         match &self.0 {
-            Some(inner) => Target::of_source(&inner.content_id, &inner.source, true),
+            Some(inner) => Target::of_attempt(&inner.content_id, &inner.source),
             None => Ok(Target::nothing()),
         }
+    }
+
+    /// The bound table that it is in.
+    pub(super) fn source(&self) -> Option<&str> {
+        self.0.as_ref().map(|inner| inner.source.as_str())
+    }
+
+    /// Whether its row is there no more.
+    pub(super) fn has_gone(&self) -> Result<bool, Fault> {
+        match &self.0 {
+            Some(inner) => is_withdrawn(&Target::nothing(), &inner.source, &inner.content_id),
+            None => Ok(false),
+        }
+    }
+
+    /// After an attempt that came to nothing: a content whose row has gone meanwhile, or is exempt, is not tried again, and
+    /// gives its seat back. Returns whether it was so.
+    pub(super) fn withdraw(&self, target: &Target<'_>, now: Instant) -> Result<bool, Fault> {
+        let Some(inner) = &self.0 else { return Ok(false) };
+        let withdrawn = is_withdrawn(target, &inner.source, &inner.content_id)?;
+        if withdrawn {
+            binding::withdraw(&inner.source, &inner.content_id, now)?;
+        }
+        Ok(withdrawn)
     }
 
     /// Locks it if nobody else has it; `None` where somebody has, or there is no row for this caller.
@@ -68,6 +95,41 @@ pub(super) fn published(row: &Target<'_>, attempt: i32, url: Option<&str>, now: 
         ..Values::default()
     };
     row.publishing("published", &values)
+}
+
+/// A success that has closed the content before, in a row that doesn't say so.
+pub(super) fn closed(row: &Target<'_>, success: &Success) -> Result<(), Fault> {
+    row.closed(&Values {
+        attempt: Some(success.attempt.into()),
+        url: success.url.as_deref(),
+        now: Some(success.published_at),
+        ..Values::default()
+    })
+}
+
+/// Sources whose rows a worker may not write, of which a call has told him. Their contents are left to others.
+#[derive(Default)]
+pub(super) struct Sources(HashMap<String, bool>);
+
+impl Sources {
+    pub(super) fn are_open(&mut self, source: &str) -> Result<bool, Fault> {
+        if let Some(open) = self.0.get(source) {
+            return Ok(*open);
+        }
+        let open = is_open(source)?;
+        if !open {
+            ErrorReport::new(
+                PgSqlErrorCode::ERRCODE_WARNING,
+                format!("contents of {source} are due, and left to other workers"),
+                "slotkeeper",
+            )
+            .set_detail("This role may not read and update the table, or its binding is broken.")
+            .set_hint("GRANT SELECT, UPDATE on the table; slotkeeper.binding_health tells of bindings.")
+            .report(PgLogLevel::WARNING);
+        }
+        self.0.insert(source.to_owned(), open);
+        Ok(open)
+    }
 }
 
 /// A hand-out, or the beginning of an attempt, in the row.
