@@ -126,7 +126,8 @@ pub(super) fn client(context: &Context<'_>) -> Result<Outcome> {
             cron.map_or_else(String::new, |cron| cron.url("postgres")),
         )
         .env("SLOTKEEPER_SCRATCH", &scratch);
-    test.args(["test", "--package", "slotkeeper-client-tests", "--no-fail-fast"]);
+    test.args(["test", "--package", "slotkeeper-client-tests"]);
+    test.args(["--package", "slotkeeper-worker-example", "--no-fail-fast"]);
     run(test, context, "cargo test of the clients")
 }
 
