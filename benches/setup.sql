@@ -67,7 +67,8 @@ $$;
 CREATE FUNCTION bench.go_to_state(p_state text) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
-    TRUNCATE slotkeeper.booking, slotkeeper.full_run, slotkeeper.hole, bench.bare, bench.twin;
+    TRUNCATE slotkeeper.booking, slotkeeper.full_run, slotkeeper.hole, slotkeeper.publication, slotkeeper.published,
+             bench.bare, bench.twin;
     EXECUTE format('INSERT INTO slotkeeper.booking SELECT * FROM bench.%I ORDER BY booking_id', p_state || '_booking');
     EXECUTE format('INSERT INTO slotkeeper.full_run SELECT * FROM bench.%I', p_state || '_full_run');
     INSERT INTO bench.bare SELECT * FROM slotkeeper.booking ORDER BY booking_id;

@@ -126,6 +126,8 @@ pub(crate) enum Fault {
         detail: String,
         hint: String,
     },
+    /// One of these, in a row of a table that queues follow.
+    InRow { row: String, fault: Box<Fault> },
     /// A broken invariant of slotkeeper's own. XX000
     Internal(String),
 }
@@ -433,6 +435,13 @@ impl Fault {
                 detail,
                 hint,
             } => parts(code, message, detail, hint),
+            Self::InRow { row, fault } => {
+                let inner = fault.parts();
+                Parts {
+                    message: format!("{row}: {}", inner.message),
+                    ..inner
+                }
+            }
             Self::Internal(what) => parts(
                 Code::ERRCODE_INTERNAL_ERROR,
                 format!("slotkeeper: {what}"),

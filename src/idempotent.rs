@@ -203,6 +203,9 @@ impl<'a> Work<'a> {
         for (name, _) in self.row {
             table.column(name)?;
         }
+        if let Some(slug) = &self.slug {
+            table.column(slug.from)?;
+        }
         let row = match &self.slug {
             Some(slug) => Cow::Owned(slug.fill(self.table, self.row)?),
             None => Cow::Borrowed(self.row),
@@ -278,10 +281,8 @@ impl<'a> Slug<'a> {
         if of(row, self.column).is_some_and(|given| *given != Tree::Null) {
             return Ok(row.clone());
         }
-        let source = of(row, self.from).and_then(plain).ok_or_else(|| {
-            let problem = format!("is {:?}, of which p_row has no value", self.from);
-            invalid("p_slug.from", problem, SLUG_HINT)
-        })?;
+        // A name that must be there is missed by the table itself; one that need not be has the fallback's slug.
+        let source = of(row, self.from).and_then(plain).unwrap_or_default();
         let target = slug::Target::new(table, self.column, self.scope.clone(), slug::rules(self.max_length)?)?;
         let slug = slug::choose(&target, &source)?;
         let mut row: Members = row.iter().filter(|(name, _)| name != self.column).cloned().collect();

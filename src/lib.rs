@@ -44,6 +44,20 @@ extension_sql_file!(
     requires = ["booking", binding::release::release_source]
 );
 extension_sql_file!(
+    "../sql/install/31_bound_queues.sql",
+    name = "bound_queues",
+    requires = ["binding"]
+);
+extension_sql_file!(
+    "../sql/install/80_comments_queues.sql",
+    name = "comments_queues",
+    requires = [
+        "bound_queues",
+        binding::queues::attach_queues,
+        binding::queues::follow::follow_queue
+    ]
+);
+extension_sql_file!(
     "../sql/install/40_request.sql",
     name = "request",
     requires = ["booking"]
@@ -133,6 +147,7 @@ extension_sql_file!(
     requires = [
         "comments",
         "comments_binding",
+        "comments_queues",
         "comments_publish",
         "comments_request",
         "comments_slug_draft"

@@ -4,7 +4,7 @@ use crate::arguments::{identifier, json, queue_name};
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::pg::json::{JsonArg, JsonReply};
-use crate::pg::lock::{Key, take_queue};
+use crate::pg::lock::{Brief, Key, take_queue};
 use crate::pg::refuse_read_only;
 use crate::pg::scan::{IndexScan, Key as ScanKey, Order, See, delete_unless_busy};
 use crate::pg::statement::{Statement, Value as Arg};
@@ -15,7 +15,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::{Value, json};
 use slotkeeper_core::Instant;
-use slotkeeper_core::binding::QueueDefaults;
+use slotkeeper_core::binding::{ACTIVE, QueueDefaults};
 use slotkeeper_core::options::QueueOptions;
 use slotkeeper_core::timetable::Timetable;
 use slotkeeper_core::zone::{ZoneName, format_utc, suggest, zone_name};
@@ -35,7 +35,7 @@ ON CONFLICT DO NOTHING
 RETURNING queue_id") };
 
     static LOCK: Statement = const { Statement::new(c"
-SELECT q.queue_id, q.time_zone, q.timetable, q.options, q.status
+SELECT q.queue_id, q.time_zone, q.timetable, q.options, q.status, q.status_reason
 FROM slotkeeper.queue AS q
 WHERE q.profile_id OPERATOR(pg_catalog.=) $1 AND q.platform OPERATOR(pg_catalog.=) $2
 FOR UPDATE") };
@@ -151,9 +151,18 @@ struct Locked {
     timetable: Value,
     options: Value,
     status: String,
+    reason: Option<String>,
 }
 
 fn lock_row(profile_id: &str, platform: &str) -> Result<Locked, Fault> {
+    lock_row_if_any(profile_id, platform)?.ok_or_else(|| Fault::NoQueue {
+        profile_id: profile_id.to_owned(),
+        platform: platform.to_owned(),
+        item: None,
+    })
+}
+
+fn lock_row_if_any(profile_id: &str, platform: &str) -> Result<Option<Locked>, Fault> {
     let rows = LOCK.with(|lock| {
         lock.write(&[Arg::Text(profile_id), Arg::Text(platform)], |row| {
             Ok(Locked {
@@ -162,14 +171,11 @@ fn lock_row(profile_id: &str, platform: &str) -> Result<Locked, Fault> {
                 timetable: row.json(3)?,
                 options: row.json(4)?,
                 status: row.must(5)?,
+                reason: row.get(6)?,
             })
         })
     })?;
-    rows.into_iter().next().ok_or_else(|| Fault::NoQueue {
-        profile_id: profile_id.to_owned(),
-        platform: platform.to_owned(),
-        item: None,
-    })
+    Ok(rows.into_iter().next())
 }
 
 #[pg_extern(schema = "slotkeeper")]
@@ -229,14 +235,7 @@ fn alter(
     }
     let name = zone.map_or(row.time_zone, |zone| zone.name());
     let options = options.to_json();
-    let values = [
-        Arg::Int8(row.queue_id),
-        Arg::Text(&name),
-        Arg::Json(&timetable),
-        Arg::Json(&options),
-    ];
-    ALTER.with(|alter| alter.write(&values, |_| Ok(())))?;
-    forget_hints(row.queue_id)?;
+    write_rules(row.queue_id, &name, &timetable, &options)?;
 
     let after = queue::require(profile_id, platform, None)?;
     let (count, listed) = match &before {
@@ -250,6 +249,96 @@ fn alter(
         .with("options", options)
         .with("off_timetable", listed)
         .with("off_timetable_count", count as i64))
+}
+
+/// The queue has other rules from here on, and a new version.
+fn write_rules(queue_id: i64, time_zone: &str, timetable: &Value, options: &Value) -> Result<(), Fault> {
+    let values = [
+        Arg::Int8(queue_id),
+        Arg::Text(time_zone),
+        Arg::Json(timetable),
+        Arg::Json(options),
+    ];
+    ALTER.with(|alter| alter.write(&values, |_| Ok(())))?;
+    forget_hints(queue_id)
+}
+
+/// What a queue is to be, as a table of the application says; `None`: it stays as it is.
+pub(crate) struct Wanted<'a> {
+    pub(crate) time_zone: Option<&'a str>,
+    pub(crate) timetable: Option<&'a Value>,
+    pub(crate) status: &'a str,
+    pub(crate) reason: Option<&'a str>,
+    /// A queue that is there already keeps the status that it has.
+    pub(crate) keep_status: bool,
+}
+
+/// What making it so has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Created,
+    Updated,
+    Nothing,
+}
+
+/// Makes a queue what is wanted. Whoever calls has the turn to; only what differs is written.
+pub(crate) fn make(_turn: &Brief, profile_id: &str, platform: &str, wanted: &Wanted<'_>) -> Result<Change, Fault> {
+    let name = wanted
+        .time_zone
+        .map(|name| zone(name).map(|zone| zone.name()))
+        .transpose()?;
+    let Some(row) = lock_row_if_any(profile_id, platform)? else {
+        let (Some(name), Some(timetable)) = (&name, wanted.timetable) else {
+            return Ok(Change::Nothing);
+        };
+        let options = QueueOptions::default();
+        Timetable::parse(timetable, options.granule_secs)?;
+        let options = options.to_json();
+        let values = [
+            Arg::Text(profile_id),
+            Arg::Text(platform),
+            Arg::Text(name),
+            Arg::Json(timetable),
+            Arg::Json(&options),
+        ];
+        let created: Vec<i64> = CREATE.with(|create| create.write(&values, |row| row.must(1)))?;
+        let queue_id = created.into_iter().next();
+        if let (Some(queue_id), true) = (queue_id, wanted.status != ACTIVE) {
+            write_status(queue_id, wanted.status, wanted.reason)?;
+        }
+        return Ok(Change::Created);
+    };
+    let mut change = Change::Nothing;
+    let name = name.filter(|name| *name != row.time_zone);
+    let timetable = wanted.timetable.filter(|&timetable| *timetable != row.timetable);
+    if name.is_some() || timetable.is_some() {
+        let timetable = timetable.unwrap_or(&row.timetable);
+        Timetable::parse(timetable, QueueOptions::parse(&row.options)?.granule_secs)?;
+        write_rules(
+            row.queue_id,
+            name.as_ref().unwrap_or(&row.time_zone),
+            timetable,
+            &row.options,
+        )?;
+        change = Change::Updated;
+    }
+    let has_status = wanted.status == row.status && wanted.reason == row.reason.as_deref();
+    if !wanted.keep_status && !has_status {
+        write_status(row.queue_id, wanted.status, wanted.reason)?;
+        change = Change::Updated;
+    }
+    Ok(change)
+}
+
+fn write_status(queue_id: i64, status: &str, reason: Option<&str>) -> Result<(), Fault> {
+    let values = [Arg::Int8(queue_id), Arg::Text(status), Arg::OptionalText(reason)];
+    SET_STATUS.with(|set| set.write(&values, |_| Ok(())))?;
+    Ok(())
+}
+
+/// Whether a zone of this name can be used, or why not.
+pub(crate) fn check_zone(name: &str) -> Result<(), Fault> {
+    zone(name).map(|_| ())
 }
 
 /// Live bookings from now on that were on the timetable before and are not any more: how many, and the first of them.
@@ -312,8 +401,7 @@ fn set_queue_status(
     refuse_read_only(c"set_queue_status()");
     let _turn = queue::turn_on(&profile_id, &platform)?;
     let row = lock_row(&profile_id, &platform)?;
-    let values = [Arg::Int8(row.queue_id), Arg::Text(status), Arg::OptionalText(p_reason)];
-    SET_STATUS.with(|set| set.write(&values, |_| Ok(())))?;
+    write_status(row.queue_id, status, p_reason)?;
     Ok(Reply::new("updated")
         .with("profile_id", profile_id)
         .with("platform", platform)

@@ -16,11 +16,12 @@ mod look;
 mod outcome;
 mod person;
 mod platform;
+mod row;
 mod state;
 mod token;
 mod turn;
 
-pub(crate) use person::{Movable, moved, taken_back};
+pub(crate) use person::{Movable, moved, published_by_application, taken_back};
 
 use crate::reply::Reply;
 use look::Success;

@@ -14,6 +14,7 @@ use slotkeeper_core::timetable::Timetable;
 use slotkeeper_core::{Instant, MICROS_PER_SEC};
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ffi::CStr;
 use std::rc::{Rc, Weak};
 
 /// So many queues stay parsed in one backend; past that the cache starts anew, and its memory with it.
@@ -50,7 +51,7 @@ impl Queue {
     }
 }
 
-static LOAD: &std::ffi::CStr = c"
+static LOAD: &CStr = c"
 SELECT queue_id, version, profile_id, platform, time_zone, timetable, options
 FROM slotkeeper.queue
 WHERE queue_id OPERATOR(pg_catalog.=) $1";
@@ -96,18 +97,30 @@ fn look_up(profile_id: &str, platform: &str, see: See) -> Result<Option<Found>, 
 /// created, changed or dropped it and is still open: what is read and written then is the present, and no isolation
 /// level fails over what others did.
 pub(crate) fn turn_on(profile_id: &str, platform: &str) -> Result<Brief, Fault> {
+    turn_past(profile_id, platform, &[(c"queue", c"queue_name")])
+}
+
+/// The turn to make the queue what rows of the application say: past edits of these rows too.
+pub(crate) fn turn_to_follow(profile_id: &str, platform: &str) -> Result<Brief, Fault> {
+    let both = [(c"queue", c"queue_name"), (c"bound_queue", c"bound_queue_name")];
+    turn_past(profile_id, platform, &both)
+}
+
+/// The queue's turn, when no open transaction of others has written its row in these tables, each with the index on the name.
+fn turn_past(profile_id: &str, platform: &str, tables: &[(&'static CStr, &'static CStr)]) -> Result<Brief, Fault> {
     loop {
         let turn = Brief::acquire(&LockKey::QueueRow { profile_id, platform });
-        let mut scan = IndexScan::open(c"queue", c"queue_name", 2, See::Uncommitted)?;
-        scan.search(
-            &[(1, Key::IsText(profile_id)), (2, Key::IsText(platform))],
-            Order::Ascending,
-        );
         let mut busy = None;
-        while let Some(row) = scan.next() {
-            busy = busy.or(row.inserter()).or(row.changer());
+        for (table, index) in tables {
+            let mut scan = IndexScan::open(table, index, 2, See::Uncommitted)?;
+            scan.search(
+                &[(1, Key::IsText(profile_id)), (2, Key::IsText(platform))],
+                Order::Ascending,
+            );
+            while let Some(row) = scan.next() {
+                busy = busy.or(row.inserter()).or(row.changer());
+            }
         }
-        drop(scan);
         let Some(transaction) = busy else { return Ok(turn) };
         drop(turn);
         wait_for(transaction);

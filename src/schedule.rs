@@ -209,7 +209,7 @@ fn reschedule(which: &Which<'_>, wish: &Wish) -> Result<Reply, Fault> {
 
 /// Finds the booking that is meant. The application's row comes before it in the order of locks: a drag in its user
 /// interface takes them in that order too.
-fn take<'w>(which: &Which<'w>, for_change: bool) -> Result<Option<(Target<'w>, Mine)>, Fault> {
+pub(crate) fn take<'w>(which: &Which<'w>, for_change: bool) -> Result<Option<(Target<'w>, Mine)>, Fault> {
     loop {
         let Some(source) = booking::source_of(which, for_change)? else {
             return Ok(None);

@@ -1,2 +1,3 @@
-SELECT slotkeeper.publish_draft('bench.draft', nextval('bench.draft_turn')::text, 'bench.event',
-    '{"title": "A title", "body": "A body of some length, as they have"}', 'event_id', '{"status": "published"}');
+SELECT lease_token AS token FROM slotkeeper.claim_due_content('w', 1) \gset
+SELECT slotkeeper.begin_publish(:token);
+SELECT slotkeeper.confirm_publish(:token, 'id');

@@ -3,10 +3,14 @@
 //! Predicates are SQL text here; the server parses them. What can be judged without it is judged here.
 
 mod fields;
+mod queue_rows;
 mod queues;
 #[cfg(test)]
 mod tests;
 
+pub use queue_rows::{
+    ACTIVE, Disagreement, QueueSays, RowSays, SlotTexts, queue_of_row, queue_of_slots, slot_of_texts, timetable_of_text,
+};
 pub use queues::{QueueSource, SlotColumns, TimetableSource};
 
 use crate::Invalid;

@@ -113,6 +113,11 @@ impl Timetable {
     }
 }
 
+/// Whether a text names days, as a timetable's key does.
+pub(crate) fn are_days(key: &str) -> bool {
+    days::Days::parse(key).is_some()
+}
+
 /// Unites a day's rules, wherever they come from.
 fn united(mut rules: Vec<Rule>) -> Vec<Rule> {
     rules.sort_by_key(|rule| rule.minute);

@@ -22,7 +22,7 @@ CREATE UNIQUE INDEX booking_seat ON slotkeeper.booking (queue_id, granule, seat)
 CREATE UNIQUE INDEX booking_content ON slotkeeper.booking (content_id, source, queue_id) WHERE released_at IS NULL;
 
 -- What publishing has not taken up yet, oldest first: a claim reads its first entries.
-CREATE INDEX booking_due ON slotkeeper.booking (scheduled_at, booking_id) INCLUDE (queue_id)
+CREATE INDEX booking_due ON slotkeeper.booking (scheduled_at) INCLUDE (booking_id, queue_id)
     WHERE released_at IS NULL AND claimed_at IS NULL;
 -- What became of a content that is no longer booked.
 CREATE INDEX booking_past ON slotkeeper.booking (content_id, source, queue_id) WHERE released_at IS NOT NULL;

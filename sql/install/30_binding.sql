@@ -37,7 +37,7 @@ CREATE TABLE slotkeeper.bound_relation (
 COMMENT ON TABLE slotkeeper.bound_relation IS 'Bound tables and their partitions as they were when attached or reconciled.';
 COMMENT ON COLUMN slotkeeper.bound_relation.is_root IS 'Whether it is the table itself, or a partition of it.';
 COMMENT ON COLUMN slotkeeper.bound_relation.filenode IS 'Of a partition: changes when it is truncated.';
-COMMENT ON COLUMN slotkeeper.bound_relation.triggers IS 'Digest of slotkeeper''s triggers; changes when one is disabled, even if it is enabled again.';
+COMMENT ON COLUMN slotkeeper.bound_relation.triggers IS 'Digest of slotkeeper''s triggers; changes when one is disabled, even if it is enabled again. refused: a replicated row of a table with queues was not followed.';
 
 CREATE TABLE slotkeeper.collision (
     source     text COLLATE "C" NOT NULL,
@@ -130,8 +130,11 @@ LEFT JOIN LATERAL (
         SELECT b.options ->> key AS name FROM unnest(ARRAY['content_id', 'at', 'group']) AS key
         WHERE jsonb_typeof(b.options -> key) = 'string'
         UNION ALL
-        SELECT b.options ->> key FROM unnest(ARRAY['profile_id', 'platform', 'user_id', 'time_zone']) AS key
+        SELECT b.options ->> key FROM unnest(ARRAY['profile_id', 'platform', 'user_id', 'time_zone', 'timetable']) AS key
         WHERE jsonb_typeof(b.options -> key) = 'string'
+        UNION ALL
+        SELECT b.options -> 'timetable' ->> key FROM unnest(ARRAY['time', 'hour', 'minute', 'days', 'capacity', 'ref']) AS key
+        WHERE jsonb_typeof(b.options -> 'timetable' -> key) = 'string'
     ) AS k
     WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
                       WHERE a.attrelid = c.oid AND a.attname = k.name AND a.attnum > 0 AND NOT a.attisdropped)
@@ -155,6 +158,7 @@ CROSS JOIN LATERAL (
                WHEN guard.triggers = 0 THEN 'the triggers are missing'
                WHEN guard.disabled > 0 THEN 'triggers are disabled'
                WHEN b.dropped_at IS NOT NULL THEN 'the table was dropped and made again'
+               WHEN root.triggers = 'refused' THEN 'a replicated row could not be followed'
                WHEN root.triggers <> slotkeeper.trigger_digest(c.oid) THEN 'triggers were disabled or changed for a while'
                WHEN late.names IS NOT NULL THEN 'triggers fire after the guard: ' || late.names
                WHEN partitions.names IS NOT NULL THEN 'partitions were truncated, detached or changed: ' || partitions.names

@@ -4,15 +4,14 @@
 
 CREATE TABLE slotkeeper.request (
     name        uuid PRIMARY KEY,
-    fingerprint uuid NOT NULL,
+    fingerprint bigint NOT NULL,
     started_at  timestamptz NOT NULL,
     held_until  timestamptz NOT NULL,
     holder      bigint NOT NULL,
     lifetime    integer NOT NULL,
     sweep_at    integer NOT NULL,
-    replays     integer NOT NULL DEFAULT 0,
+    replays     integer,
     attempt     smallint NOT NULL,
-    algorithm   smallint NOT NULL,
     status      smallint,
     user_id     text COLLATE "C",
     key         text COLLATE "C" NOT NULL,
@@ -27,14 +26,14 @@ CREATE INDEX request_sweep ON slotkeeper.request (sweep_at);
 COMMENT ON TABLE slotkeeper.request IS 'Keyed requests: who holds one, or how it was answered.';
 COMMENT ON COLUMN slotkeeper.request.name IS
     'Digest of user_id and key, which are compared on read; its first four bytes depend on the user alone.';
-COMMENT ON COLUMN slotkeeper.request.fingerprint IS 'Digest of method, path and canonical body, by the algorithm of that number.';
+COMMENT ON COLUMN slotkeeper.request.fingerprint IS 'Digest of method, path and canonical body; its first byte is the number of the algorithm.';
 COMMENT ON COLUMN slotkeeper.request.started_at IS 'When the key was first seen.';
 COMMENT ON COLUMN slotkeeper.request.held_until IS
     'In progress (status NULL): end of the holder''s lease. Finished: end of the response''s lifetime.';
 COMMENT ON COLUMN slotkeeper.request.holder IS 'Digest of the latest attempt''s token.';
 COMMENT ON COLUMN slotkeeper.request.lifetime IS 'Seconds that a response is kept after the finish.';
 COMMENT ON COLUMN slotkeeper.request.sweep_at IS 'Minute since 1970 from which on cleaning up may look at the row; it may then still be live.';
-COMMENT ON COLUMN slotkeeper.request.replays IS 'How often the response was replayed; counted late, see request_tally.';
+COMMENT ON COLUMN slotkeeper.request.replays IS 'How often the response was replayed, NULL for never; counted late, see request_tally.';
 COMMENT ON COLUMN slotkeeper.request.status IS 'HTTP status of the response; NULL while in progress.';
 COMMENT ON COLUMN slotkeeper.request.resource IS 'What the request made; known for one more lifetime after the response has expired.';
 
@@ -81,7 +80,7 @@ SELECT started_at AS first_seen, user_id, key, method, path,
             WHEN status IS NOT NULL THEN 'expired'
             WHEN held_until > pg_catalog.now() THEN 'in_progress'
             ELSE 'abandoned' END AS state,
-       attempt, status, resource, replays,
+       attempt, status, resource, coalesce(replays, 0) AS replays,
        CASE WHEN status IS NOT NULL THEN held_until - pg_catalog.make_interval(secs => lifetime) END AS finished_at,
        CASE WHEN status IS NOT NULL THEN held_until END AS expires_at,
        CASE WHEN status IS NULL THEN held_until END AS lease_until

@@ -18,7 +18,7 @@ DECLARE
     admin  constant text[] := writer || worker
                               || ARRAY['create_queue', 'alter_queue', 'set_queue_status', 'drop_queue',
                                        'check_table', 'attach_table', 'detach_table', 'reconcile_table',
-                                       'move_collisions', 'guard_row',
+                                       'move_collisions', 'guard_row', 'attach_queues', 'follow_queue',
                                        'forget_user', 'purge_expired',
                                        'set_platform', 'resume_after_restore', 'prune_history'];
     -- Every kind may read these: they show no more than the functions for readers do.

@@ -1,18 +1,20 @@
 //! Rows that occupy an instant which another content holds: remembered, until they move or are moved.
 
 use super::existing::{Claim, Collision, Occupant, Rows, Seen, occupants};
-use super::row::Target;
+use super::row::{Target, is_visible};
+use super::table::Table;
 use super::{Binding, queue_of};
 use crate::arguments::OnConflict;
-use crate::booking::{self, Content, State};
+use crate::booking::{self, Booking, Content, State};
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::history;
 use crate::mover::{Mover, Settled, Wish};
 use crate::pg::json::{Json, JsonReply};
-use crate::pg::lock::{Brief, Key, use_queues};
+use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::refuse_read_only;
 use crate::pg::statement::{Statement, Value};
+use crate::publish::{self, Movable};
 use crate::queue::{self, Queue};
 use crate::reply::Reply;
 use pgrx::PgRelation;
@@ -118,7 +120,13 @@ pub(super) fn reconcile(binding: &Binding, seen: HashMap<String, Seen>, found_by
     let now = now()?;
     let mut done = Reconciled::default();
     for (content_id, seen) in &left {
-        done.released += release_seen(binding, content_id, seen, now)?;
+        // Publishing writes states into rows that take no seat any more, and their contents keep theirs.
+        let taken_up = booking::of_source(content_id, &binding.source)?
+            .iter()
+            .any(|(booking, _)| booking.claimed);
+        if !(taken_up && is_visible(&binding.source, content_id)?) {
+            done.released += release_seen(binding, content_id, seen, now)?;
+        }
     }
     differs.sort_by(|a, b| {
         (&a.profile_id, &a.platform, a.at, &a.content_id).cmp(&(&b.profile_id, &b.platform, b.at, &b.content_id))
@@ -183,19 +191,18 @@ fn release_seen(binding: &Binding, content_id: &str, seen: &Seen, now: Instant) 
     for (booking, queue) in booking::of_source(content_id, &binding.source)? {
         let is_seen = booking.queue_id == seen.queue_id && Some(booking.scheduled_at) == seen.at;
         if is_seen || seen.at.is_none() {
-            let _turn = Brief::acquire(&booking.content().key());
-            released += i64::from(booking::release(&booking, &queue, now)?);
+            released += i64::from(give_back(&booking, &queue, now)?);
         }
     }
     Ok(released)
 }
 
-/// Gives the seats back that a content of this binding holds, in whichever queue.
+/// Gives the seats back that a content of this binding holds, in whichever queue. What is being published, or has been, keeps
+/// its seat.
 pub(super) fn release_content(binding: &Binding, content_id: &str, now: Instant) -> Result<i64, Fault> {
     let mut released = 0;
     for (booking, queue) in booking::of_source(content_id, &binding.source)? {
-        let _turn = Brief::acquire(&booking.content().key());
-        released += i64::from(booking::release(&booking, &queue, now)?);
+        released += i64::from(give_back(&booking, &queue, now)?);
     }
     Ok(released)
 }
@@ -204,11 +211,46 @@ pub(super) fn release_content(binding: &Binding, content_id: &str, now: Instant)
 pub(super) fn release_in(binding: &Binding, content_id: &str, queue_id: i64, now: Instant) -> Result<(), Fault> {
     for (booking, queue) in booking::of_source(content_id, &binding.source)? {
         if booking.queue_id == queue_id {
-            let _turn = Brief::acquire(&booking.content().key());
-            booking::release(&booking, &queue, now)?;
+            give_back(&booking, &queue, now)?;
         }
     }
     Ok(())
+}
+
+/// Gives one seat back; false where publishing keeps it. A lease on it is void.
+pub(super) fn give_back(booking: &Booking, queue: &Queue, now: Instant) -> Result<bool, Fault> {
+    loop {
+        let turn = Brief::acquire(&booking.content().key());
+        match Movable::look(booking, true)? {
+            Movable::No(_) => return Ok(false),
+            Movable::Yes { _turn } => {
+                let released = booking::release(booking, queue, now)?;
+                if released {
+                    publish::taken_back(booking, now)?;
+                }
+                return Ok(released);
+            }
+            Movable::Busy(transaction) => {
+                drop(turn);
+                wait_for(transaction);
+            }
+        }
+    }
+}
+
+/// Moves a booking, and voids a lease on it.
+pub(super) fn move_booking(
+    own: &Booking,
+    queue: &Queue,
+    slot: &Slot,
+    seat: i16,
+    now: Instant,
+) -> Result<Option<i64>, Fault> {
+    let moved = booking::move_to(own, queue, slot, seat)?;
+    if moved.is_some() {
+        publish::moved(own, slot.at, now)?;
+    }
+    Ok(moved)
 }
 
 /// How an attempt to give a row exactly its own instant ended.
@@ -232,7 +274,7 @@ pub(super) fn settle_exactly(binding: &Binding, row: &Occupant, queue: &Queue, n
     }]);
     for (other, its_queue) in booking::of_source(&row.content_id, &binding.source)? {
         if other.queue_id != queue.queue_id {
-            booking::release(&other, &its_queue, now)?;
+            give_back(&other, &its_queue, now)?;
         }
     }
     let _turn = Brief::acquire(&content.key());
@@ -258,9 +300,13 @@ pub(super) fn settle_exactly(binding: &Binding, row: &Occupant, queue: &Queue, n
         own: own.as_ref(),
         now,
     };
+    let _publication = match own.as_ref().map(|own| Movable::look(own, true)).transpose()? {
+        Some(Movable::No(_) | Movable::Busy(_)) => return Ok(Exactly::Right),
+        movable => movable,
+    };
     let settled = loop {
         let attempt = mover.settle(&wish, |slot: &Slot, seat| match &own {
-            Some(own) => booking::move_to(own, queue, slot, seat),
+            Some(own) => move_booking(own, queue, slot, seat, now),
             None => booking::insert(&content, row.user_id.as_deref(), slot, seat, now),
         })?;
         if attempt.is_some() {
@@ -279,7 +325,12 @@ pub(super) fn settle_exactly(binding: &Binding, row: &Occupant, queue: &Queue, n
 #[pg_extern(schema = "slotkeeper")]
 fn reconcile_table(p_table: Option<PgRelation>) -> Result<JsonReply, ErrorReport> {
     refuse_read_only(c"reconcile_table()");
-    let binding = super::attach::bound(p_table)?;
+    let table = Table::require(p_table.map(|table| table.oid()))?;
+    let queues = super::queues::reconcile(&table)?;
+    if let (Some(reply), Err(_)) = (queues, super::id_of(&table, "content")) {
+        return Ok(reply.into());
+    }
+    let binding = super::of_table(&table)?;
     super::attach::require_owner(&binding.table)?;
     super::attach::mend_triggers(&binding)?;
     FORGET_ALL.with(|forget| forget.write(&[Value::Text(&binding.source)], |_| Ok(())))?;

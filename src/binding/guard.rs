@@ -1,9 +1,10 @@
 //! `guard_row`: the trigger function of bound tables. Runs as the writer, for the rows that the triggers' conditions let
 //! through; what it does to the ledger runs with slotkeeper's rights.
 
-use super::collisions::{self, Exactly, release_content, release_in, settle_exactly};
+use super::collisions::{self, Exactly, give_back, move_booking, release_content, release_in, settle_exactly};
 use super::existing::{Collision, Occupant};
 use super::release::release_all;
+use super::row::is_own_write;
 use super::{Binding, Source, attach, of_guarded, queue_of};
 use crate::arguments::{OnConflict, identifier};
 use crate::booking::{self, Booking, Content};
@@ -14,6 +15,7 @@ use crate::mover::{Mover, Settled, Wish};
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::scan::{existing_row, row_is_inserted_since};
 use crate::pg::trigger::{Fired, Record, is_replica, running_command};
+use crate::publish::{self, Movable};
 use crate::queue::Queue;
 use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::pg_sys;
@@ -51,6 +53,11 @@ fn guard(fired: &Fired<'_>) -> Result<Option<Record>, Fault> {
         return Ok(None);
     }
     let binding = of_guarded(fired.table(), source)?;
+    let row = fired.new_row().or_else(|| fired.old_row());
+    // What publishing writes follows from the ledger, and changes nothing in it.
+    if row.is_some_and(|row| is_own_write(&binding, &row)) {
+        return Ok(row);
+    }
     match action {
         "take" => {
             let Some(new) = fired.new_row() else { return Ok(None) };
@@ -79,7 +86,14 @@ fn guard(fired: &Fired<'_>) -> Result<Option<Record>, Fault> {
             let Some(new) = fired.new_row() else { return Ok(None) };
             refuse_moving_published(&binding, new).map(Some)
         }
-        "published" => Ok(None),
+        "published" => {
+            if let Some(content_id) = fired.new_row().and_then(|new| new.text(binding.id.number)) {
+                for (booking, _) in booking::of_source(&content_id, &binding.source)? {
+                    publish::published_by_application(&booking, now()?)?;
+                }
+            }
+            Ok(None)
+        }
         "truncate" => {
             release_all(&binding.source)?;
             attach::remember_relations(&binding)?;
@@ -343,8 +357,9 @@ impl Writer<'_> {
         }
         for (booking, its_queue) in booking::of_source(&old_id, &binding.source)? {
             if booking.queue_id != queue.queue_id {
-                let _turn = Brief::acquire(&booking.content().key());
-                booking::release(&booking, &its_queue, now()?)?;
+                if !give_back(&booking, &its_queue, now()?)? {
+                    return Err(not_movable(&row.content_id));
+                }
             }
         }
         Ok(())
@@ -395,6 +410,15 @@ impl Writer<'_> {
                 }
                 return self.placed(own.scheduled_at, own.slot_ref.as_deref());
             }
+            let _publication = match own.as_ref().map(|own| Movable::look(own, true)).transpose()? {
+                Some(Movable::No(_)) => return Err(not_movable(&row.content_id)),
+                Some(Movable::Busy(transaction)) => {
+                    drop(turn);
+                    wait_for(transaction);
+                    continue;
+                }
+                movable => movable,
+            };
             let now = now()?;
             let mover = Mover {
                 queue,
@@ -403,7 +427,7 @@ impl Writer<'_> {
                 now,
             };
             let write = |slot: &Slot, seat| match &own {
-                Some(own) => booking::move_to(own, queue, slot, seat),
+                Some(own) => move_booking(own, queue, slot, seat, now),
                 None => booking::insert(&content, row.user_id.as_deref(), slot, seat, now),
             };
             let settled = match at {

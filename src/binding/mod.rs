@@ -9,7 +9,7 @@ pub(crate) mod check;
 pub(crate) mod collisions;
 mod existing;
 pub(crate) mod guard;
-mod queues;
+pub(crate) mod queues;
 pub(crate) mod release;
 pub(crate) mod row;
 mod table;
@@ -212,6 +212,12 @@ fn forget_known() {
     KNOWN_AT.set(None);
 }
 
+/// Whether any table is bound.
+pub(crate) fn any() -> Result<bool, Fault> {
+    let known = known()?;
+    Ok(!known.bindings.is_empty() || !known.broken.is_empty())
+}
+
 /// All bindings that work.
 pub(crate) fn all() -> Result<Vec<Rc<Binding>>, Fault> {
     Ok(known()?.bindings.clone())
@@ -308,12 +314,7 @@ fn of_guarded(table: pg_sys::Oid, source: &str) -> Result<Rc<Binding>, Fault> {
     if let Some(binding) = hit {
         return Ok(binding);
     }
-    let root = ROOT_OF.with(|root| {
-        root.read(&[Value::Int8(i64::from(table.to_u32()))], |row| {
-            row.get::<pg_sys::Oid>(1)
-        })
-    })?;
-    let root = root.into_iter().flatten().next().unwrap_or(table);
+    let root = root_of(table)?;
     let binding = of_source(source)?.filter(|binding| binding.table.oid == table || binding.table.oid == root);
     let Some(binding) = binding else {
         return Err(Fault::unbindable(
@@ -342,6 +343,16 @@ fn of_guarded(table: pg_sys::Oid, source: &str) -> Result<Rc<Binding>, Fault> {
         all.push((table, Rc::clone(&binding)));
     });
     Ok(binding)
+}
+
+/// The partitioned table that a partition belongs to; any other table itself.
+fn root_of(table: pg_sys::Oid) -> Result<pg_sys::Oid, Fault> {
+    let root = ROOT_OF.with(|root| {
+        root.read(&[Value::Int8(i64::from(table.to_u32()))], |row| {
+            row.get::<pg_sys::Oid>(1)
+        })
+    })?;
+    Ok(root.into_iter().flatten().next().unwrap_or(table))
 }
 
 /// The queue that a row names. Where it names a profile only, the one queue that the profile has. A queue that is first seen here
@@ -373,6 +384,13 @@ fn queue_of(
 
 fn only_platform(profile_id: &str) -> Result<Option<String>, Fault> {
     let mut platforms: Vec<String> = PLATFORMS.with(|all| all.read(&[Value::Text(profile_id)], |row| row.must(1)))?;
+    if platforms.len() > 1 {
+        // Queues that a table has left behind, as when a row of it got another platform, don't count beside those it names.
+        let named = queues::platforms_named(profile_id)?;
+        if !named.is_empty() {
+            platforms = named;
+        }
+    }
     if platforms.len() > 1 {
         return Err(Fault::unbindable(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,

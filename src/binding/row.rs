@@ -10,12 +10,14 @@ use crate::pg::dynamic::{self, See, literal};
 use crate::pg::predicate::RowOf;
 use crate::pg::scan::row_exists;
 use crate::pg::statement::Value;
+use crate::pg::trigger::Record;
 use crate::queue::Queue;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use slotkeeper_core::Instant;
 use slotkeeper_core::binding::{StateValue, Variable};
 use slotkeeper_core::slots::Slot;
 use slotkeeper_core::zone::format_utc;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
@@ -45,7 +47,7 @@ impl<'a> Target<'a> {
     pub(crate) fn find(content_id: &'a str, source: Option<&'a str>, for_change: bool) -> Result<Self, Fault> {
         if let Some(source) = source {
             return match of_source(source)? {
-                Some(binding) => look(&binding, content_id, for_change),
+                Some(binding) => look(&binding, content_id, Lock::wait_if(for_change)),
                 None => Ok(Self::Unbound { content_id, source }),
             };
         }
@@ -58,7 +60,7 @@ impl<'a> Target<'a> {
                 closed.push(binding);
                 continue;
             }
-            match look(binding, content_id, for_change)? {
+            match look(binding, content_id, Lock::wait_if(for_change))? {
                 Self::Hidden { .. } => hidden = true,
                 Self::Unbound { .. } => {}
                 row @ Self::Row(_) => found.push(row),
@@ -144,8 +146,39 @@ impl<'a> Target<'a> {
             return Ok(unbound);
         }
         match of_source(source)? {
-            Some(binding) => look(&binding, content_id, for_change),
+            Some(binding) => look(&binding, content_id, Lock::wait_if(for_change)),
             None => Ok(unbound),
+        }
+    }
+
+    /// The content of a booking, unless somebody else has its row: then, and where there is no row, `None`.
+    pub(crate) fn try_lock(content_id: &'a str, source: &str) -> Result<Option<Self>, Fault> {
+        let unbound = Self::Unbound {
+            content_id,
+            source: NO_SOURCE,
+        };
+        let Some(binding) = (if source == NO_SOURCE { None } else { of_source(source)? }) else {
+            return Ok(Some(unbound));
+        };
+        let target = look(&binding, content_id, Lock::Skip)?;
+        Ok(matches!(target, Self::Row(_)).then_some(target))
+    }
+
+    /// Writes what publishing has come to into the row. Whether the row takes a seat then is no matter: its content keeps its booking.
+    pub(crate) fn publishing(&self, state: &'static str, values: &Values<'_>) -> Result<(), Fault> {
+        let Self::Row(row) = self else { return Ok(()) };
+        if row.binding.options.state(state).is_some() {
+            let _own = OwnWrite::begin(row.binding.binding_id, &row.content_id);
+            row.write(state, values)?;
+        }
+        Ok(())
+    }
+
+    /// No content of a bound table.
+    pub(crate) fn nothing() -> Self {
+        Self::Unbound {
+            content_id: "",
+            source: NO_SOURCE,
         }
     }
 
@@ -261,6 +294,36 @@ impl<'a> Target<'a> {
     }
 }
 
+thread_local! {
+    /// The content whose state publishing is writing into its row.
+    static OWN_WRITE: RefCell<Option<(i64, String)>> = const { RefCell::new(None) };
+}
+
+/// While this lives the guard lets the row of one content be: what is written follows from the ledger.
+struct OwnWrite;
+
+impl OwnWrite {
+    fn begin(binding_id: i64, content_id: &str) -> Self {
+        OWN_WRITE.set(Some((binding_id, content_id.to_owned())));
+        Self
+    }
+}
+
+impl Drop for OwnWrite {
+    fn drop(&mut self) {
+        OWN_WRITE.set(None);
+    }
+}
+
+/// Whether publishing is writing the row of this content.
+pub(super) fn is_own_write(binding: &Binding, row: &Record) -> bool {
+    OWN_WRITE.with_borrow(|own| {
+        own.as_ref().is_some_and(|(binding_id, own)| {
+            *binding_id == binding.binding_id && row.text(binding.id.number).as_ref() == Some(own)
+        })
+    })
+}
+
 /// Values that a state's columns may refer to.
 #[derive(Default)]
 pub(crate) struct Values<'a> {
@@ -271,6 +334,21 @@ pub(crate) struct Values<'a> {
     pub(crate) error: Option<&'a str>,
     pub(crate) url: Option<&'a str>,
     pub(crate) now: Option<Instant>,
+}
+
+/// Whether the row is locked for the caller.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lock {
+    None,
+    Wait,
+    /// A row that somebody else has locked counts as not there.
+    Skip,
+}
+
+impl Lock {
+    fn wait_if(for_change: bool) -> Self {
+        if for_change { Self::Wait } else { Self::None }
+    }
 }
 
 /// How an id is told apart: by operators of the server's own, whatever else an application has defined.
@@ -422,7 +500,7 @@ fn row_of(binding: &Rc<Binding>, row: &dynamic::Row, first: i32) -> Result<Row, 
 }
 
 /// The row as the caller's own statements find it; `for_change`, locked for him.
-fn look<'a>(binding: &Rc<Binding>, content_id: &'a str, for_change: bool) -> Result<Target<'a>, Fault> {
+fn look<'a>(binding: &Rc<Binding>, content_id: &'a str, lock: Lock) -> Result<Target<'a>, Fault> {
     let none = || -> Result<Target<'a>, Fault> {
         // Row-level security may hide a row that is there: then nothing may be booked for it.
         Ok(if binding.table.hides_rows() {
@@ -442,11 +520,15 @@ fn look<'a>(binding: &Rc<Binding>, content_id: &'a str, for_change: bool) -> Res
         row_columns(binding)?,
         binding.table.quoted()?,
         id_is(&binding.id, "t")?,
-        if for_change { " FOR NO KEY UPDATE OF t" } else { "" }
+        match lock {
+            Lock::None => "",
+            Lock::Wait => " FOR NO KEY UPDATE OF t",
+            Lock::Skip => " FOR NO KEY UPDATE OF t SKIP LOCKED",
+        }
     );
     let read = |row: &dynamic::Row| row_of(binding, row, 1);
     let values = [Value::Text(content_id)];
-    let rows = if for_change {
+    let rows = if lock != Lock::None {
         dynamic::execute(&sql, See::Caller, &values, read)?
     } else {
         dynamic::query(&sql, See::Caller, &values, read)?

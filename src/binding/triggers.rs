@@ -89,6 +89,12 @@ impl<'a> Conditions<'a> {
             .collect()
     }
 
+    /// One of the named predicates holds; none where there is none.
+    fn is_exempt(&self, row: RowOf) -> Option<String> {
+        let all: Vec<&str> = self.exempt.iter().map(|(_, predicate)| predicate.over(row)).collect();
+        (!all.is_empty()).then(|| format!("({}) IS TRUE", all.join(" OR ")))
+    }
+
     /// The row takes a seat, unless it has none because it has no time.
     fn wants(&self, row: RowOf) -> String {
         let occupies = self.occupies.as_ref().map_or("true", |predicate| predicate.over(row));
@@ -227,9 +233,13 @@ pub(super) fn create(conditions: &Conditions<'_>) -> Result<Vec<Made>, Fault> {
         }
     }
     let (holds_new, holds_old) = (conditions.holds(RowOf::New)?, conditions.holds(RowOf::Old)?);
-    let leaves = format!("{holds_old} AND ({holds_new}) IS NOT TRUE");
+    let mut leaves = format!("{holds_old} AND ({holds_new}) IS NOT TRUE");
+    if let (Some(was), Some(is)) = (conditions.is_exempt(RowOf::Old), conditions.is_exempt(RowOf::New)) {
+        // A row that publishing has given a state of its own takes no seat, and holds one until it is exempt.
+        leaves = format!("({leaves}) OR (({is}) AND ({was}) IS NOT TRUE)");
+    }
     add("leave", "AFTER UPDATE", "ROW", Some(leaves), "leave")?;
-    add("delete", "AFTER DELETE", "ROW", Some(holds_old.clone()), "leave")?;
+    add("delete", "AFTER DELETE", "ROW", None, "leave")?;
     if let (Some(was), Some(is)) = (conditions.is_published(RowOf::Old), conditions.is_published(RowOf::New)) {
         let at = format!(
             "{} IS DISTINCT FROM {}",

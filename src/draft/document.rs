@@ -1,25 +1,25 @@
 //! A JSON object whose members are columns of a table: what is written, with the table's own types.
 
 use crate::fault::Fault;
-use crate::pg::dynamic::identifier;
+use crate::pg::dynamic::{identifier, literal};
 use crate::pg::json::Jsonb;
 use crate::pg::statement::Value;
-use crate::pg::table::{Table, declared};
+use crate::pg::table::{Column, Table, cast_to, declared, is_plain};
 use slotkeeper_core::Invalid;
 use slotkeeper_core::request::Tree;
 
 pub(super) struct Document {
     json: Jsonb,
     names: Vec<String>,
+    /// No member is an array or an object.
+    flat: bool,
 }
 
 /// The document's columns as SQL writes them.
 pub(super) struct Columns {
     pub(super) names: String,
-    /// The same out of a record named `r`.
-    pub(super) values: String,
-    /// The record's columns and their types.
-    pub(super) declared: String,
+    /// A query that gives their values, in the same order.
+    pub(super) query: String,
 }
 
 impl Document {
@@ -38,6 +38,9 @@ impl Document {
         {
             Tree::Object(members) => Ok(Some(Self {
                 json,
+                flat: !members
+                    .iter()
+                    .any(|(_, value)| matches!(value, Tree::List(_) | Tree::Object(_))),
                 names: members.into_iter().map(|(name, _)| name).collect(),
             })),
             _ => Err(invalid("must be an object".to_owned())),
@@ -57,23 +60,49 @@ impl Document {
         Value::Jsonb(Some(self.json))
     }
 
-    /// None where it has no member. Unknown names are refused: a column left out by mistake would be a silent default.
-    pub(super) fn columns(&self, table: &Table) -> Result<Option<Columns>, Fault> {
+    /// The document is the statement's argument of this number. None where it has no member. Unknown names are refused:
+    /// a column left out by mistake would be a silent default.
+    ///
+    /// Values are read as the server reads any JSON into a record. A document of plain values for plain columns needs
+    /// no record: each is a text cast to its column's type, which costs half as much.
+    pub(super) fn columns(&self, table: &Table, argument: usize) -> Result<Option<Columns>, Fault> {
         if self.names.is_empty() {
             return Ok(None);
         }
-        let (mut names, mut values, mut types) = (Vec::new(), Vec::new(), Vec::new());
-        for name in &self.names {
-            let column = table.column(name)?;
-            let quoted = identifier(name)?;
-            values.push(format!("r.{quoted}"));
-            types.push(format!("{quoted} {}", declared(&column)));
-            names.push(quoted);
-        }
+        let columns: Vec<Column> = self
+            .names
+            .iter()
+            .map(|name| table.column(name))
+            .collect::<Result<_, _>>()?;
+        let names: Vec<String> = self
+            .names
+            .iter()
+            .map(|name| identifier(name))
+            .collect::<Result<_, _>>()?;
+        let query = if self.flat && columns.iter().all(is_plain) {
+            let value = |column: &Column| {
+                let name = literal(&column.name)?;
+                let text = format!("${argument} OPERATOR(pg_catalog.->>) {name}::pg_catalog.text");
+                Ok(format!("({text})::{}", cast_to(column)))
+            };
+            let values: Result<Vec<String>, Fault> = columns.iter().map(value).collect();
+            format!("SELECT {}", values?.join(", "))
+        } else {
+            let values: Vec<String> = names.iter().map(|name| format!("r.{name}")).collect();
+            let types = names
+                .iter()
+                .zip(&columns)
+                .map(|(name, column)| format!("{name} {}", declared(column)));
+            let types: Vec<String> = types.collect();
+            format!(
+                "SELECT {} FROM pg_catalog.jsonb_to_record(${argument}) AS r({})",
+                values.join(", "),
+                types.join(", ")
+            )
+        };
         Ok(Some(Columns {
             names: names.join(", "),
-            values: values.join(", "),
-            declared: types.join(", "),
+            query,
         }))
     }
 }

@@ -151,11 +151,11 @@ impl<'a> Publication<'a> {
 
     fn insert(&self) -> Result<Option<String>, Fault> {
         let (table, id) = (self.target.name(), dynamic::identifier(&self.id.name)?);
-        let text = match self.row.columns(&self.target)? {
+        let text = match self.row.columns(&self.target, 1)? {
             None => format!("INSERT INTO {table} DEFAULT VALUES RETURNING {id}::pg_catalog.text"),
             Some(columns) => format!(
-                "INSERT INTO {table} ({}) SELECT {} FROM pg_catalog.jsonb_to_record($1) AS r({}) RETURNING {id}::pg_catalog.text",
-                columns.names, columns.values, columns.declared
+                "INSERT INTO {table} ({}) {} RETURNING {id}::pg_catalog.text",
+                columns.names, columns.query
             ),
         };
         let values = self.row.value();
@@ -171,12 +171,9 @@ impl<'a> Publication<'a> {
         let mut set = format!("{link} = $2::{}", cast_to(draft.link()));
         let mut values = vec![Value::Text(draft.id()), Value::Text(target_id)];
         if let Some(changes) = &self.changes
-            && let Some(columns) = changes.columns(draft.table())?
+            && let Some(columns) = changes.columns(draft.table(), 3)?
         {
-            set.push_str(&format!(
-                ", ({}) = (SELECT {} FROM pg_catalog.jsonb_to_record($3) AS r({}))",
-                columns.names, columns.values, columns.declared
-            ));
+            set.push_str(&format!(", ({}) = ({})", columns.names, columns.query));
             values.push(changes.value());
         }
         let text = format!(

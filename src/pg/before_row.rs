@@ -73,9 +73,12 @@ impl Call {
 
     /// A value of the row as it was; none for an INSERT.
     pub(crate) fn old_value(&self, column: &Column) -> Option<pg_sys::Datum> {
+        if !self.is_update() {
+            return None;
+        }
         // SAFETY: the data is complete for the call.
-        self.is_update()
-            .then(|| self.value(unsafe { (*self.0).tg_trigtuple }, column))?
+        let row = unsafe { (*self.0).tg_trigtuple };
+        self.value(row, column)
     }
 
     pub(crate) fn is_update(&self) -> bool {

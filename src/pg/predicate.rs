@@ -61,6 +61,7 @@ impl Predicate {
         PgTryBuilder::new(AssertUnwindSafe(|| {
             // SAFETY: the text is NUL-terminated, the table exists and stays locked.
             let analysed = match names {
+                // SAFETY: the text is NUL-terminated, the table exists and stays locked.
                 Names::OfCaller => unsafe { analyse(table, &source) },
                 // SAFETY: as above.
                 Names::Qualified => without_search_path(|| unsafe { analyse(table, &source) }),

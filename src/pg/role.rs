@@ -63,6 +63,7 @@ pub(crate) fn caller_name() -> String {
 
 /// Whether row-level security may hide rows of a table from the caller.
 pub(crate) fn hides_rows(table: pg_sys::Oid) -> bool {
+    // Owners and roles with BYPASSRLS are told RLS_NONE_ENV: nothing is hidden as long as they are who they are.
     // SAFETY: looks the table and the role up; raises nothing.
     unsafe {
         pg_sys::check_enable_rls(table, pg_sys::InvalidOid, true) == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32

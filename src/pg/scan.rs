@@ -25,7 +25,6 @@ pub(crate) enum Key<'a> {
     AtLeast(i64),
     AtMost(i64),
     Below(i64),
-    IsTime(Instant),
     AtLeastTime(Instant),
     AtMostTime(Instant),
 }
@@ -54,7 +53,6 @@ impl Key<'_> {
                 v.into_datum(),
             ),
             Self::Below(v) => (pg_sys::BTLessStrategyNumber, none, pg_sys::F_INT8LT, v.into_datum()),
-            Self::IsTime(v) => (eq, none, pg_sys::F_TIMESTAMPTZ_EQ, to_timestamp(v).into_datum()),
             Self::AtLeastTime(v) => (
                 pg_sys::BTGreaterEqualStrategyNumber,
                 none,
@@ -272,17 +270,31 @@ impl Found<'_> {
 
     /// The value of any column of the row, by its name.
     pub(crate) fn column<T: FromDatum>(&self, name: &'static CStr) -> Result<Option<T>, Fault> {
+        let (datum, is_null) = self.datum(name)?;
+        // SAFETY: the datum is the current row's; callers ask for the column's type.
+        Ok(unsafe { T::from_datum(datum, is_null) })
+    }
+
+    /// The instant in any column of the row.
+    pub(crate) fn time(&self, name: &'static CStr) -> Result<Option<Instant>, Fault> {
+        Ok(self.column(name)?.and_then(from_timestamp))
+    }
+
+    /// Whether a column of the row is NULL.
+    pub(crate) fn is_null(&self, name: &'static CStr) -> Result<bool, Fault> {
+        Ok(self.datum(name)?.1)
+    }
+
+    fn datum(&self, name: &'static CStr) -> Result<(pg_sys::Datum, bool), Fault> {
         // SAFETY: a syscache look-up of a NUL-terminated name.
         let number = unsafe { pg_sys::get_attnum(self.table(), name.as_ptr()) };
         if number <= 0 {
             return Err(Fault::Internal(format!("column {} is missing", name.to_string_lossy())));
         }
         let mut is_null = false;
-        // SAFETY: the slot holds the current row, which has this column; callers ask for its type.
-        Ok(unsafe {
-            let datum = pg_sys::slot_getattr(self.scan.slot, number.into(), &mut is_null);
-            T::from_datum(datum, is_null)
-        })
+        // SAFETY: the slot holds the current row, which has this column.
+        let datum = unsafe { pg_sys::slot_getattr(self.scan.slot, number.into(), &mut is_null) };
+        Ok((datum, is_null))
     }
 
     /// The value of a column of the table by its number; `None` when it is NULL.

@@ -257,20 +257,29 @@ impl Statement {
     }
 }
 
-/// While this lives, no plan walks over a whole table where there is another way.
-struct WithoutWholeTables(bool);
+/// While this lives, no plan walks over a whole table where there is another way. A table that has no other way makes
+/// its plan look expensive, and the server would compile it: that is off too.
+struct WithoutWholeTables {
+    seqscan: bool,
+    jit: bool,
+}
 
 impl WithoutWholeTables {
     fn begin() -> Self {
-        // SAFETY: a plain variable of this backend; dropping puts its value back, also when an error passes through.
-        Self(unsafe { std::ptr::replace(&raw mut pg_sys::enable_seqscan, false) })
+        // SAFETY: plain variables of this backend; dropping puts their values back, also when an error passes through.
+        unsafe {
+            Self {
+                seqscan: std::ptr::replace(&raw mut pg_sys::enable_seqscan, false),
+                jit: std::ptr::replace(&raw mut pg_sys::jit_enabled, false),
+            }
+        }
     }
 }
 
 impl Drop for WithoutWholeTables {
     fn drop(&mut self) {
         // SAFETY: as above.
-        unsafe { pg_sys::enable_seqscan = self.0 };
+        unsafe { (pg_sys::enable_seqscan, pg_sys::jit_enabled) = (self.seqscan, self.jit) };
     }
 }
 

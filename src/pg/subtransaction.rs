@@ -104,3 +104,9 @@ pub(crate) fn unless_duplicate<T>(write: impl FnOnce() -> Result<T, Fault>) -> R
         Err(Some(fault)) => Err(fault),
     }
 }
+
+/// The subtransaction that the caller is in.
+pub(crate) fn current_subtransaction() -> pg_sys::SubTransactionId {
+    // SAFETY: reads a field of the transaction state.
+    unsafe { pg_sys::GetCurrentSubTransactionId() }
+}

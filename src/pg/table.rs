@@ -78,7 +78,6 @@ pub(crate) struct UniqueIndex {
     /// Numbers of its key columns in the table; 0 for an expression.
     pub(crate) columns: Vec<i16>,
     pub(crate) nulls_not_distinct: bool,
-    pub(crate) primary: bool,
     pub(crate) flaw: Option<Flaw>,
 }
 
@@ -221,7 +220,12 @@ impl Table {
 
     /// Its primary key, where that is one column.
     pub(crate) fn key(&self) -> Option<(UniqueIndex, Column)> {
-        let primary = self.unique_indexes().into_iter().find(|index| index.primary)?;
+        // SAFETY: making the list of indexes is what finds out which of them is the primary key.
+        let oid = unsafe {
+            pg_sys::list_free(pg_sys::RelationGetIndexList(self.0));
+            (*self.0).rd_pkindex
+        };
+        let primary = (oid != pg_sys::InvalidOid).then(|| unique_index(oid))??;
         match *primary.columns {
             [number] => self.numbered(number).map(|column| (primary, column)),
             _ => None,
@@ -245,41 +249,43 @@ impl Table {
 
     /// Its unique indexes.
     pub(crate) fn unique_indexes(&self) -> Vec<UniqueIndex> {
-        let mut found = Vec::new();
-        // SAFETY: the list is a copy of oids; each index is opened with a lock that lasts, and closed once.
-        unsafe {
-            let list = pg_sys::RelationGetIndexList(self.0);
-            for oid in pgrx::PgList::<pg_sys::Oid>::from_pg(list).iter_oid() {
-                let index = pg_sys::index_open(oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-                let entry = (*index).rd_index;
-                if (*entry).indisunique && (*entry).indislive {
-                    let columns = (*entry).indkey.values.as_slice((*entry).indnkeyatts as usize);
-                    let flaw = if !(*entry).indisvalid || !(*entry).indisready {
-                        Some(Flaw::Invalid)
-                    } else if (*(*index).rd_rel).relam != pg_sys::Oid::from(pg_sys::BTREE_AM_OID) {
-                        Some(Flaw::Method)
-                    } else if columns.contains(&0) {
-                        Some(Flaw::Expression)
-                    } else if !pg_sys::RelationGetIndexPredicate(index).is_null() {
-                        Some(Flaw::Partial)
-                    } else {
-                        None
-                    };
-                    found.push(UniqueIndex {
-                        oid,
-                        name: CStr::from_ptr((*(*index).rd_rel).relname.data.as_ptr())
-                            .to_string_lossy()
-                            .into_owned(),
-                        columns: columns.to_vec(),
-                        nulls_not_distinct: (*entry).indnullsnotdistinct,
-                        primary: (*entry).indisprimary,
-                        flaw,
-                    });
-                }
-                pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
+        // SAFETY: the list is a copy of oids.
+        let list = unsafe { pgrx::PgList::<pg_sys::Oid>::from_pg(pg_sys::RelationGetIndexList(self.0)) };
+        list.iter_oid().filter_map(unique_index).collect()
+    }
+}
+
+/// An index, if it is a unique one.
+fn unique_index(oid: pg_sys::Oid) -> Option<UniqueIndex> {
+    // SAFETY: the index is opened with a lock that lasts, and closed once; its descriptor is read in between.
+    unsafe {
+        let index = pg_sys::index_open(oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+        let entry = (*index).rd_index;
+        let unique = ((*entry).indisunique && (*entry).indislive).then(|| {
+            let columns = (*entry).indkey.values.as_slice((*entry).indnkeyatts as usize);
+            let flaw = if !(*entry).indisvalid || !(*entry).indisready {
+                Some(Flaw::Invalid)
+            } else if (*(*index).rd_rel).relam != pg_sys::BTREE_AM_OID {
+                Some(Flaw::Method)
+            } else if columns.contains(&0) {
+                Some(Flaw::Expression)
+            } else if !pg_sys::RelationGetIndexPredicate(index).is_null() {
+                Some(Flaw::Partial)
+            } else {
+                None
+            };
+            UniqueIndex {
+                oid,
+                name: CStr::from_ptr((*(*index).rd_rel).relname.data.as_ptr())
+                    .to_string_lossy()
+                    .into_owned(),
+                columns: columns.to_vec(),
+                nulls_not_distinct: (*entry).indnullsnotdistinct,
+                flaw,
             }
-        }
-        found
+        });
+        pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
+        unique
     }
 }
 
@@ -302,10 +308,13 @@ pub(crate) fn type_name(type_oid: pg_sys::Oid, modifier: i32) -> String {
 
 /// The type of a column as a cast to it is written: schema and all, without the length that would cut a value.
 pub(crate) fn cast_to(column: &Column) -> String {
+    // Said to be given, "no length" is written as such: a bare `character` would be one of length 1.
+    let flags = pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_FORCE_QUALIFY;
     // SAFETY: returns a palloc'd C string for any oid.
-    unsafe { CStr::from_ptr(pg_sys::format_type_be_qualified(column.type_oid)) }
-        .to_string_lossy()
-        .into_owned()
+    unsafe {
+        let text = pg_sys::format_type_extended(column.type_oid, -1, flags as pg_sys::bits16);
+        CStr::from_ptr(text).to_string_lossy().into_owned()
+    }
 }
 
 /// The type of a column as it is declared: schema, length and all.
@@ -341,7 +350,7 @@ pub(crate) fn text_room(column: &Column) -> Option<usize> {
     let (base, modifier, category) = base_type(column);
     // SAFETY: a catalog look-up.
     let varying = unsafe { pg_sys::get_typlen(base) } == -1 && base != pg_sys::BPCHAROID;
-    if category != pg_sys::TYPCATEGORY_STRING as u8 || !varying {
+    if category != pg_sys::TYPCATEGORY_STRING || !varying {
         return None;
     }
     let header = pg_sys::VARHDRSZ as i32;
@@ -351,7 +360,21 @@ pub(crate) fn text_room(column: &Column) -> Option<usize> {
 /// Whether the text of a value depends on the session's settings: dates, times and intervals.
 pub(crate) fn depends_on_settings(column: &Column) -> bool {
     let (_, _, category) = base_type(column);
-    category == pg_sys::TYPCATEGORY_DATETIME as u8 || category == pg_sys::TYPCATEGORY_TIMESPAN as u8
+    category == pg_sys::TYPCATEGORY_DATETIME || category == pg_sys::TYPCATEGORY_TIMESPAN
+}
+
+/// Whether values of the column are texts, numbers, booleans, instants, enums or uuids: whatever JSON writes as a string,
+/// a number or a boolean. A domain is not: a cast to it may cut a value.
+pub(crate) fn is_plain(column: &Column) -> bool {
+    let (base, _, category) = base_type(column);
+    let plain = [
+        pg_sys::TYPCATEGORY_STRING,
+        pg_sys::TYPCATEGORY_NUMERIC,
+        pg_sys::TYPCATEGORY_BOOLEAN,
+        pg_sys::TYPCATEGORY_DATETIME,
+        pg_sys::TYPCATEGORY_ENUM,
+    ];
+    base == column.type_oid && (plain.contains(&category) || base == pg_sys::UUIDOID)
 }
 
 /// The type that a domain is made of, its modifier and category; any other type itself.

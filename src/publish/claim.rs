@@ -2,10 +2,13 @@
 
 use super::due::{Again, Entry, Kind, Walk};
 use super::look::{self, Publication, State};
+use super::outcome::Next;
+use super::row::{self, AppRow};
 use super::state::{Claim, Ending, Event, Told, change};
 use super::{already_published, held, home, lease_end, platform, token, turn};
 use crate::arguments::{identifier, lease_micros, limit, optional_identifier, platform_name, which_source};
-use crate::booking::{self, Content, Which};
+use crate::binding::row::Target;
+use crate::booking::{Content, Which};
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::pg::json::JsonReply;
@@ -14,6 +17,7 @@ use crate::pg::refuse_read_only;
 use crate::pg::statement::{Statement, Value};
 use crate::pg::time::to_timestamptz;
 use crate::reply::Reply;
+use crate::schedule;
 use pgrx::PgSqlErrorCode;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -282,21 +286,32 @@ impl Taker<'_> {
             source: source.as_deref().unwrap_or_default(),
             queue_id: entry.queue_id,
         };
-        let Some(_turn) = Brief::try_acquire(&content.key()) else {
+        // A row that somebody has locked is left to him; one that this worker may not change, to another.
+        let Some(target) = Target::try_lock(content.content_id, content.source)? else {
+            return Ok(None);
+        };
+        let Some(turn) = Brief::try_acquire(&content.key()) else {
             return Ok(None);
         };
         if !self.again.is_due(entry)? {
             return Ok(None);
         }
         // None where a success has closed the content before: then its booking is taken up, and out of the way.
-        self.hand_out(entry.booking_id, Event::Claimed)
+        let handed = self.hand_out(entry.booking_id, Event::Claimed)?;
+        drop(turn);
+        self.tell_row(&target, handed.as_ref())?;
+        Ok(handed)
     }
 
     fn take_woken(&mut self, entry: &Entry, state: State) -> Result<Option<HandOut>, Fault> {
         if state == State::Publishing && self.settled >= MOST_SETTLED {
             return Ok(None);
         }
-        let Some(_turn) = turn::try_on(entry.booking_id)? else {
+        let app = AppRow::of(entry.booking_id)?;
+        let Some(target) = app.try_lock()? else {
+            return Ok(None);
+        };
+        let Some(turn) = turn::try_on(entry.booking_id)? else {
             return Ok(None);
         };
         if !self.again.is_due(entry)? {
@@ -304,15 +319,25 @@ impl Taker<'_> {
         }
         if state == State::Publishing {
             self.settled += 1;
-            lease_ran_out(entry.booking_id, self.now)?;
+            lease_ran_out(entry.booking_id, &target, self.now)?;
             return Ok(None);
         }
-        self.hand_out(entry.booking_id, Event::Reclaimed)
+        let handed = self.hand_out(entry.booking_id, Event::Reclaimed)?;
+        drop(turn);
+        self.tell_row(&target, handed.as_ref())?;
+        Ok(handed)
+    }
+
+    fn tell_row(&self, target: &Target<'_>, handed: Option<&HandOut>) -> Result<(), Fault> {
+        match handed {
+            Some(handed) => row::under_way(target, "claimed", handed.attempt(), self.now),
+            None => Ok(()),
+        }
     }
 }
 
 /// An attempt began, and its lease ran out: nobody knows what came of it. The turn must be held.
-pub(super) fn lease_ran_out(booking_id: i64, now: Instant) -> Result<(), Fault> {
+pub(super) fn lease_ran_out(booking_id: i64, target: &Target<'_>, now: Instant) -> Result<(), Fault> {
     let (Some(publication), Some(subject)) = (look::publication(booking_id)?, look::subject(booking_id)?) else {
         return Ok(());
     };
@@ -333,7 +358,8 @@ pub(super) fn lease_ran_out(booking_id: i64, now: Instant) -> Result<(), Fault> 
         now,
     };
     change(booking_id, &Event::Ended(ending))?;
-    Ok(())
+    let next = Next { state, wake_at };
+    row::failed(target, &next, publication.attempts, LEASE_RAN_OUT, now)
 }
 
 #[pg_extern(schema = "slotkeeper")]
@@ -362,7 +388,7 @@ fn claim_content(
 
 fn claim_one(which: &Which<'_>, worker: &str, lease: i64) -> Result<Reply, Fault> {
     loop {
-        let Some(mine) = booking::take(which, true)? else {
+        let Some((target, mine)) = schedule::take(which, true)? else {
             return not_booked(which);
         };
         let booking_id = mine.booking.booking_id;
@@ -392,7 +418,7 @@ fn claim_one(which: &Which<'_>, worker: &str, lease: i64) -> Result<Reply, Fault
             .as_ref()
             .is_some_and(|p| p.state == State::Publishing && p.is_awake(now))
         {
-            lease_ran_out(booking_id, now)?;
+            lease_ran_out(booking_id, &target, now)?;
             continue;
         }
         if let Some(reason) = hindrance(publication.as_ref(), mine.booking.scheduled_at, now) {
@@ -418,6 +444,8 @@ fn claim_one(which: &Which<'_>, worker: &str, lease: i64) -> Result<Reply, Fault
         };
         let claimed = taker.hand_out(booking_id, event)?;
         drop(inner);
+        drop(mine);
+        taker.tell_row(&target, claimed.as_ref())?;
         if let Some(claimed) = claimed {
             return Ok(claimed.reply());
         }

@@ -204,24 +204,22 @@ pub(crate) struct Again([Option<IndexScan>; 2]);
 
 impl Again {
     pub(crate) fn is_due(&mut self, entry: &Entry) -> Result<bool, Fault> {
-        let (place, table, index) = match entry.kind {
-            Kind::Fresh => (&mut self.0[0], c"booking", c"booking_due"),
-            Kind::Woken => (&mut self.0[1], c"publication", c"publication_wake"),
+        let (place, table, index, due_at) = match entry.kind {
+            Kind::Fresh => (&mut self.0[0], c"booking", c"booking_pkey", c"scheduled_at"),
+            Kind::Woken => (&mut self.0[1], c"publication", c"publication_pkey", c"wake_at"),
         };
         if place.is_none() {
-            *place = Some(IndexScan::open(table, index, 2, See::Uncommitted)?);
+            *place = Some(IndexScan::open(table, index, 1, See::Uncommitted)?);
         }
         let Some(scan) = place else { return Ok(false) };
-        scan.search(
-            &[(1, Key::IsTime(entry.due_at)), (2, Key::Is(entry.booking_id))],
-            Order::Ascending,
-        );
+        scan.search(&[(1, Key::Is(entry.booking_id))], Order::Ascending);
         let mut due = false;
         while let Some(row) = scan.next() {
             if row.inserter().is_some() || row.changer().is_some() {
                 return Ok(false);
             }
-            due = true;
+            due = row.time(due_at)? == Some(entry.due_at)
+                && (entry.kind == Kind::Woken || (row.is_null(c"released_at")? && row.is_null(c"claimed_at")?));
         }
         Ok(due)
     }

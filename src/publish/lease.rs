@@ -2,6 +2,7 @@
 
 use super::claim::queue_reason;
 use super::look::{self, State, Subject};
+use super::row::{self, AppRow};
 use super::state::{Event, change};
 use super::token::{self, Token};
 use super::{already_published, held, home, lease_end, platform, stale_token, turn};
@@ -31,6 +32,8 @@ fn begin_publish(p_lease_token: Option<&str>) -> Result<JsonReply, ErrorReport> 
 
 fn begin(token: &Token) -> Result<Reply, Fault> {
     commit_durably();
+    let app = AppRow::of(token.booking_id)?;
+    let target = app.lock()?;
     let _turn = turn::wait_on(token.booking_id)?;
     let now = now()?;
     let event = Event::Begun {
@@ -40,6 +43,7 @@ fn begin(token: &Token) -> Result<Reply, Fault> {
     let Some(told) = change(token.booking_id, &event)? else {
         return why_not(token, now);
     };
+    row::under_way(&target, "publishing", told.attempts, now)?;
     let is_async = told.timeouts > 0 && platform::policy(&told.platform)?.is_async(told.timeouts.unsigned_abs());
     let key = publish_key(&told.source, &told.content_id, &told.profile_id, &told.platform);
     Ok(Reply::new("proceed")

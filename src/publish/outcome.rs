@@ -2,11 +2,13 @@
 
 use super::lease::of;
 use super::look::{self, Ended, Publication, State, Subject};
+use super::row::{self, AppRow};
 use super::state::{Closing, Ending, Event, Known, change, close, correct};
 use super::token::{self, Token};
 use super::turn::{self, settle};
 use super::{already_published, platform, stale_token};
 use crate::arguments::{http_status, identifier, retry_after_micros};
+use crate::binding::row::Target;
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::pg::durable::commit_durably;
@@ -39,6 +41,8 @@ fn confirm_publish(
 
 fn confirm(token: &Token, provider_id: Option<&str>, url: Option<&str>) -> Result<Reply, Fault> {
     commit_durably();
+    let app = AppRow::of(token.booking_id)?;
+    let target = app.lock()?;
     let turn = turn::wait_on(token.booking_id)?;
     let now = now()?;
     let event = Event::Published {
@@ -48,6 +52,8 @@ fn confirm(token: &Token, provider_id: Option<&str>, url: Option<&str>) -> Resul
         now,
     };
     if let Some(told) = change(token.booking_id, &event)? {
+        drop(turn);
+        row::published(&target, told.attempts, url, now)?;
         let late = told.wake_at.is_some_and(|until| until < now);
         return Ok(Reply::new("published")
             .with("content_id", told.content_id)
@@ -60,11 +66,16 @@ fn confirm(token: &Token, provider_id: Option<&str>, url: Option<&str>) -> Resul
             .with("late", late));
     }
     drop(turn);
-    confirm_late(token, provider_id, url)
+    confirm_late(token, &target, provider_id, url)
 }
 
 /// A success told with a token whose lease is over: true all the same, if its attempt had begun and nobody was first.
-fn confirm_late(token: &Token, provider_id: Option<&str>, url: Option<&str>) -> Result<Reply, Fault> {
+fn confirm_late(
+    token: &Token,
+    target: &Target<'_>,
+    provider_id: Option<&str>,
+    url: Option<&str>,
+) -> Result<Reply, Fault> {
     let Some(subject) = look::subject(token.booking_id)? else {
         return Ok(stale_token(None));
     };
@@ -95,6 +106,8 @@ fn confirm_late(token: &Token, provider_id: Option<&str>, url: Option<&str>) -> 
         url,
         now,
     })?;
+    drop(settled);
+    row::published(target, ended.attempt, url, now)?;
     Ok(of(&subject, Reply::new("published"))
         .with("attempt", i64::from(ended.attempt))
         .with_instant("published_at", now)
@@ -170,6 +183,8 @@ impl Next {
 }
 
 fn fail(token: &Token, told: &Failed<'_>) -> Result<Reply, Fault> {
+    let app = AppRow::of(token.booking_id)?;
+    let target = app.lock()?;
     let turn = turn::wait_on(token.booking_id)?;
     let Some(subject) = look::subject(token.booking_id)? else {
         return Ok(stale_token(None));
@@ -177,7 +192,7 @@ fn fail(token: &Token, told: &Failed<'_>) -> Result<Reply, Fault> {
     let publication = look::publication(token.booking_id)?;
     let now = now()?;
     let Some(live) = publication.as_ref().filter(|p| p.token == Some(token.digest)) else {
-        return fail_late(token, told, &subject, publication.as_ref(), now);
+        return fail_late(token, told, &subject, publication.as_ref(), &target, now);
     };
     let failure = live.failure(token.booking_id, told.status, told.retry_after);
     let next = Next::after(&subject.platform, &failure, now)?;
@@ -193,6 +208,7 @@ fn fail(token: &Token, told: &Failed<'_>) -> Result<Reply, Fault> {
     let attempt = live.attempts.saturating_add(i32::from(!failure.begun));
     change(token.booking_id, &Event::Ended(ending))?;
     drop(turn);
+    row::failed(&target, &next, attempt, told.error, now)?;
     Ok(next.reply(&subject, attempt))
 }
 
@@ -202,6 +218,7 @@ fn fail_late(
     told: &Failed<'_>,
     subject: &Subject,
     publication: Option<&Publication>,
+    target: &Target<'_>,
     now: Instant,
 ) -> Result<Reply, Fault> {
     let ended = look::ended(token.booking_id, token.digest)?;
@@ -232,5 +249,6 @@ fn fail_late(
         http_status: told.http_status(),
     };
     correct(&known)?;
+    row::failed(target, &next, ended.attempt, told.error, now)?;
     Ok(next.reply(subject, ended.attempt))
 }

@@ -2,11 +2,14 @@
 
 use super::claim::not_booked;
 use super::look::{self, Publication, State};
+use super::outcome::Next;
+use super::row;
 use super::state::{Closing, Event, change, close};
 use super::turn::{self, Turn};
 use super::{already_published, platform};
 use crate::arguments::{identifier, optional_identifier, platform_name, which_source};
-use crate::booking::{self, Booking, Content, Mine, Which};
+use crate::binding::row::Target;
+use crate::booking::{Booking, Content, Mine, Which};
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::pg::durable::commit_durably;
@@ -14,10 +17,17 @@ use crate::pg::json::JsonReply;
 use crate::pg::lock::{Brief, wait_for};
 use crate::pg::refuse_read_only;
 use crate::reply::Reply;
+use crate::schedule;
 use pgrx::pg_sys::TransactionId;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use slotkeeper_core::Instant;
+
+/// What the application's row says of an attempt that a person has found to have come to nothing.
+const NOT_PUBLISHED: &str = "it turned out not to have been published";
+
+/// What it says of a content that a person has revived.
+const REVIVED: &str = "revived";
 
 /// Whether a booking may be moved or given back.
 pub(crate) enum Movable {
@@ -69,24 +79,60 @@ pub(crate) fn taken_back(booking: &Booking, now: Instant) -> Result<(), Fault> {
     Ok(())
 }
 
+/// The application's own worker has published the content: it is closed, and whatever attempt of it is under way stopped.
+pub(crate) fn published_by_application(booking: &Booking, now: Instant) -> Result<(), Fault> {
+    let content = booking.content();
+    loop {
+        let turn = Brief::acquire(&content.key());
+        let inner = match turn::on(booking.booking_id)? {
+            Turn::Mine(inner) => inner,
+            Turn::Busy(transaction) => {
+                drop(turn);
+                wait_for(transaction);
+                continue;
+            }
+        };
+        if look::success(&content)?.is_none() {
+            let publication = look::publication(booking.booking_id)?;
+            close(&Closing {
+                content,
+                booking_id: booking.booking_id,
+                live: Some(booking.booking_id),
+                attempt: publication.map_or(0, |publication| publication.attempts),
+                late: false,
+                worker: None,
+                claimed_at: None,
+                begun_at: None,
+                provider_id: None,
+                url: None,
+                now,
+            })?;
+        }
+        drop(inner);
+        return Ok(());
+    }
+}
+
 /// A booked content, with the turn on it and on its publication.
-struct Held {
+struct Held<'w> {
+    target: Target<'w>,
     mine: Mine,
     publication: Option<Publication>,
     _turn: Brief,
 }
 
-impl Held {
+impl<'w> Held<'w> {
     /// The content that is meant; `None` where nothing of that name is booked.
-    fn take(which: &Which<'_>) -> Result<Option<Self>, Fault> {
+    fn take(which: &Which<'w>) -> Result<Option<Self>, Fault> {
         loop {
-            let Some(mine) = booking::take(which, true)? else {
+            let Some((target, mine)) = schedule::take(which, true)? else {
                 return Ok(None);
             };
             match turn::on(mine.booking.booking_id)? {
                 Turn::Mine(turn) => {
                     return Ok(Some(Self {
                         publication: look::publication(mine.booking.booking_id)?,
+                        target,
                         mine,
                         _turn: turn,
                     }));
@@ -178,6 +224,7 @@ fn resolve(which: &Which<'_>, published: bool, provider_id: Option<&str>) -> Res
             url: None,
             now,
         })?;
+        row::published(&held.target, publication.attempts, None, now)?;
         return Ok(held
             .reply("published")
             .with("attempt", i64::from(publication.attempts))
@@ -194,11 +241,11 @@ fn is_unknown(publication: &Publication, now: Instant) -> bool {
 }
 
 /// It is known now that the attempt came to nothing: as after any failure, another is made if one is left.
-fn not_published(held: &Held, publication: &Publication, now: Instant) -> Result<Reply, Fault> {
+fn not_published(held: &Held<'_>, publication: &Publication, now: Instant) -> Result<Reply, Fault> {
     let booking_id = held.mine.booking.booking_id;
     let publication = match publication.state {
         State::Publishing => {
-            super::claim::lease_ran_out(booking_id, now)?;
+            super::claim::lease_ran_out(booking_id, &held.target, now)?;
             &look::publication(booking_id)?.ok_or_else(|| Fault::Internal("publication is gone".to_owned()))?
         }
         _ => publication,
@@ -219,6 +266,8 @@ fn not_published(held: &Held, publication: &Publication, now: Instant) -> Result
         afresh: false,
     };
     change(booking_id, &became)?;
+    let next = Next { state, wake_at };
+    row::failed(&held.target, &next, publication.attempts, NOT_PUBLISHED, now)?;
     Ok(held
         .reply(state.name())
         .with("attempt", i64::from(publication.attempts))
@@ -261,6 +310,11 @@ fn retry(which: &Which<'_>) -> Result<Reply, Fault> {
         afresh: true,
     };
     change(held.mine.booking.booking_id, &became)?;
+    let next = Next {
+        state: State::Retrying,
+        wake_at: Some(now),
+    };
+    row::failed(&held.target, &next, publication.attempts, REVIVED, now)?;
     Ok(held
         .reply("retrying")
         .with("attempt", i64::from(publication.attempts.saturating_add(1)))

@@ -131,26 +131,22 @@ FROM old WHERE old.token IS NOT NULL"
 }
 
 thread_local! {
-    static CLAIM: Statement = const { Statement::by_index(sql!("
-WITH b AS (
-    UPDATE slotkeeper.booking
-    SET claimed_at = $4
-    WHERE booking_id OPERATOR(pg_catalog.=) $1 AND released_at IS NULL AND claimed_at IS NULL
-    RETURNING booking_id, queue_id, source, content_id, user_id, scheduled_at
-), p AS (
-    INSERT INTO slotkeeper.publication (booking_id, queue_id, wake_at, claimed_at, token, state, worker)
-    SELECT b.booking_id, b.queue_id, $5, $4, $2, 'claimed', $3
-    FROM b
-    WHERE NOT EXISTS (
-        SELECT FROM slotkeeper.published AS s
-        WHERE s.content_id OPERATOR(pg_catalog.=) b.content_id AND s.source OPERATOR(pg_catalog.=) b.source
-          AND s.queue_id OPERATOR(pg_catalog.=) b.queue_id)
-    RETURNING booking_id, attempts, timeouts, wake_at
-)
-SELECT ", told!(), "
-FROM p
-JOIN b ON b.booking_id OPERATOR(pg_catalog.=) p.booking_id
-JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id")) };
+    static CLAIM: Statement = const { Statement::by_index(c"
+UPDATE slotkeeper.booking AS b
+SET claimed_at = $2
+FROM slotkeeper.queue AS q
+WHERE b.booking_id OPERATOR(pg_catalog.=) $1 AND b.released_at IS NULL AND b.claimed_at IS NULL
+  AND q.queue_id OPERATOR(pg_catalog.=) b.queue_id
+RETURNING b.source, b.content_id, b.user_id, b.scheduled_at, q.profile_id, q.platform, 0, 0,
+          NULL::pg_catalog.timestamptz, b.queue_id,
+          EXISTS (SELECT FROM slotkeeper.published AS s
+                  WHERE s.content_id OPERATOR(pg_catalog.=) b.content_id
+                    AND s.source OPERATOR(pg_catalog.=) b.source
+                    AND s.queue_id OPERATOR(pg_catalog.=) b.queue_id)") };
+
+    static OPEN: Statement = const { Statement::by_index(c"
+INSERT INTO slotkeeper.publication (booking_id, queue_id, wake_at, claimed_at, token, state, worker)
+VALUES ($1, $2, $3, $4, $5, 'claimed', $6)") };
 
     static RECLAIM: Statement = const { Statement::by_index(sql!("
 WITH old AS (
@@ -223,26 +219,12 @@ JOIN slotkeeper.booking AS b ON b.booking_id OPERATOR(pg_catalog.=) p.booking_id
 JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id")) };
 
     static PUBLISH: Statement = const { Statement::by_index(sql!("
-WITH p AS (
-    DELETE FROM slotkeeper.publication
-    WHERE booking_id OPERATOR(pg_catalog.=) $1 AND token OPERATOR(pg_catalog.=) $2
-      AND state OPERATOR(pg_catalog.=) 'publishing'
-    RETURNING *
-), b AS (
-    SELECT b.booking_id, b.queue_id, b.source, b.content_id, b.user_id, b.scheduled_at
-    FROM slotkeeper.booking AS b
-    WHERE b.booking_id OPERATOR(pg_catalog.=) $1
-), s AS (
-    INSERT INTO slotkeeper.published (queue_id, booking_id, published_at, claimed_at, begun_at, attempt, late, source,
-                                      content_id, worker, provider_id, url)
-    SELECT b.queue_id, b.booking_id, $5, p.claimed_at, p.begun_at, p.attempts, p.wake_at OPERATOR(pg_catalog.<) $5,
-           b.source, b.content_id, p.worker, $3, $4
-    FROM p JOIN b ON b.booking_id OPERATOR(pg_catalog.=) p.booking_id
-)
-SELECT ", told!(), "
-FROM p
-JOIN b ON b.booking_id OPERATOR(pg_catalog.=) p.booking_id
-JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id")) };
+DELETE FROM slotkeeper.publication AS p
+USING slotkeeper.booking AS b, slotkeeper.queue AS q
+WHERE p.booking_id OPERATOR(pg_catalog.=) $1 AND p.token OPERATOR(pg_catalog.=) $2
+  AND p.state OPERATOR(pg_catalog.=) 'publishing'
+  AND b.booking_id OPERATOR(pg_catalog.=) $1 AND q.queue_id OPERATOR(pg_catalog.=) b.queue_id
+RETURNING ", told!(), ", b.queue_id, p.worker, p.claimed_at, p.begun_at")) };
 
     static CORRECT: Statement = const { Statement::by_index(c"
 UPDATE slotkeeper.attempt SET outcome = $3, error = $4, http_status = $5
@@ -288,10 +270,7 @@ pub(crate) fn change<'a>(booking_id: i64, event: &Event<'a>) -> Result<Option<To
         (token, worker, Value::Time(claim.now), Value::Time(claim.until))
     };
     let changed = match event {
-        Event::Claimed(new) => {
-            let (token, worker, now, until) = claim(new);
-            write(&CLAIM, &[id, token, worker, now, until])?
-        }
+        Event::Claimed(new) => return open(booking_id, new),
         Event::Reclaimed(new) => {
             let (token, worker, now, until) = claim(new);
             write(&RECLAIM, &[id, token, worker, now, until])?
@@ -331,17 +310,81 @@ pub(crate) fn change<'a>(booking_id: i64, event: &Event<'a>) -> Result<Option<To
             url,
             now,
         } => {
-            let values = [
-                id,
-                Value::Uuid(*token),
-                Value::OptionalText(*provider_id),
-                Value::OptionalText(*url),
-                Value::Time(*now),
-            ];
-            write(&PUBLISH, &values)?
+            let said = Said {
+                provider_id: *provider_id,
+                url: *url,
+                now: *now,
+            };
+            return succeed(booking_id, *token, &said);
         }
     };
     Ok(changed.into_iter().next())
+}
+
+/// Takes a booking up, and opens its publication; where a success has closed its content before, only the former.
+fn open(booking_id: i64, claim: &Claim<'_>) -> Result<Option<Told>, Fault> {
+    let values = [Value::Int8(booking_id), Value::Time(claim.now)];
+    let taken = CLAIM.with(|take| {
+        take.write(&values, |row| {
+            Ok((told(row)?, row.must::<i64>(10)?, row.must::<bool>(11)?))
+        })
+    })?;
+    let Some((told, queue_id, false)) = taken.into_iter().next() else {
+        return Ok(None);
+    };
+    let values = [
+        Value::Int8(booking_id),
+        Value::Int8(queue_id),
+        Value::Time(claim.until),
+        Value::Time(claim.now),
+        Value::Uuid(claim.token),
+        Value::Text(claim.worker),
+    ];
+    OPEN.with(|open| open.write(&values, |_| Ok(())))?;
+    Ok(Some(told))
+}
+
+/// What a worker says of a success.
+struct Said<'a> {
+    provider_id: Option<&'a str>,
+    url: Option<&'a str>,
+    now: Instant,
+}
+
+/// Closes the content of the attempt that is under way.
+fn succeed(booking_id: i64, token: u128, said: &Said<'_>) -> Result<Option<Told>, Fault> {
+    let values = [Value::Int8(booking_id), Value::Uuid(token)];
+    let ended = PUBLISH.with(|end| {
+        end.write(&values, |row| {
+            let attempt = (
+                row.get::<String>(11)?,
+                row.optional_instant(12)?,
+                row.optional_instant(13)?,
+            );
+            Ok((told(row)?, row.must::<i64>(10)?, attempt))
+        })
+    })?;
+    let Some((told, queue_id, (worker, claimed_at, begun_at))) = ended.into_iter().next() else {
+        return Ok(None);
+    };
+    record(&Closing {
+        content: Content {
+            content_id: &told.content_id,
+            source: &told.source,
+            queue_id,
+        },
+        booking_id,
+        live: None,
+        attempt: told.attempts,
+        late: told.wake_at.is_some_and(|until| until < said.now),
+        worker: worker.as_deref(),
+        claimed_at,
+        begun_at,
+        provider_id: said.provider_id,
+        url: said.url,
+        now: said.now,
+    })?;
+    Ok(Some(told))
 }
 
 /// A success that is not told by the holder of the live lease: late, or by a person.
@@ -363,8 +406,18 @@ pub(crate) struct Closing<'a> {
 
 /// Closes a content for ever, and stops whatever attempt of it is under way.
 pub(crate) fn close(closing: &Closing<'_>) -> Result<(), Fault> {
+    record(closing)?;
+    if let Some(booking_id) = closing.live {
+        let values = [Value::Int8(booking_id), Value::Time(closing.now)];
+        CLOSE_BOOKING.with(|close| close.write(&values, |_| Ok(())))?;
+        SUPERSEDE.with(|supersede| supersede.write(&values, |_| Ok(())))?;
+    }
+    Ok(())
+}
+
+/// Writes the row that proves a success.
+fn record(closing: &Closing<'_>) -> Result<(), Fault> {
     let content = &closing.content;
-    // No slotkeeper attempt has more than i32::MAX; the column is an integer.
     let values = [
         Value::Int8(content.queue_id),
         Value::Int8(closing.booking_id),
@@ -380,11 +433,6 @@ pub(crate) fn close(closing: &Closing<'_>) -> Result<(), Fault> {
         Value::OptionalText(closing.url),
     ];
     CLOSE.with(|close| close.write(&values, |_| Ok(())))?;
-    if let Some(booking_id) = closing.live {
-        let values = [Value::Int8(booking_id), Value::Time(closing.now)];
-        CLOSE_BOOKING.with(|close| close.write(&values, |_| Ok(())))?;
-        SUPERSEDE.with(|supersede| supersede.write(&values, |_| Ok(())))?;
-    }
     Ok(())
 }
 

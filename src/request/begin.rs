@@ -14,7 +14,7 @@ use crate::reply::Reply;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use slotkeeper_core::request::fingerprint::{self, Kind};
+use slotkeeper_core::request::fingerprint::{Kind, fingerprint};
 use slotkeeper_core::request::life::Life;
 use slotkeeper_core::request::pace::Pace;
 use slotkeeper_core::request::token::Token;
@@ -54,7 +54,7 @@ fn begin_request(
     let body = p_request.map(|body| tree("p_request", body)).transpose()?;
     let new = New {
         name: key::name(user_id, key),
-        fingerprint: fingerprint::fingerprint(Kind::Request, &method, path, body.as_ref()),
+        fingerprint: fingerprint(Kind::Request, &method, path, body.as_ref()),
         user_id,
         key,
         method: &method,
@@ -234,10 +234,7 @@ fn judge(new: &New<'_>, look: Look, at: Instant) -> Verdict {
 
 /// Whether a stored request is this one. User and key are compared too: the name is but a digest of them.
 fn same(new: &New<'_>, stored: &Stored) -> bool {
-    stored.algorithm == fingerprint::ALGORITHM
-        && stored.fingerprint == new.fingerprint
-        && stored.key == new.key
-        && stored.user_id.as_deref() == new.user_id
+    stored.fingerprint == new.fingerprint && stored.key == new.key && stored.user_id.as_deref() == new.user_id
 }
 
 /// Takes a key that seemed free. Nobody else decides about it while we look again and write: everybody who does

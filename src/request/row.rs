@@ -4,9 +4,9 @@ use crate::fault::Fault;
 use crate::pg::json::Jsonb;
 use crate::pg::scan::{Found, IndexScan, Key, Order, See};
 use crate::pg::statement::{Statement, Value};
-use pgrx::{Uuid, pg_sys};
+use pgrx::pg_sys;
+use slotkeeper_core::request::Digest;
 use slotkeeper_core::request::life::{Life, Times, sweep_minute};
-use slotkeeper_core::request::{Digest, fingerprint};
 use slotkeeper_core::{Instant, MICROS_PER_SEC};
 
 /// Numbers of the table's columns, in the order of sql/install/40_request.sql.
@@ -17,24 +17,22 @@ mod column {
     pub(super) const HOLDER: i32 = 5;
     pub(super) const LIFETIME: i32 = 6;
     pub(super) const ATTEMPT: i32 = 9;
-    pub(super) const ALGORITHM: i32 = 10;
-    pub(super) const STATUS: i32 = 11;
-    pub(super) const USER_ID: i32 = 12;
-    pub(super) const KEY: i32 = 13;
-    pub(super) const METHOD: i32 = 14;
-    pub(super) const PATH: i32 = 15;
-    pub(super) const RESOURCE: i32 = 16;
-    pub(super) const HEADERS: i32 = 17;
-    pub(super) const BODY: i32 = 18;
+    pub(super) const STATUS: i32 = 10;
+    pub(super) const USER_ID: i32 = 11;
+    pub(super) const KEY: i32 = 12;
+    pub(super) const METHOD: i32 = 13;
+    pub(super) const PATH: i32 = 14;
+    pub(super) const RESOURCE: i32 = 15;
+    pub(super) const HEADERS: i32 = 16;
+    pub(super) const BODY: i32 = 17;
 }
 
 /// A stored request.
 pub(crate) struct Stored {
-    pub(crate) fingerprint: Digest,
+    pub(crate) fingerprint: i64,
     pub(crate) times: Times,
     pub(crate) holder: i64,
     pub(crate) attempt: i16,
-    pub(crate) algorithm: i16,
     pub(crate) status: Option<i16>,
     pub(crate) user_id: Option<String>,
     pub(crate) key: String,
@@ -88,7 +86,7 @@ fn find(name: &Digest, see: See, now: Instant) -> Result<Look, Fault> {
 fn read(found: &Found<'_>) -> Result<Stored, Fault> {
     let status: Option<i16> = found.value(column::STATUS)?;
     Ok(Stored {
-        fingerprint: *found.must::<Uuid>(column::FINGERPRINT)?.as_bytes(),
+        fingerprint: found.must(column::FINGERPRINT)?,
         times: Times {
             started_at: found.instant_at(column::STARTED_AT)?,
             held_until: found.instant_at(column::HELD_UNTIL)?,
@@ -97,7 +95,6 @@ fn read(found: &Found<'_>) -> Result<Stored, Fault> {
         },
         holder: found.must(column::HOLDER)?,
         attempt: found.must(column::ATTEMPT)?,
-        algorithm: found.must(column::ALGORITHM)?,
         status,
         user_id: found.value(column::USER_ID)?,
         key: found.must(column::KEY)?,
@@ -113,7 +110,7 @@ fn read(found: &Found<'_>) -> Result<Stored, Fault> {
 /// A request that somebody begins.
 pub(crate) struct New<'a> {
     pub(crate) name: Digest,
-    pub(crate) fingerprint: Digest,
+    pub(crate) fingerprint: i64,
     pub(crate) user_id: Option<&'a str>,
     pub(crate) key: &'a str,
     pub(crate) method: &'a str,
@@ -132,13 +129,13 @@ impl New<'_> {
 thread_local! {
     static INSERT: Statement = const { Statement::new(c"
 INSERT INTO slotkeeper.request
-     (name, fingerprint, started_at, held_until, holder, lifetime, sweep_at, attempt, algorithm, user_id, key, method, path)
- VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $9, $10, $11, $12)") };
+     (name, fingerprint, started_at, held_until, holder, lifetime, sweep_at, attempt, user_id, key, method, path)
+ VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $9, $10, $11)") };
 
     static START_OVER: Statement = const { Statement::new(c"
 UPDATE slotkeeper.request
- SET fingerprint = $3, started_at = $4, held_until = $5, holder = $6, lifetime = $7, sweep_at = $8, replays = 0,
-     attempt = 1, algorithm = $9, status = NULL, method = $10, path = $11, resource = NULL, headers = NULL, body = NULL
+ SET fingerprint = $3, started_at = $4, held_until = $5, holder = $6, lifetime = $7, sweep_at = $8, replays = NULL,
+     attempt = 1, status = NULL, method = $9, path = $10, resource = NULL, headers = NULL, body = NULL
  WHERE name OPERATOR(pg_catalog.=) $1 AND holder OPERATOR(pg_catalog.=) $2
  RETURNING true") };
 
@@ -173,13 +170,12 @@ fn changed(statement: &Statement, values: &[Value<'_>]) -> Result<bool, Fault> {
 pub(crate) fn insert(new: &New<'_>, holder: i64, now: Instant) -> Result<(), Fault> {
     let values = [
         Value::uuid(new.name),
-        Value::uuid(new.fingerprint),
+        Value::Int8(new.fingerprint),
         Value::Time(now),
         Value::Time(now.saturating_add(new.lease)),
         Value::Int8(holder),
         Value::Int4(new.lifetime),
         Value::Int4(new.sweep_at(now)),
-        Value::Int2(fingerprint::ALGORITHM),
         Value::OptionalText(new.user_id),
         Value::Text(new.key),
         Value::Text(new.method),
@@ -194,13 +190,12 @@ pub(crate) fn start_over(old: &Stored, new: &New<'_>, holder: i64, now: Instant)
     let values = [
         Value::uuid(new.name),
         Value::Int8(old.holder),
-        Value::uuid(new.fingerprint),
+        Value::Int8(new.fingerprint),
         Value::Time(now),
         Value::Time(now.saturating_add(new.lease)),
         Value::Int8(holder),
         Value::Int4(new.lifetime),
         Value::Int4(new.sweep_at(now)),
-        Value::Int2(fingerprint::ALGORITHM),
         Value::Text(new.method),
         Value::Text(new.path),
     ];

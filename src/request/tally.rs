@@ -74,7 +74,7 @@ SELECT $1 OPERATOR(pg_catalog.+) coalesce(pg_catalog.sum(f.started), 0)::pg_cata
 FROM folded AS f") };
 
     static ADD_REPLAYS: Statement = const { Statement::new(c"
-UPDATE slotkeeper.request AS r SET replays = r.replays OPERATOR(pg_catalog.+) $2
+UPDATE slotkeeper.request AS r SET replays = coalesce(r.replays, 0) OPERATOR(pg_catalog.+) $2
 WHERE r.ctid OPERATOR(pg_catalog.=) (
     SELECT f.ctid FROM slotkeeper.request AS f
     WHERE f.name OPERATOR(pg_catalog.=) $1 AND f.status IS NOT NULL

@@ -87,9 +87,13 @@ fn sweep() -> Result<(), Fault> {
     let mut finder: Option<(Target, Finder)> = None;
     for one in given {
         let known = finder.take().filter(|(target, _)| target.is(&one.target));
-        let (target, mut look) = match known {
-            Some(known) => known,
-            None => (one.target.clone(), one.target.finder()?),
+        let known = match known {
+            Some(known) => Some(known),
+            None => one.target.finder_if_unchanged()?.map(|look| (one.target.clone(), look)),
+        };
+        let Some((target, mut look)) = known else {
+            kept.push(one);
+            continue;
         };
         if written(&one, &mut look)? {
             one.lock.give_back();

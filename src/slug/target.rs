@@ -182,6 +182,21 @@ impl Target {
         Rc::ptr_eq(&self.0, &other.0) || of(self) == of(other) && a == b
     }
 
+    /// The same where table and indexes are still what they were: the transaction may have changed them since.
+    pub(super) fn finder_if_unchanged(&self) -> Result<Option<Finder>, Fault> {
+        let table = match Table::open(RegClass(self.0.table)) {
+            Err(Fault::NoTable { .. }) => return Ok(None),
+            other => other?,
+        };
+        let present = table.unique_indexes();
+        let is_there = |index: &UniqueIndex| present.iter().any(|other| other.oid == index.oid);
+        if self.0.indexes.iter().all(is_there) {
+            self.finder().map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
     /// Opens the indexes for looking.
     pub(super) fn finder(&self) -> Result<Finder, Fault> {
         let table = Table::open(RegClass(self.0.table))?;

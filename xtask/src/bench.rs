@@ -11,8 +11,10 @@ mod ground;
 mod memory;
 mod pgbench;
 mod plot;
+mod publish;
 mod rates;
 mod report;
+mod requests;
 mod slugs;
 
 use std::fs;
@@ -39,6 +41,9 @@ pub(crate) struct Options {
     /// Show the lines' names and measure nothing
     #[arg(long)]
     list: bool,
+    /// Measure publishing against other queues too: they are downloaded into the target folder
+    #[arg(long)]
+    peers: bool,
     /// Put table and plot into docs/ as well
     #[arg(long, conflicts_with_all = ["quick", "only"])]
     record: bool,
@@ -50,6 +55,8 @@ enum Job {
     Ahead(ahead::Ahead),
     Batch(batch::Batch),
     Written(slugs::Written),
+    Publish(publish::Publish),
+    Requests(requests::Requests),
     Memory,
 }
 
@@ -59,8 +66,10 @@ impl Job {
         all.extend(rates::REQUIRED.map(Self::Rate));
         all.extend(ahead::ALL.map(Self::Ahead));
         all.extend(batch::ALL.map(Self::Batch));
+        all.extend(requests::ALL.map(Self::Requests));
         all.push(Self::Memory);
         all.extend(slugs::ALL.map(Self::Written));
+        all.extend(publish::ALL.map(Self::Publish));
         all.extend(rates::FOR_INFORMATION.map(Self::Rate));
         all
     }
@@ -70,12 +79,14 @@ impl Job {
             Self::Rate(rate) => rate.id,
             Self::Ahead(ahead) => ahead.id,
             Self::Batch(batch) => batch.id,
+            Self::Publish(publish) => publish.id(),
+            Self::Requests(requests) => requests.id,
             Self::Memory => memory::ID,
             Self::Written(written) => written.id(),
         }
     }
 
-    fn measure(&self, ground: &mut Ground<'_>) -> Result<Vec<Line>> {
+    fn measure(&self, ground: &mut Ground<'_>, peers: bool) -> Result<Vec<Line>> {
         let tell = |unit: Unit| {
             move |round: u32, rounds: u32, values: &[(Who, f64)]| {
                 let mut shown: Vec<_> = values.to_vec();
@@ -91,6 +102,15 @@ impl Job {
             Self::Ahead(ahead) => vec![ahead.measure(ground, tell(Unit::Microseconds))?],
             Self::Batch(batch) => vec![batch.measure(ground, tell(Unit::RowsPerSecond))?],
             Self::Written(written) => vec![written.measure(ground, tell(written.unit()))?],
+            Self::Publish(publish) => vec![publish.measure(ground, peers, tell(publish.unit()))?],
+            Self::Requests(requests) => {
+                let unit = if requests.id == "request-storage" {
+                    Unit::BytesEach
+                } else {
+                    Unit::PerSecond
+                };
+                vec![requests.measure(ground, tell(unit))?]
+            }
             Self::Memory => memory::measure(ground, |text| println!("  {text}"))?,
         })
     }
@@ -119,11 +139,14 @@ pub(crate) fn run(host: &Host, options: &Options) -> Result<ExitCode> {
         Cluster::open(host, "bench", &ground::settings())
     })?;
     let mut ground = ui::step("queues and tables", || Ground::prepare(host, &cluster, pace))?;
+    if options.peers {
+        ui::step("the peers: pgmq", || publish::install_peers(host, &mut ground))?;
+    }
     let mut lines = Vec::new();
     for (index, job) in jobs.iter().enumerate() {
         ui::heading(&format!("{} ({} of {})", job.id(), index + 1, jobs.len()));
         lines.extend(
-            job.measure(&mut ground)
+            job.measure(&mut ground, options.peers)
                 .with_context(|| format!("measuring {}", job.id()))?,
         );
     }

@@ -494,6 +494,38 @@ fn install(major: u32, packages: &[String]) -> Result<()> {
     installed.map(drop)
 }
 
+/// Programs that only some tests need, each with the Debian package that has it; those that are missing are installed.
+pub(crate) fn need(major: u32, programs: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<String> = programs
+        .iter()
+        .filter(|(program, _)| find_program(program).is_none())
+        .map(|(_, package)| (*package).to_owned())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    install(major, &missing)
+}
+
+/// Debian's pg_cron for this PostgreSQL, installed where it is missing; false where this system has none for it.
+pub(crate) fn have_pg_cron(pg: &Postgres) -> Result<bool> {
+    if pg.sharedir.join("extension/pg_cron.control").is_file() {
+        return Ok(true);
+    }
+    let package = format!("postgresql-{}-cron", pg.major);
+    let known = || process::succeeds(process::command("apt-cache").args(["show", "--no-all-versions", &package]));
+    if process::which("apt-get").is_none() || !known() {
+        return Ok(false);
+    }
+    install(pg.major, &[package])?;
+    Ok(true)
+}
+
+/// A program on PATH, or where Debian puts servers.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    process::which(name).or_else(|| Some(Path::new("/usr/sbin").join(name)).filter(|path| path.is_file()))
+}
+
 fn debian_release() -> String {
     let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
     text.lines()

@@ -6,7 +6,7 @@ use crate::Invalid;
 use serde_json::Value;
 
 /// The status that a queue has when the predicate holds, in the order in which they are asked.
-const STATUSES: [&str; 3] = ["disabled", "needs_refresh", "paused"];
+pub(super) const STATUSES: [&str; 3] = ["disabled", "needs_refresh", "paused"];
 
 const EXAMPLE: &str =
     r#"such as {"profile_id": "id", "platform": "platform", "time_zone": "time_zone", "timetable": "timetable"}"#;

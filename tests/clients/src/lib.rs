@@ -60,12 +60,17 @@ impl Database {
 
     /// A new database `sk_test_<name>` without the extension.
     pub fn empty(name: &str, owner: Option<&str>) -> Self {
+        Self::on(server(), name, owner)
+    }
+
+    /// The same on another server.
+    pub fn on(server: Config, name: &str, owner: Option<&str>) -> Self {
         let name = format!("sk_test_{name}");
-        let mut admin = connected(&server());
+        let mut admin = connected(&server);
         run(&mut admin, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
         let owner = owner.map_or(String::new(), |owner| format!(" OWNER {owner}"));
         run(&mut admin, &format!("CREATE DATABASE {name}{owner}"));
-        let mut config = server();
+        let mut config = server;
         config.dbname(&name);
         Self { name, config }
     }
@@ -73,7 +78,7 @@ impl Database {
     /// Sets the clock of all connections to come; empty for the real one.
     pub fn at(&self, now: &str) {
         run(
-            &mut connected(&server()),
+            &mut self.connect(),
             &format!("ALTER DATABASE {} SET slotkeeper.now = '{now}'", self.name),
         );
     }

@@ -155,7 +155,7 @@ fn a_hundred_connections_publishing_claiming_editing_and_rolling_back() {
         let mut random = Random::new(seed, number as u64);
         for _ in 0..15 {
             let draft = 1 + random.below(drafts) as i32;
-            let isolation = ["READ COMMITTED", "REPEATABLE READ"][random.below(2) as usize];
+            let isolation = ["READ COMMITTED", "REPEATABLE READ"][random.below(2)];
             run(&mut client, &format!("BEGIN ISOLATION LEVEL {isolation}"));
             let what = random.below(4);
             let done = match what {

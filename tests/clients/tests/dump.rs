@@ -15,7 +15,16 @@ use slotkeeper_client_tests::{
     Database, assign, assign_batch, call, create_queue, ledger, one, reply, run, sqlstate, text, told,
 };
 
-const TABLES: [&str; 4] = ["queue", "booking", "full_run", "hole"];
+const TABLES: [&str; 8] = [
+    "queue",
+    "booking",
+    "full_run",
+    "hole",
+    "publication",
+    "published",
+    "attempt",
+    "platform",
+];
 
 /// Runs a program with this input and returns its output.
 fn piped(mut command: Command, input: &[u8]) -> Vec<u8> {
@@ -130,6 +139,7 @@ fn fill(client: &mut Client) {
         client,
         "DO $$ BEGIN PERFORM slotkeeper.assign_next_available_slot('p', 'dense', 'undone'); RAISE EXCEPTION 'undo'; EXCEPTION WHEN raise_exception THEN END $$",
     );
+    publish(client);
     assert!(
         one::<i64>(client, "SELECT count(*) FROM slotkeeper.full_run") > 0,
         "no full run to dump"
@@ -138,6 +148,37 @@ fn fill(client: &mut Client) {
         one::<i64>(client, "SELECT count(*) FROM slotkeeper.hole") > 0,
         "no hole to dump"
     );
+}
+
+/// Something published, something failed, something in a worker's hands.
+fn publish(client: &mut Client) {
+    create_queue(
+        client,
+        "pub",
+        "UTC",
+        &json!({"daily": [{"time": "23:00", "capacity": 3}]}),
+        &json!({}),
+    );
+    reply(
+        client,
+        "SELECT slotkeeper.set_platform('pub', '{\"max_attempts\": 2}')",
+        &[],
+    );
+    for content in ["done", "bad", "open"] {
+        assign(client, "pub", content).unwrap();
+        let claimed = reply(client, "SELECT slotkeeper.claim_content($1, 'w')", &[&content]);
+        let token = text(&claimed, "lease_token").to_owned();
+        reply(client, "SELECT slotkeeper.begin_publish($1)", &[&token]);
+        match content {
+            "done" => reply(client, "SELECT slotkeeper.confirm_publish($1, 'id', 'url')", &[&token]),
+            "bad" => reply(client, "SELECT slotkeeper.fail_publish($1, 'refused', 403)", &[&token]),
+            _ => Value::Null,
+        };
+    }
+    for table in ["publication", "published", "attempt", "platform"] {
+        let rows: i64 = one(client, &format!("SELECT count(*) FROM slotkeeper.{table}"));
+        assert!(rows > 0, "nothing in {table} to dump");
+    }
 }
 
 /// What the next calls answer, in both databases alike.

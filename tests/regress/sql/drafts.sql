@@ -81,6 +81,13 @@ CREATE DOMAIN "Draft Id" AS int CHECK (VALUE > 0);
 CREATE TABLE dom_draft (id "Draft Id" PRIMARY KEY, link text);
 INSERT INTO dom_draft VALUES (1);
 SELECT slotkeeper.publish_draft('dom_draft', '1', 'post', '{"code": "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a13"}', 'link') ->> 'target_id' AS target_id;
+-- Types whose name alone means a length of one.
+CREATE TABLE coded (code char(3) PRIMARY KEY, mask bit(4) UNIQUE);
+CREATE TABLE coded_draft (id char(4) PRIMARY KEY, code char(3), mask bit(4) REFERENCES coded (mask));
+INSERT INTO coded_draft VALUES ('abcd'), ('abce');
+SELECT slotkeeper.publish_draft('coded_draft', 'abcd', 'coded', '{"code": "xyz", "mask": "1010"}', 'code');
+SELECT slotkeeper.publish_draft('coded_draft', 'abce', 'coded', '{"code": "xyy", "mask": "1011"}', 'mask', '{"code": "mno"}');
+SELECT * FROM coded_draft ORDER BY id;
 -- The target is partitioned.
 CREATE TABLE parted (id int PRIMARY KEY) PARTITION BY RANGE (id);
 CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (1) TO (10);

@@ -85,6 +85,9 @@ SELECT slotkeeper.idempotent_insert('communities', '{"name": "$.id"}', p_then =>
 SELECT slotkeeper.idempotent_insert('communities', '{"name": "My Community"}', 's' || n, 'u1', '{"column": "slug", "from": "name"}') -> 'row' ->> 'slug' AS slug FROM generate_series(1, 3) AS n;
 SELECT slotkeeper.idempotent_insert('communities', '{"name": "My Community", "slug": "own"}', NULL, NULL, '{"column": "slug", "from": "name"}') -> 'row' ->> 'slug' AS slug;
 SELECT slotkeeper.idempotent_insert('communities', '{"name": "My Community", "slug": null}', NULL, NULL, '{"column": "slug", "from": "name", "max_length": 6}') -> 'row' ->> 'slug' AS slug;
+-- A name that is missing is missed by the table; where it may be, the slug is the fallback's.
+SELECT pg_temp.fault($$SELECT slotkeeper.idempotent_insert('communities', '{"name": null}', NULL, NULL, '{"column": "slug", "from": "name"}')$$);
+SELECT slotkeeper.idempotent_insert('communities', '{"name": "x"}', NULL, NULL, '{"column": "slug", "from": "Mixed Case"}') -> 'row' ->> 'slug' AS slug;
 CREATE TABLE pages (tenant int, title text, slug text, UNIQUE (tenant, slug));
 SELECT slotkeeper.idempotent_insert('pages', row, NULL, NULL, slug) -> 'row' ->> 'slug' AS slug
 FROM (VALUES (1, '{"tenant": 1, "title": "Home"}'::jsonb, '{"column": "slug", "from": "title", "scope": ["tenant"]}'::jsonb),
@@ -108,7 +111,7 @@ FROM (VALUES (1, 'communities', '{"name": null}'), (2, 'communities', '{}'), (3,
 SELECT pg_temp.fault(format('SELECT slotkeeper.idempotent_insert(%s)', arguments)) AS fault
 FROM (VALUES (1, $$NULL, '{}'$$), (2, $$'pages', NULL$$), (3, $$'pages', '[]'$$), (4, $$'pages', 'null'$$), (5, $$0::regclass, '{}'$$), (6, $$'pages', '{}', ''$$), (7, $$'pages', '{}', repeat('k', 256)$$),
              (8, $$'pages', '{}', 'k', ''$$), (9, $$'pages', '{}', p_ttl => NULL$$), (10, $$'pages', '{}', p_slug => '[]'$$), (11, $$'pages', '{}', p_slug => '{"column": "slug"}'$$),
-             (12, $$'pages', '{}', p_slug => '{"column": "slug", "from": "title"}'$$), (13, $$'pages', '{"title": "x"}', p_slug => '{"column": "slug", "from": "title", "scope": ["tenant"]}'$$),
+             (12, $$'pages', '{}', p_slug => '{"column": "slug", "from": "name"}'$$), (13, $$'pages', '{"title": "x"}', p_slug => '{"column": "slug", "from": "title", "scope": ["tenant"]}'$$),
              (14, $$'pages', '{"title": "x"}', p_slug => '{"column": "title", "from": "title", "length": 3}'$$), (15, $$'pages', '{"title": "x"}', p_slug => '{"column": "slug", "from": "title"}'$$),
              (16, $$'pages', '{}', p_then => '{}'$$), (17, $$'pages', '{}', p_then => '[1]'$$), (18, $$'pages', '{}', p_then => '[{"table": "pages"}]'$$),
              (19, $$'pages', '{}', p_then => '[{"table": "nowhere", "row": {}}]'$$), (20, $$'pages', '{}', p_then => '[{"table": "pages", "row": {}, "on_error": "retry"}]'$$),

@@ -184,6 +184,31 @@ UPDATE community SET renamed = slotkeeper.unique_slug('community', 'renamed', 'N
 SELECT pg_temp.locks() < 600 AS few, count(DISTINCT renamed) AS slugs FROM community;
 COMMIT;
 SELECT pg_temp.locks() AS none;
+-- Tables and indexes that the transaction itself has dropped or rebuilt since are in nobody's way.
+BEGIN;
+CREATE TABLE gone (slug text UNIQUE);
+CREATE TABLE rebuilt (slug text UNIQUE);
+SELECT count(slotkeeper.unique_slug('gone', 'slug', 'A')) AS gone, count(slotkeeper.unique_slug('rebuilt', 'slug', 'A')) AS rebuilt FROM generate_series(1, 50);
+DROP TABLE gone;
+ALTER TABLE rebuilt ALTER COLUMN slug TYPE varchar(9);
+SELECT count(slotkeeper.unique_slug('community', 'slug', 'Beside')) AS beside, max(slotkeeper.unique_slug('rebuilt', 'slug', 'A')) AS rebuilt FROM generate_series(1, 200);
+ROLLBACK;
+-- A procedure that commits, a cursor that is read in parts.
+CREATE PROCEDURE committing() LANGUAGE plpgsql AS $$
+BEGIN
+    FOR i IN 1..150 LOOP
+        INSERT INTO community (slug) VALUES (slotkeeper.unique_slug('community', 'slug', 'Committed'));
+        IF i % 50 = 0 THEN COMMIT; END IF;
+    END LOOP;
+END $$;
+CALL committing();
+SELECT count(*) AS committed, pg_temp.locks() AS locks FROM community WHERE slug LIKE 'committed%';
+BEGIN;
+DECLARE c CURSOR FOR SELECT slotkeeper.unique_slug('community', 'slug', 'Fetched') AS slug FROM generate_series(1, 9);
+FETCH 2 FROM c;
+CLOSE c;
+SELECT slotkeeper.unique_slug('community', 'slug', 'Fetched') AS slug;
+COMMIT;
 SELECT count(*) AS slugs FROM (SELECT slotkeeper.unique_slug('community', 'slug', 'Unwritten') AS slug FROM generate_series(1, 1000)) AS u;
 SELECT pg_temp.fault($$SELECT count(slotkeeper.unique_slug('community', 'slug', 'Unwritten')) FROM generate_series(1, 5000)$$);
 SELECT pg_temp.locks() AS none;

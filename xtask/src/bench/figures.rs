@@ -31,6 +31,8 @@ pub(crate) enum Unit {
     Microseconds,
     /// Less is better.
     Bytes,
+    /// Less is better.
+    BytesEach,
 }
 
 impl Unit {
@@ -40,6 +42,7 @@ impl Unit {
             Self::RowsPerSecond => "rows per second",
             Self::Microseconds => "microseconds",
             Self::Bytes => "bytes",
+            Self::BytesEach => "bytes each",
         }
     }
 
@@ -49,6 +52,7 @@ impl Unit {
             Self::RowsPerSecond => format!("{} rows/s", thousands(value)),
             Self::Microseconds => format!("{} µs", thousands(value)),
             Self::Bytes => format!("{:.2} MB", value / 1e6),
+            Self::BytesEach => format!("{} bytes", thousands(value)),
         }
     }
 }

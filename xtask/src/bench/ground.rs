@@ -128,6 +128,7 @@ pub(crate) struct Ground<'c> {
     pub(crate) client: Client,
     pub(crate) pace: Pace,
     pgbench: Pgbench,
+    folder: PathBuf,
     kept: Vec<&'static str>,
     /// The state that somebody has arranged last.
     pub(crate) arranged: Option<&'static str>,
@@ -138,10 +139,11 @@ impl<'c> Ground<'c> {
     /// A new database with the extension, the tables of the other variants, and the queues.
     pub(crate) fn prepare(host: &Host, cluster: &'c Cluster, pace: Pace) -> Result<Self> {
         let pgbench = Pgbench::of(host)?;
+        let folder = host.repo.root.join("benches");
         cluster.recreate_database(DATABASE, true)?;
         let mut client = cluster.connect(DATABASE)?;
-        for file in ["setup.sql", "twin.sql", "slugs.sql"] {
-            let file: PathBuf = host.repo.root.join("benches").join(file);
+        for file in ["setup.sql", "twin.sql", "slugs.sql", "publish.sql"] {
+            let file = folder.join(file);
             let sql = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
             client
                 .batch_execute(&sql)
@@ -153,6 +155,7 @@ impl<'c> Ground<'c> {
             client,
             pace,
             pgbench,
+            folder,
             kept: Vec::new(),
             arranged: None,
             numbers: 0,
@@ -195,6 +198,11 @@ impl<'c> Ground<'c> {
     pub(crate) fn number(&mut self) -> u32 {
         self.numbers += 1;
         self.numbers
+    }
+
+    /// A file below benches/.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 
     /// Another connection to the same database.

@@ -35,8 +35,8 @@ impl Written {
         match self {
             Self::Slug { no_wait: false } => "slug",
             Self::Slug { no_wait: true } => "slug-no-wait",
-            Self::Publish { clients: 1 } => "publish-1",
-            Self::Publish { .. } => "publish-16",
+            Self::Publish { clients: 1 } => "publish-draft-1",
+            Self::Publish { .. } => "publish-draft-16",
         }
     }
 
@@ -123,7 +123,10 @@ fn slug(ground: &mut Ground<'_>, no_wait: bool) -> Result<Vec<(Who, f64)>> {
 }
 
 fn publish(ground: &mut Ground<'_>, clients: u32, round: u32) -> Result<Vec<(Who, f64)>> {
-    let mut variants = [(Who::Slotkeeper, "publish.sql"), (Who::Baseline, "publish_bare.sql")];
+    let mut variants = [
+        (Who::Slotkeeper, "publish_draft.sql"),
+        (Who::Baseline, "publish_draft_bare.sql"),
+    ];
     // Whoever comes first has a server that has just been at rest.
     variants.rotate_left(round as usize % 2);
     let mut values = Vec::new();

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Context, Outcome};
 use crate::cluster::{Cluster, Settings};
-use crate::{build, host, process, ui};
+use crate::{build, host as tools, process, ui};
 
 fn cargo(context: &Context<'_>) -> Command {
     let mut cargo = process::command("cargo");
@@ -42,7 +42,7 @@ pub(super) fn lint(context: &Context<'_>) -> Result<Outcome> {
             "--features",
         ]);
         clippy.arg(format!("pg{}", context.host.pg.major));
-        if host::rustc_is_older() {
+        if tools::rustc_is_older() {
             clippy.arg("--ignore-rust-version");
         }
         clippy.args(["--", "-D", "warnings"]);
@@ -90,6 +90,21 @@ pub(super) fn client(context: &Context<'_>) -> Result<Outcome> {
     std::fs::write(&settings_file, settings).context("cannot write the tests' settings")?;
     host.give_to_server(&scratch)?;
 
+    tools::need(host.pg.major, &[("pgbouncer", "pgbouncer")])?;
+    let pgbouncer = tools::find_program("pgbouncer").context("pgbouncer is not there although it was installed")?;
+
+    let cron = if tools::have_pg_cron(&host.pg)? {
+        let mut settings = Settings::for_tests();
+        settings.extra += "shared_preload_libraries = 'pg_cron'\ncron.use_background_workers = on\n";
+        Some(Cluster::open(host, "cron", &settings)?)
+    } else {
+        ui::note(&format!(
+            "this system has no pg_cron for PostgreSQL {}: the test of the line in the documentation is SKIPPED",
+            host.pg.major
+        ));
+        None
+    };
+
     let mut test = cargo(context);
     test.env("SLOTKEEPER_TEST_URL", cluster.url("postgres"))
         .env("SLOTKEEPER_TEST_SOCKETS", cluster.sockets())
@@ -105,6 +120,11 @@ pub(super) fn client(context: &Context<'_>) -> Result<Outcome> {
             host.run_as.as_ref().map_or("", |user| user.name.as_str()),
         )
         .env("SLOTKEEPER_EXTENSION_CONF", &settings_file)
+        .env("SLOTKEEPER_PGBOUNCER", pgbouncer)
+        .env(
+            "SLOTKEEPER_CRON_URL",
+            cron.map_or_else(String::new, |cron| cron.url("postgres")),
+        )
         .env("SLOTKEEPER_SCRATCH", &scratch);
     test.args(["test", "--package", "slotkeeper-client-tests", "--no-fail-fast"]);
     run(test, context, "cargo test of the clients")

@@ -2,6 +2,7 @@
 
 mod cargo;
 mod docs;
+mod examples;
 mod regress;
 
 use std::fmt;
@@ -43,6 +44,8 @@ enum Kind {
     Client,
     /// Every SQL block of README.md and docs/
     Docs,
+    /// What is in examples/, by Node's test runner
+    Examples,
 }
 
 impl fmt::Display for Kind {
@@ -54,6 +57,7 @@ impl fmt::Display for Kind {
             Self::Isolation => "isolation",
             Self::Client => "client",
             Self::Docs => "docs",
+            Self::Examples => "examples",
         })
     }
 }
@@ -65,7 +69,10 @@ impl Kind {
     }
 
     fn needs_server(self) -> bool {
-        matches!(self, Self::Regress | Self::Isolation | Self::Client | Self::Docs)
+        matches!(
+            self,
+            Self::Regress | Self::Isolation | Self::Client | Self::Docs | Self::Examples
+        )
     }
 }
 
@@ -167,6 +174,7 @@ fn run_kind(kind: Kind, context: &Context<'_>) -> Result<Outcome> {
         Kind::Isolation => regress::run(context, &regress::ISOLATION),
         Kind::Client => cargo::client(context),
         Kind::Docs => docs::run(context),
+        Kind::Examples => examples::run(context),
     }
 }
 

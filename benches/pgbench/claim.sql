@@ -1,0 +1,1 @@
+SELECT * FROM slotkeeper.claim_due_content('w', 1);
