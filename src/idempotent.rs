@@ -81,7 +81,7 @@ fn idempotent_insert(
             let response = Response {
                 status: CREATED,
                 headers: None,
-                body: Some(Json::Object(done.members()).to_server()),
+                body: Some(Json::Object(done.members()).into_server()),
                 resource: None,
             };
             finish_own(&started.token, lifetime, &response)?;
@@ -400,7 +400,7 @@ fn insert(table: &Table, row: &Members) -> Result<Option<Jsonb>, Fault> {
         )
     };
     let text = format!("INSERT INTO {} AS r {source} RETURNING {}", table.name(), shown(table)?);
-    let document = Json::from(Tree::Object(row.clone())).to_server();
+    let document = Json::from(Tree::Object(row.clone())).into_server();
     let arguments = [Value::Jsonb(Some(document))];
     let arguments = if names.is_empty() {
         &arguments[..0]

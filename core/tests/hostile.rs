@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use slotkeeper_core::options::QueueOptions;
+use slotkeeper_core::policy::Policy;
 use slotkeeper_core::slots::Slots;
 use slotkeeper_core::span::Span;
 use slotkeeper_core::timetable::Timetable;
@@ -13,7 +14,7 @@ use slotkeeper_core::zone::{FixedZone, ZoneName, format_local, suggest, zone_nam
 /// JSON made of the words that the parsers know and of rubbish.
 fn hostile_json() -> impl Strategy<Value = Value> {
     let key = prop_oneof![
-        "(every|from|to|days|capacity|time|ref|mon|mon-fri|fri-mon|daily|weekends|granule|horizon|min_gap)",
+        "(every|from|to|days|capacity|time|ref|mon|mon-fri|fri-mon|daily|weekends|granule|horizon|min_gap|max_attempts|delays|backoff|base|cap|factor|jitter|limits|max|per|window)",
         "[a-z,-]{0,12}",
         any::<String>(),
     ];
@@ -91,6 +92,14 @@ proptest! {
         match QueueOptions::parse(&json) {
             Err(invalid) => prop_assert!(invalid.path.starts_with("options")),
             Ok(options) => prop_assert_eq!(QueueOptions::parse(&options.to_json()), Ok(options)),
+        }
+    }
+
+    #[test]
+    fn accepted_policies_survive_being_written_and_read(json in hostile_json()) {
+        match Policy::parse(&json) {
+            Err(invalid) => prop_assert!(invalid.path.starts_with("policy")),
+            Ok(policy) => prop_assert_eq!(Policy::parse(&policy.to_json()), Ok(policy)),
         }
     }
 

@@ -91,6 +91,7 @@ CREATE TABLE slotkeeper.home (
     database          bigint NOT NULL,
     since             timestamptz NOT NULL
 ) USING heap;
+CREATE INDEX home_place ON slotkeeper.home (system_identifier, database);
 ALTER TABLE slotkeeper.home REPLICA IDENTITY FULL;
 
 COMMENT ON TABLE slotkeeper.home IS 'The database that publishes: its cluster''s system identifier and its OID. A row of another one: this is a copy.';

@@ -207,16 +207,6 @@ pub(super) fn release_content(binding: &Binding, content_id: &str, now: Instant)
     Ok(released)
 }
 
-/// Gives the seat back that a content of this binding holds in one queue.
-pub(super) fn release_in(binding: &Binding, content_id: &str, queue_id: i64, now: Instant) -> Result<(), Fault> {
-    for (booking, queue) in booking::of_source(content_id, &binding.source)? {
-        if booking.queue_id == queue_id {
-            give_back(&booking, &queue, now)?;
-        }
-    }
-    Ok(())
-}
-
 /// Gives one seat back; false where publishing keeps it. A lease on it is void.
 pub(super) fn give_back(booking: &Booking, queue: &Queue, now: Instant) -> Result<bool, Fault> {
     loop {
@@ -251,6 +241,16 @@ pub(super) fn move_booking(
         publish::moved(own, slot.at, now)?;
     }
     Ok(moved)
+}
+
+/// Gives the seat back that a content of this binding holds in one queue.
+pub(super) fn release_in(binding: &Binding, content_id: &str, queue_id: i64, now: Instant) -> Result<(), Fault> {
+    for (booking, queue) in booking::of_source(content_id, &binding.source)? {
+        if booking.queue_id == queue_id {
+            give_back(&booking, &queue, now)?;
+        }
+    }
+    Ok(())
 }
 
 /// How an attempt to give a row exactly its own instant ended.

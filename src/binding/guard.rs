@@ -356,10 +356,8 @@ impl Writer<'_> {
             return Ok(());
         }
         for (booking, its_queue) in booking::of_source(&old_id, &binding.source)? {
-            if booking.queue_id != queue.queue_id {
-                if !give_back(&booking, &its_queue, now()?)? {
-                    return Err(not_movable(&row.content_id));
-                }
+            if booking.queue_id != queue.queue_id && !give_back(&booking, &its_queue, now()?)? {
+                return Err(not_movable(&row.content_id));
             }
         }
         Ok(())

@@ -241,7 +241,7 @@ pub(crate) enum Json {
 
 impl Json {
     /// The value as the server's own.
-    pub(crate) fn to_server(self) -> Jsonb {
+    pub(crate) fn into_server(self) -> Jsonb {
         Jsonb(self.into_jsonb())
     }
 

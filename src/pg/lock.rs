@@ -286,7 +286,7 @@ struct LockTimeout(i32);
 impl LockTimeout {
     fn set(milliseconds: i32) -> Self {
         // SAFETY: a plain global of this backend, read when a wait for a lock begins.
-        unsafe { Self(std::mem::replace(&mut *(&raw mut pg_sys::LockTimeout), milliseconds)) }
+        unsafe { Self(std::ptr::replace(&raw mut pg_sys::LockTimeout, milliseconds)) }
     }
 }
 

@@ -14,7 +14,6 @@ use crate::fault::Fault;
 use crate::pg::json::JsonReply;
 use crate::pg::lock::{Brief, wait_for};
 use crate::pg::refuse_read_only;
-use crate::pg::statement::{Statement, Value};
 use crate::pg::time::to_timestamptz;
 use crate::reply::Reply;
 use crate::schedule;
@@ -161,11 +160,6 @@ impl HandOut {
     }
 }
 
-thread_local! {
-    static QUEUE: Statement = const { Statement::by_index(c"
-SELECT q.platform, q.status FROM slotkeeper.queue AS q WHERE q.queue_id OPERATOR(pg_catalog.=) $1") };
-}
-
 /// Queues as one call sees them.
 struct Queues<'a> {
     platforms: Option<&'a BTreeSet<String>>,
@@ -179,15 +173,11 @@ impl Queues<'_> {
             hash_map::Entry::Occupied(known) => return Ok(*known.get()),
             hash_map::Entry::Vacant(vacant) => vacant,
         };
-        let found = QUEUE.with(|queue| {
-            queue.read(&[Value::Int8(queue_id)], |row| {
-                Ok((row.must::<String>(1)?, row.must::<String>(2)?))
-            })
-        })?;
-        let (platforms, queue) = (self.platforms, found.into_iter().next());
-        let is = queue.map_or((false, false), |(platform, status)| {
-            let wanted = platforms.is_none_or(|platforms| platforms.contains(&platform));
-            (wanted, status == "active")
+        let is = look::queue(queue_id)?.map_or((false, false), |queue| {
+            let wanted = self
+                .platforms
+                .is_none_or(|platforms| platforms.contains(&queue.platform));
+            (wanted, queue.status == "active")
         });
         Ok(*vacant.insert(is))
     }
@@ -227,6 +217,10 @@ fn claim_due(
             continue;
         }
         walk.is_pending();
+        // With many workers most of the oldest are in others' hands: those are stepped over at once.
+        if entry.busy {
+            continue;
+        }
         if !at_home {
             if home::is_copy()? {
                 warn_of_copy();
@@ -407,6 +401,11 @@ fn claim_one(which: &Which<'_>, worker: &str, lease: i64) -> Result<Reply, Fault
             source: &mine.booking.source,
             queue_id: mine.booking.queue_id,
         };
+        if let turn::Closed::Perhaps(transaction) = turn::closed(&content)? {
+            drop((inner, mine));
+            wait_for(transaction);
+            continue;
+        }
         if let Some(success) = look::success(&content)? {
             return Ok(already_published(of(Reply::new("already_published")), &success));
         }

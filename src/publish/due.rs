@@ -53,6 +53,8 @@ pub(crate) struct Entry {
     pub(crate) due_at: Instant,
     pub(crate) booking_id: i64,
     pub(crate) queue_id: i64,
+    /// Another open transaction is at it.
+    pub(crate) busy: bool,
 }
 
 struct Source {
@@ -91,6 +93,7 @@ impl Source {
                         due_at: row.instant(1)?,
                         booking_id: row.get(2)?,
                         queue_id: row.get(3)?,
+                        busy: row.inserter().is_some() || row.changer().is_some(),
                     });
                 }
             }

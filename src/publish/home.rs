@@ -5,17 +5,13 @@ use crate::fault::Fault;
 use crate::pg::durable::identity;
 use crate::pg::json::JsonReply;
 use crate::pg::refuse_read_only;
+use crate::pg::scan::{IndexScan, Order, See};
 use crate::pg::statement::{Statement, Value};
 use crate::reply::Reply;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 thread_local! {
-    static OTHERS: Statement = const { Statement::new(c"
-SELECT EXISTS (
-    SELECT FROM slotkeeper.home AS h
-    WHERE h.system_identifier OPERATOR(pg_catalog.<>) $1 OR h.database OPERATOR(pg_catalog.<>) $2)") };
-
     static SETTLE: Statement = const { Statement::new(c"
 WITH gone AS (DELETE FROM slotkeeper.home)
 INSERT INTO slotkeeper.home (system_identifier, database, since) VALUES ($1, $2, $3)") };
@@ -23,9 +19,16 @@ INSERT INTO slotkeeper.home (system_identifier, database, since) VALUES ($1, $2,
 
 /// Whether this database was copied from another one, and nobody has said yet that it is to publish.
 pub(crate) fn is_copy() -> Result<bool, Fault> {
-    let (cluster, database) = identity();
-    let found = OTHERS.with(|others| others.read(&[Value::Int8(cluster), Value::Int8(database)], |row| row.must(1)))?;
-    Ok(found.into_iter().any(|other| other))
+    let here = identity();
+    let mut scan = IndexScan::open(c"home", c"home_place", 0, See::Uncommitted)?;
+    scan.search(&[], Order::Ascending);
+    while let Some(row) = scan.next() {
+        // What an open transaction is about to write is not there yet; what it is about to remove still is.
+        if row.inserter().is_none() && (row.get::<i64>(1)?, row.get::<i64>(2)?) != here {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 #[pg_extern(schema = "slotkeeper")]

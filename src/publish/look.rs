@@ -2,6 +2,7 @@
 
 use crate::booking::{Content, Which};
 use crate::fault::Fault;
+use crate::pg::scan::{IndexScan, Key, Order, See};
 use crate::pg::statement::{Row, Statement, Value};
 use pgrx::Uuid;
 use slotkeeper_core::Instant;
@@ -116,6 +117,7 @@ pub(crate) struct Ended {
 
 /// Which content a token was for.
 pub(crate) struct Subject {
+    pub(crate) user_id: Option<String>,
     pub(crate) queue_id: i64,
     pub(crate) source: String,
     pub(crate) content_id: String,
@@ -161,9 +163,13 @@ SELECT a.begun_at IS NOT NULL, a.outcome, a.attempt, a.worker, a.claimed_at, a.b
 FROM slotkeeper.attempt AS a
 WHERE a.booking_id OPERATOR(pg_catalog.=) $1 AND a.token OPERATOR(pg_catalog.=) $2") };
 
+    static QUEUE: Statement = const { Statement::by_index(c"
+SELECT q.profile_id, q.platform, q.status
+FROM slotkeeper.queue AS q WHERE q.queue_id OPERATOR(pg_catalog.=) $1") };
+
     static SUBJECT: Statement = const { Statement::by_index(c"
 SELECT b.queue_id, b.source, b.content_id, q.profile_id, q.platform, q.status, b.scheduled_at,
-       b.released_at IS NOT NULL
+       b.released_at IS NOT NULL, b.user_id
 FROM slotkeeper.booking AS b
 JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id
 WHERE b.booking_id OPERATOR(pg_catalog.=) $1") };
@@ -235,8 +241,33 @@ pub(crate) fn ended(booking_id: i64, token: u128) -> Result<Option<Ended>, Fault
     Ok(rows.into_iter().next())
 }
 
-/// The content of a booking, live or released.
+/// The content of a booking, live or released. Without a snapshot first, as queues are read: see [`queue`].
 pub(crate) fn subject(booking_id: i64) -> Result<Option<Subject>, Fault> {
+    let mut scan = IndexScan::open(c"booking", c"booking_pkey", 1, See::Uncommitted)?;
+    scan.search(&[(1, Key::Is(booking_id))], Order::Ascending);
+    while let Some(row) = scan.next() {
+        if row.inserter().is_some() {
+            continue;
+        }
+        let queue_id: i64 = row.column(c"queue_id")?.unwrap_or_default();
+        let Some(queue) = queue(queue_id)? else { break };
+        let text = |name| Ok::<String, Fault>(row.column(name)?.unwrap_or_default());
+        return Ok(Some(Subject {
+            queue_id,
+            source: text(c"source")?,
+            content_id: text(c"content_id")?,
+            user_id: row.column(c"user_id")?,
+            profile_id: queue.profile_id,
+            platform: queue.platform,
+            queue_status: queue.status,
+            scheduled_at: row.time(c"scheduled_at")?.unwrap_or_default(),
+            released: !row.is_null(c"released_at")?,
+        }));
+    }
+    subject_with_snapshot(booking_id)
+}
+
+fn subject_with_snapshot(booking_id: i64) -> Result<Option<Subject>, Fault> {
     let rows = SUBJECT.with(|find| {
         find.read(&[Value::Int8(booking_id)], |row| {
             Ok(Subject {
@@ -248,6 +279,43 @@ pub(crate) fn subject(booking_id: i64) -> Result<Option<Subject>, Fault> {
                 queue_status: row.must(6)?,
                 scheduled_at: row.instant(7)?,
                 released: row.must(8)?,
+                user_id: row.get(9)?,
+            })
+        })
+    })?;
+    Ok(rows.into_iter().next())
+}
+
+/// A queue's name and status.
+pub(crate) struct QueueName {
+    pub(crate) profile_id: String,
+    pub(crate) platform: String,
+    pub(crate) status: String,
+}
+
+/// The queue of this id, as it is committed now. Without a snapshot first, which costs less; such a look may miss a row
+/// that is being replaced at this very moment, so only one with a snapshot may say that there is none.
+pub(crate) fn queue(queue_id: i64) -> Result<Option<QueueName>, Fault> {
+    let mut scan = IndexScan::open(c"queue", c"queue_pkey", 1, See::Uncommitted)?;
+    scan.search(&[(1, Key::Is(queue_id))], Order::Ascending);
+    while let Some(row) = scan.next() {
+        // What another transaction is about to write is not there yet; what it is about to replace still is.
+        if row.inserter().is_none() {
+            let text = |name| Ok::<String, Fault>(row.column(name)?.unwrap_or_default());
+            return Ok(Some(QueueName {
+                profile_id: text(c"profile_id")?,
+                platform: text(c"platform")?,
+                status: text(c"status")?,
+            }));
+        }
+    }
+    drop(scan);
+    let rows = QUEUE.with(|find| {
+        find.read(&[Value::Int8(queue_id)], |row| {
+            Ok(QueueName {
+                profile_id: row.must(1)?,
+                platform: row.must(2)?,
+                status: row.must(3)?,
             })
         })
     })?;

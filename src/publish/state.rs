@@ -3,10 +3,11 @@
 //! Callers hold the turn on the publication and have looked: the statements' conditions say once more what must hold,
 //! and a change that finds it otherwise changes nothing and returns `None`.
 
-use super::look::State;
+use super::home;
+use super::look::{self, State, Subject};
+use super::turn::{self, Closed};
 use crate::booking::Content;
 use crate::fault::Fault;
-use crate::pg::durable::identity;
 use crate::pg::statement::{Row, Statement, Value};
 use slotkeeper_core::Instant;
 use std::ffi::CStr;
@@ -132,17 +133,10 @@ FROM old WHERE old.token IS NOT NULL"
 
 thread_local! {
     static CLAIM: Statement = const { Statement::by_index(c"
-UPDATE slotkeeper.booking AS b
+UPDATE slotkeeper.booking
 SET claimed_at = $2
-FROM slotkeeper.queue AS q
-WHERE b.booking_id OPERATOR(pg_catalog.=) $1 AND b.released_at IS NULL AND b.claimed_at IS NULL
-  AND q.queue_id OPERATOR(pg_catalog.=) b.queue_id
-RETURNING b.source, b.content_id, b.user_id, b.scheduled_at, q.profile_id, q.platform, 0, 0,
-          NULL::pg_catalog.timestamptz, b.queue_id,
-          EXISTS (SELECT FROM slotkeeper.published AS s
-                  WHERE s.content_id OPERATOR(pg_catalog.=) b.content_id
-                    AND s.source OPERATOR(pg_catalog.=) b.source
-                    AND s.queue_id OPERATOR(pg_catalog.=) b.queue_id)") };
+WHERE booking_id OPERATOR(pg_catalog.=) $1 AND released_at IS NULL AND claimed_at IS NULL
+RETURNING booking_id") };
 
     static OPEN: Statement = const { Statement::by_index(c"
 INSERT INTO slotkeeper.publication (booking_id, queue_id, wake_at, claimed_at, token, state, worker)
@@ -160,17 +154,13 @@ of_its_booking!(), "
   AND p.state OPERATOR(pg_catalog.=) ANY (ARRAY['scheduled', 'claimed', 'retrying'])
 RETURNING ", told!())) };
 
-    static BEGIN: Statement = const { Statement::by_index(sql!("
-UPDATE slotkeeper.publication AS p
-SET state = 'publishing', begun_at = $3, attempts = p.attempts OPERATOR(pg_catalog.+) 1,
-    tries = p.tries OPERATOR(pg_catalog.+) 1",
-of_its_booking!(), "
-  AND p.token OPERATOR(pg_catalog.=) $2 AND p.state OPERATOR(pg_catalog.=) 'claimed'
-  AND p.wake_at OPERATOR(pg_catalog.>) $3 AND q.status OPERATOR(pg_catalog.=) 'active'
-  AND NOT EXISTS (
-      SELECT FROM slotkeeper.home AS h
-      WHERE h.system_identifier OPERATOR(pg_catalog.<>) $4 OR h.database OPERATOR(pg_catalog.<>) $5)
-RETURNING ", told!())) };
+    static BEGIN: Statement = const { Statement::by_index(c"
+UPDATE slotkeeper.publication
+SET state = 'publishing', begun_at = $3, attempts = attempts OPERATOR(pg_catalog.+) 1,
+    tries = tries OPERATOR(pg_catalog.+) 1
+WHERE booking_id OPERATOR(pg_catalog.=) $1 AND token OPERATOR(pg_catalog.=) $2
+  AND state OPERATOR(pg_catalog.=) 'claimed' AND wake_at OPERATOR(pg_catalog.>) $3
+RETURNING attempts, timeouts, wake_at") };
 
     static EXTEND: Statement = const { Statement::by_index(sql!("
 UPDATE slotkeeper.publication AS p
@@ -218,13 +208,11 @@ FROM old AS p
 JOIN slotkeeper.booking AS b ON b.booking_id OPERATOR(pg_catalog.=) p.booking_id
 JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id")) };
 
-    static PUBLISH: Statement = const { Statement::by_index(sql!("
-DELETE FROM slotkeeper.publication AS p
-USING slotkeeper.booking AS b, slotkeeper.queue AS q
-WHERE p.booking_id OPERATOR(pg_catalog.=) $1 AND p.token OPERATOR(pg_catalog.=) $2
-  AND p.state OPERATOR(pg_catalog.=) 'publishing'
-  AND b.booking_id OPERATOR(pg_catalog.=) $1 AND q.queue_id OPERATOR(pg_catalog.=) b.queue_id
-RETURNING ", told!(), ", b.queue_id, p.worker, p.claimed_at, p.begun_at")) };
+    static PUBLISH: Statement = const { Statement::by_index(c"
+DELETE FROM slotkeeper.publication
+WHERE booking_id OPERATOR(pg_catalog.=) $1 AND token OPERATOR(pg_catalog.=) $2
+  AND state OPERATOR(pg_catalog.=) 'publishing'
+RETURNING attempts, timeouts, wake_at, worker, claimed_at, begun_at") };
 
     static CORRECT: Statement = const { Statement::by_index(c"
 UPDATE slotkeeper.attempt SET outcome = $3, error = $4, http_status = $5
@@ -275,11 +263,7 @@ pub(crate) fn change<'a>(booking_id: i64, event: &Event<'a>) -> Result<Option<To
             let (token, worker, now, until) = claim(new);
             write(&RECLAIM, &[id, token, worker, now, until])?
         }
-        Event::Begun { token, now } => {
-            let (cluster, database) = identity();
-            let here = [Value::Int8(cluster), Value::Int8(database)];
-            write(&BEGIN, &[id, Value::Uuid(*token), Value::Time(*now), here[0], here[1]])?
-        }
+        Event::Begun { token, now } => return begin(booking_id, *token, *now),
         Event::Extended { token, until } => write(&EXTEND, &[id, Value::Uuid(*token), Value::Time(*until)])?,
         Event::Ended(ending) => {
             let values = [
@@ -321,27 +305,65 @@ pub(crate) fn change<'a>(booking_id: i64, event: &Event<'a>) -> Result<Option<To
     Ok(changed.into_iter().next())
 }
 
+impl Told {
+    fn of(subject: Subject, row: (i32, i32, Option<Instant>)) -> Self {
+        let (attempts, timeouts, wake_at) = row;
+        Self {
+            source: subject.source,
+            content_id: subject.content_id,
+            user_id: subject.user_id,
+            scheduled_at: subject.scheduled_at,
+            profile_id: subject.profile_id,
+            platform: subject.platform,
+            attempts,
+            timeouts,
+            wake_at,
+        }
+    }
+}
+
 /// Takes a booking up, and opens its publication; where a success has closed its content before, only the former.
 fn open(booking_id: i64, claim: &Claim<'_>) -> Result<Option<Told>, Fault> {
-    let values = [Value::Int8(booking_id), Value::Time(claim.now)];
-    let taken = CLAIM.with(|take| {
-        take.write(&values, |row| {
-            Ok((told(row)?, row.must::<i64>(10)?, row.must::<bool>(11)?))
-        })
-    })?;
-    let Some((told, queue_id, false)) = taken.into_iter().next() else {
+    let Some(subject) = look::subject(booking_id)? else {
         return Ok(None);
     };
+    let closed = match turn::closed(&subject.content())? {
+        // Nobody knows yet: the next claim will.
+        Closed::Perhaps(_) => return Ok(None),
+        Closed::Yes => true,
+        Closed::No => false,
+    };
+    let values = [Value::Int8(booking_id), Value::Time(claim.now)];
+    let taken: Vec<i64> = CLAIM.with(|take| take.write(&values, |row| row.must(1)))?;
+    if taken.is_empty() || closed {
+        return Ok(None);
+    }
     let values = [
         Value::Int8(booking_id),
-        Value::Int8(queue_id),
+        Value::Int8(subject.queue_id),
         Value::Time(claim.until),
         Value::Time(claim.now),
         Value::Uuid(claim.token),
         Value::Text(claim.worker),
     ];
     OPEN.with(|open| open.write(&values, |_| Ok(())))?;
-    Ok(Some(told))
+    Ok(Some(Told::of(subject, (0, 0, Some(claim.until)))))
+}
+
+/// Lets an attempt begin, if its queue goes on and this is no copy.
+fn begin(booking_id: i64, token: u128, now: Instant) -> Result<Option<Told>, Fault> {
+    let subject = look::subject(booking_id)?.filter(|s| !s.released && s.queue_status == "active");
+    let Some(subject) = subject else { return Ok(None) };
+    if home::is_copy()? {
+        return Ok(None);
+    }
+    let values = [Value::Int8(booking_id), Value::Uuid(token), Value::Time(now)];
+    let begun = BEGIN.with(|begin| {
+        begin.write(&values, |row| {
+            Ok((row.must(1)?, row.must(2)?, row.optional_instant(3)?))
+        })
+    })?;
+    Ok(begun.into_iter().next().map(|row| Told::of(subject, row)))
 }
 
 /// What a worker says of a success.
@@ -357,16 +379,20 @@ fn succeed(booking_id: i64, token: u128, said: &Said<'_>) -> Result<Option<Told>
     let ended = PUBLISH.with(|end| {
         end.write(&values, |row| {
             let attempt = (
-                row.get::<String>(11)?,
-                row.optional_instant(12)?,
-                row.optional_instant(13)?,
+                row.get::<String>(4)?,
+                row.optional_instant(5)?,
+                row.optional_instant(6)?,
             );
-            Ok((told(row)?, row.must::<i64>(10)?, attempt))
+            Ok(((row.must(1)?, row.must(2)?, row.optional_instant(3)?), attempt))
         })
     })?;
-    let Some((told, queue_id, (worker, claimed_at, begun_at))) = ended.into_iter().next() else {
+    let Some((row, (worker, claimed_at, begun_at))) = ended.into_iter().next() else {
         return Ok(None);
     };
+    let subject = look::subject(booking_id)?
+        .ok_or_else(|| Fault::Internal(format!("publication {booking_id} has no booking")))?;
+    let queue_id = subject.queue_id;
+    let told = Told::of(subject, row);
     record(&Closing {
         content: Content {
             content_id: &told.content_id,

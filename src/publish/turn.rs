@@ -71,7 +71,10 @@ pub(crate) fn settle(subject: &Subject) -> Result<Settled, Fault> {
         let turn = Brief::acquire(&content.key());
         let at_it = match booking::state(&mut booking::content_scan()?, &content)? {
             booking::State::Busy(transaction) => Some(transaction),
-            booking::State::Free | booking::State::Booked => succeeding(&content)?,
+            booking::State::Free | booking::State::Booked => match closed(&content)? {
+                Closed::Perhaps(transaction) => Some(transaction),
+                Closed::Yes | Closed::No => None,
+            },
         };
         if let Some(transaction) = at_it {
             drop(turn);
@@ -99,8 +102,16 @@ pub(crate) fn settle(subject: &Subject) -> Result<Settled, Fault> {
     }
 }
 
-/// Another open transaction that closes the content.
-fn succeeding(content: &Content<'_>) -> Result<Option<TransactionId>, Fault> {
+/// Whether a success has closed a content.
+pub(crate) enum Closed {
+    No,
+    Yes,
+    /// If this open transaction commits.
+    Perhaps(TransactionId),
+}
+
+/// Whether a success has closed this content.
+pub(crate) fn closed(content: &Content<'_>) -> Result<Closed, Fault> {
     let mut scan = IndexScan::open(c"published", c"published_pkey", 3, See::Uncommitted)?;
     let keys = [
         (1, ScanKey::IsText(content.content_id)),
@@ -108,10 +119,12 @@ fn succeeding(content: &Content<'_>) -> Result<Option<TransactionId>, Fault> {
         (3, ScanKey::Is(content.queue_id)),
     ];
     scan.search(&keys, Order::Ascending);
+    let mut closed = Closed::No;
     while let Some(row) = scan.next() {
-        if let Some(transaction) = row.inserter().or(row.changer()) {
-            return Ok(Some(transaction));
+        match row.inserter().or(row.changer()) {
+            Some(transaction) => return Ok(Closed::Perhaps(transaction)),
+            None => closed = Closed::Yes,
         }
     }
-    Ok(None)
+    Ok(closed)
 }

@@ -187,5 +187,5 @@ fn keepable(all: Jsonb) -> Result<Option<Jsonb>, Fault> {
         .into_iter()
         .filter(|(name, _)| !headers::is_secret(name))
         .collect();
-    Ok((!kept.is_empty()).then(|| Json::from(Tree::Object(kept)).to_server()))
+    Ok((!kept.is_empty()).then(|| Json::from(Tree::Object(kept)).into_server()))
 }

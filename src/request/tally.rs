@@ -51,6 +51,22 @@ struct Pending {
     replays: HashMap<Digest, i32>,
 }
 
+impl Pending {
+    /// Counts replays of a key; true when that makes it many keys. What comes on top, where they cannot be added for a
+    /// long time, is counted in the sum only.
+    fn count_replays(&mut self, name: Digest, count: i32) -> bool {
+        if let Some(known) = self.replays.get_mut(&name) {
+            *known = known.saturating_add(count);
+            return false;
+        }
+        if self.replays.len() < MANY_KEYS {
+            self.replays.insert(name, count);
+            return self.replays.len() == MANY_KEYS;
+        }
+        false
+    }
+}
+
 thread_local! {
     static PENDING: RefCell<Pending> = RefCell::new(Pending::default());
     /// When this backend adds its counts next.
@@ -91,8 +107,7 @@ pub(super) fn count(change: impl FnOnce(&mut Tally)) -> Result<(), Fault> {
 pub(super) fn count_replay(name: &Digest) -> Result<(), Fault> {
     let many = PENDING.with_borrow_mut(|pending| {
         pending.tally.replays += 1;
-        *pending.replays.entry(*name).or_default() += 1;
-        pending.replays.len() >= MANY_KEYS
+        pending.count_replays(*name, 1)
     });
     if many {
         NEXT.set(Instant::MIN);
@@ -139,7 +154,7 @@ fn take_back(counts: Pending) {
         if let Ok(mut pending) = pending.try_borrow_mut() {
             pending.tally.add(&counts.tally);
             for (name, count) in counts.replays {
-                *pending.replays.entry(name).or_default() += count;
+                pending.count_replays(name, count);
             }
         }
     });

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use postgres::{Client, Error, NoTls};
 use serde_json::{Value, json};
 use slotkeeper_client_tests::random::{Random, seed};
-use slotkeeper_client_tests::{Database, call, create_queue, ledger, one, reply, run};
+use slotkeeper_client_tests::{Database, call, create_queue, eventually, ledger, one, reply, run};
 
 const WORKERS: u64 = 16;
 const CONTENTS: i64 = 10_000;
@@ -390,4 +390,40 @@ fn with_on_unknown_retry_each_content_is_published_at_least_once_and_confirmed_o
     let confirmed: i64 = one(&mut client, "SELECT count(*) FROM slotkeeper.published");
     assert_eq!(confirmed, CONTENTS);
     ledger::no_locks_left(&mut client);
+}
+
+/// A backend that has walked far over a stopped queue's contents skips them for a while, and only for a while.
+#[test]
+fn what_a_long_walk_has_skipped_is_found_again() {
+    let database = Database::new("publish_floor");
+    let mut client = database.connect();
+    let every_minute = json!({"every": "1 minute", "from": "00:00", "to": "23:59"});
+    for queue in ["stopped", "open"] {
+        create_queue(&mut client, queue, "UTC", &every_minute, &json!({}));
+    }
+    let items = "SELECT slotkeeper.assign_slots((
+        SELECT jsonb_agg(jsonb_build_object('profile_id', 'p', 'platform', $1::text, 'content_id', $1 || i))
+        FROM generate_series(1, $2::int) AS i))";
+    reply(&mut client, items, &[&"stopped", &1_000]);
+    reply(&mut client, items, &[&"open", &5]);
+    let status = "SELECT slotkeeper.set_queue_status('p', 'stopped', $1)";
+    reply(&mut client, status, &[&"paused"]);
+    run(&mut client, "SET slotkeeper.now = '2026-01-20T00:00:00Z'");
+    let claim = |client: &mut Client| -> Vec<String> {
+        let sql = "SELECT content_id FROM slotkeeper.claim_due_content('w', 1, '1 hour')";
+        client.query(sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+    };
+    for i in 1..=5 {
+        assert_eq!(claim(&mut client), [format!("open{i}")]);
+    }
+    assert!(claim(&mut client).is_empty());
+    // Another backend stops and resumes; what this one holds in memory it has not been told.
+    reply(&mut database.connect(), status, &[&"active"]);
+    eventually("the oldest is handed out", || claim(&mut client) == ["stopped1"]);
+    assert_eq!(claim(&mut client), ["stopped2"]);
+    // An abort takes back what was claimed, and the next claim finds it.
+    run(&mut client, "BEGIN");
+    assert_eq!(claim(&mut client), ["stopped3"]);
+    run(&mut client, "ROLLBACK");
+    assert_eq!(claim(&mut client), ["stopped3"]);
 }

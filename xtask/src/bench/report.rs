@@ -111,6 +111,10 @@ pub(crate) fn markdown(lines: &[Line], host: &Host, pace: &Pace, quick: bool, lo
            returned rows, five of either in turn per round, one transaction each.\n\
          - **Memory**: one backend, calls of every kind over 1,000 queues, one of twenty fails; read from \
            `pg_backend_memory_contexts` and the kernel (RssAnon).\n\
+         - **Publishing**: contents booked by plain INSERTs in 2,000 queues, due minutes ago; each call in a transaction of its own, \
+           16 workers. With `--peers` pgmq, from the SQL that its crate embeds, reads and archives as many messages at once. Claims \
+           with many ahead, or a tenth as many blocked in a paused queue: 500 claims of one content by one client. The old snapshot is a \
+           REPEATABLE READ transaction that stays open; the row versions written meanwhile are counted: at most 4 a content.\n\
          - **Checked after every run**: no transaction failed, and the tables hold exactly the rows that the calls \
            should have left; so no reply was `queue_full`.\n",
         rounds = pace.rounds,
