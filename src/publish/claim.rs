@@ -299,10 +299,10 @@ impl Taker<'_> {
         let handed = self.hand_out(entry.booking_id, Event::Claimed)?;
         drop(turn);
         self.tell_row(&target, handed.as_ref())?;
-        if handed.is_none() {
-            if let Some(success) = look::success(&content)? {
-                row::closed(&target, &success)?;
-            }
+        if handed.is_none()
+            && let Some(success) = look::success(&content)?
+        {
+            row::closed(&target, &success)?;
         }
         Ok(handed)
     }
@@ -312,10 +312,10 @@ impl Taker<'_> {
             return Ok(None);
         }
         let app = AppRow::of(entry.booking_id)?;
-        if let Some(source) = app.source() {
-            if !self.sources.are_open(source)? {
-                return Ok(None);
-            }
+        if let Some(source) = app.source()
+            && !self.sources.are_open(source)?
+        {
+            return Ok(None);
         }
         let target = match app.try_lock()? {
             Some(target) => target,

@@ -132,10 +132,10 @@ impl Worker {
     async fn find_out(&mut self, token: &str, key: &str) -> Result<(), Error> {
         let (host, path) = (self.settings.provider.clone(), format!("/posts/{key}"));
         let asked = http::send(&host, "GET", &path, key, &Value::Null);
-        if let Ok(Ok(answer)) = timeout(self.settings.answer_within, asked).await {
-            if answer.status == 200 {
-                self.confirm(token, &answer).await?;
-            }
+        if let Ok(Ok(answer)) = timeout(self.settings.answer_within, asked).await
+            && answer.status == 200
+        {
+            self.confirm(token, &answer).await?;
         }
         Ok(())
     }
