@@ -58,7 +58,7 @@ fn idempotent_insert(
             p_then.map_or(Ok(Tree::Null), |then| tree("p_then", then))?,
         ),
     ]);
-    let work = Work::read(table, &whole)?;
+    let work = Work::read(table, row, &whole)?;
     refuse_read_only(c"idempotent_insert()");
     let Some(key) = key else {
         return Ok(inserted(&work.run()?).into());
@@ -114,6 +114,8 @@ fn inserted(done: &Done) -> Reply {
 struct Work<'a> {
     table: RegClass,
     row: &'a Members,
+    /// The row as it was given.
+    document: Jsonb,
     slug: Option<Slug<'a>>,
     then: Vec<Dependent<'a>>,
 }
@@ -174,7 +176,7 @@ const THEN_HINT: &str = r#"Write [{"table": "memberships", "row": {"community_id
 
 impl<'a> Work<'a> {
     /// Reads the arguments, and looks the dependents' tables up.
-    fn read(table: RegClass, whole: &'a Tree) -> Result<Self, Fault> {
+    fn read(table: RegClass, document: Jsonb, whole: &'a Tree) -> Result<Self, Fault> {
         let Some(Tree::Object(row)) = whole.get("row") else {
             return Err(invalid("p_row", "must be an object", ROW_HINT));
         };
@@ -195,7 +197,13 @@ impl<'a> Work<'a> {
                 return Err(invalid("p_then", problem, THEN_HINT));
             }
         };
-        Ok(Self { table, row, slug, then })
+        Ok(Self {
+            table,
+            row,
+            document,
+            slug,
+            then,
+        })
     }
 
     fn run(&self) -> Result<Done, Fault> {
@@ -207,10 +215,13 @@ impl<'a> Work<'a> {
             table.column(slug.from)?;
         }
         let row = match &self.slug {
-            Some(slug) => Cow::Owned(slug.fill(self.table, self.row)?),
-            None => Cow::Borrowed(self.row),
+            Some(slug) => {
+                let row = slug.fill(self.table, self.row)?;
+                insert(&table, &row, document(&row))?
+            }
+            None => insert(&table, self.row, self.document)?,
         };
-        let row = insert(&table, &row)?.ok_or_else(|| Fault::NotStored { table: table.name() })?;
+        let row = row.ok_or_else(|| Fault::NotStored { table: table.name() })?;
         let mut done = Done { row, then: Vec::new() };
         // Read only where a reference asks for them.
         let mut read: Vec<Option<Tree>> = Vec::new();
@@ -218,7 +229,7 @@ impl<'a> Work<'a> {
             let table = Table::open(dependent.table)?;
             let mut run = || {
                 let row = resolve(&format!("p_then[{i}].row"), dependent.row, &done, &mut read)?;
-                insert(&table, &row)?.ok_or_else(|| Fault::NotStored { table: table.name() })
+                insert(&table, &row, document(&row))?.ok_or_else(|| Fault::NotStored { table: table.name() })
             };
             let stored = if dependent.ignore {
                 attempt(&mut run)?
@@ -376,11 +387,16 @@ fn referred(done: &Done, read: &mut Vec<Option<Tree>>, row: usize, column: &str)
         .ok_or_else(|| format!("refers to column {column:?}, which the stored row does not show"))
 }
 
+/// A row as the server's own jsonb.
+fn document(row: &Members) -> Jsonb {
+    Json::from(Tree::Object(row.clone())).into_server()
+}
+
 /// Inserts a row with the caller's rights and returns it as it was stored, as far as the caller may read it. `None`
 /// where a trigger or a rule has discarded it.
 ///
 /// Only the columns that are given are named, so that all others have their defaults.
-fn insert(table: &Table, row: &Members) -> Result<Option<Jsonb>, Fault> {
+fn insert(table: &Table, row: &Members, document: Jsonb) -> Result<Option<Jsonb>, Fault> {
     let (mut names, mut values, mut types) = (Vec::new(), Vec::new(), Vec::new());
     for (name, _) in row {
         let column = table.column(name)?;
@@ -400,7 +416,6 @@ fn insert(table: &Table, row: &Members) -> Result<Option<Jsonb>, Fault> {
         )
     };
     let text = format!("INSERT INTO {} AS r {source} RETURNING {}", table.name(), shown(table)?);
-    let document = Json::from(Tree::Object(row.clone())).into_server();
     let arguments = [Value::Jsonb(Some(document))];
     let arguments = if names.is_empty() {
         &arguments[..0]

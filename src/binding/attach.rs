@@ -14,10 +14,11 @@ use crate::pg::json::{JsonArg, JsonReply};
 use crate::pg::refuse_read_only;
 use crate::pg::role::caller_name;
 use crate::pg::statement::{Statement, Value};
+use crate::pg::table::RegClass;
 use crate::reply::Reply;
+use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{PgRelation, PgSqlErrorCode};
 use serde_json::Value as JsonValue;
 use slotkeeper_core::binding::TableOptions;
 
@@ -258,9 +259,9 @@ pub(super) fn parse(options: Option<JsonArg>) -> Result<(TableOptions, JsonValue
 }
 
 #[pg_extern(schema = "slotkeeper")]
-fn attach_table(p_table: Option<PgRelation>, p_options: Option<JsonArg>) -> Result<JsonReply, ErrorReport> {
+fn attach_table(p_table: Option<RegClass>, p_options: Option<JsonArg>) -> Result<JsonReply, ErrorReport> {
     let (options, json) = parse(p_options)?;
-    let table = Table::require(p_table.map(|table| table.oid()))?;
+    let table = Table::require(p_table.map(|table| table.0))?;
     refuse_read_only(c"attach_table()");
     Ok(attach(table, options, &json)?.into())
 }
@@ -310,13 +311,13 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
 }
 
 #[pg_extern(schema = "slotkeeper")]
-fn detach_table(p_table: Option<PgRelation>) -> Result<JsonReply, ErrorReport> {
+fn detach_table(p_table: Option<RegClass>) -> Result<JsonReply, ErrorReport> {
     refuse_read_only(c"detach_table()");
     Ok(detach(p_table)?.into())
 }
 
-fn detach(table: Option<PgRelation>) -> Result<Reply, Fault> {
-    let table = Table::require(table.map(|table| table.oid()))?;
+fn detach(table: Option<RegClass>) -> Result<Reply, Fault> {
+    let table = Table::require(table.map(|table| table.0))?;
     require_owner(&table)?;
     if let Some(source) = super::queues::detach(&table)? {
         return Ok(Reply::new("detached").with("source", source).with("released", 0));
@@ -331,6 +332,6 @@ fn detach(table: Option<PgRelation>) -> Result<Reply, Fault> {
 }
 
 /// The binding of a table that a call names.
-pub(super) fn bound(table: Option<PgRelation>) -> Result<std::rc::Rc<Binding>, Fault> {
-    of_table(&Table::require(table.map(|table| table.oid()))?)
+pub(super) fn bound(table: Option<RegClass>) -> Result<std::rc::Rc<Binding>, Fault> {
+    of_table(&Table::require(table.map(|table| table.0))?)
 }

@@ -12,16 +12,16 @@ use crate::pg::dynamic::{See, query};
 use crate::pg::json::{Json, JsonArg, JsonReply};
 use crate::pg::predicate::RowOf;
 use crate::pg::role::caller_name;
+use crate::pg::table::RegClass;
 use crate::reply::Reply;
-use pgrx::PgRelation;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use slotkeeper_core::binding::TableOptions;
 
 #[pg_extern(schema = "slotkeeper")]
-fn check_table(p_table: Option<PgRelation>, p_options: Option<JsonArg>) -> Result<JsonReply, ErrorReport> {
+fn check_table(p_table: Option<RegClass>, p_options: Option<JsonArg>) -> Result<JsonReply, ErrorReport> {
     let (options, _) = parse(p_options)?;
-    let table = Table::require(p_table.map(|table| table.oid()))?;
+    let table = Table::require(p_table.map(|table| table.0))?;
     Ok(check(table, options)?.into())
 }
 

@@ -14,10 +14,10 @@ use crate::pg::json::{Json, JsonReply};
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::refuse_read_only;
 use crate::pg::statement::{Statement, Value};
+use crate::pg::table::RegClass;
 use crate::publish::{self, Movable};
 use crate::queue::{self, Queue};
 use crate::reply::Reply;
-use pgrx::PgRelation;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use slotkeeper_core::Instant;
@@ -323,9 +323,9 @@ pub(super) fn settle_exactly(binding: &Binding, row: &Occupant, queue: &Queue, n
 }
 
 #[pg_extern(schema = "slotkeeper")]
-fn reconcile_table(p_table: Option<PgRelation>) -> Result<JsonReply, ErrorReport> {
+fn reconcile_table(p_table: Option<RegClass>) -> Result<JsonReply, ErrorReport> {
     refuse_read_only(c"reconcile_table()");
-    let table = Table::require(p_table.map(|table| table.oid()))?;
+    let table = Table::require(p_table.map(|table| table.0))?;
     let queues = super::queues::reconcile(&table)?;
     if let (Some(reply), Err(_)) = (queues, super::id_of(&table, "content")) {
         return Ok(reply.into());
@@ -364,7 +364,7 @@ pub(super) fn listed(collisions: &[Collision]) -> Vec<Json> {
 
 #[pg_extern(schema = "slotkeeper")]
 fn move_collisions(
-    p_table: Option<PgRelation>,
+    p_table: Option<RegClass>,
     p_limit: default!(Option<i32>, "1000"),
 ) -> Result<JsonReply, ErrorReport> {
     let limit = p_limit.ok_or(Fault::Null { argument: "p_limit" })?;

@@ -2,6 +2,7 @@
 
 use crate::fault::Fault;
 use crate::pg::dynamic::{See, identifier, qualified, query};
+use crate::pg::keep_relation;
 use crate::pg::role::hides_rows;
 use crate::pg::statement::{Row, Statement, Value};
 use crate::pg::trigger::base_type;
@@ -122,6 +123,7 @@ impl Table {
     /// A table that a call names, or an error that says what it is not.
     pub(crate) fn require(oid: Option<pg_sys::Oid>) -> Result<Self, Fault> {
         let oid = oid.ok_or(Fault::Null { argument: "p_table" })?;
+        keep_relation(oid);
         Self::find(oid)?.ok_or_else(|| {
             Fault::unbindable(
                 PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,

@@ -79,6 +79,17 @@ fn relation_oid(name: &'static CStr) -> Result<pg_sys::Oid, Fault> {
     Ok(oid)
 }
 
+/// Keeps a relation from being dropped or changed until the transaction ends. One that is not there is no error.
+pub(crate) fn keep_relation(oid: pg_sys::Oid) {
+    // SAFETY: takes a lock that lasts to the end of the transaction; the relation is closed again at once.
+    unsafe {
+        let relation = pg_sys::try_relation_open(oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+        if !relation.is_null() {
+            pg_sys::relation_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+        }
+    }
+}
+
 /// Raises 25006 in a read-only transaction or on a standby, naming the command.
 pub(crate) fn refuse_read_only(command: &CStr) {
     // SAFETY: the name is NUL-terminated and only printed.

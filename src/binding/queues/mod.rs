@@ -17,11 +17,12 @@ use crate::manage::{self, Change};
 use crate::pg::dynamic::{See, command, query};
 use crate::pg::json::{JsonArg, JsonReply};
 use crate::pg::statement::{Statement, Value};
+use crate::pg::table::RegClass;
 use crate::pg::{refuse_read_only, relations_generation};
 use crate::reply::Reply;
+use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{PgRelation, PgSqlErrorCode};
 use serde_json::Value as JsonValue;
 use slotkeeper_core::binding::{From, QueueSource, SlotColumns, TimetableSource};
 use slotkeeper_core::timetable::Timetable;
@@ -216,10 +217,10 @@ fn of_followed(table: pg_sys::Oid, source: &str) -> Result<Rc<QueueBinding>, Fau
 }
 
 #[pg_extern(schema = "slotkeeper")]
-pub(crate) fn attach_queues(p_table: Option<PgRelation>, p_options: Option<JsonArg>) -> Result<JsonReply, ErrorReport> {
+pub(crate) fn attach_queues(p_table: Option<RegClass>, p_options: Option<JsonArg>) -> Result<JsonReply, ErrorReport> {
     let json = crate::arguments::json("p_options", p_options)?.ok_or(Fault::Null { argument: "p_options" })?;
     let options = QueueSource::parse(&json).map_err(Fault::from)?;
-    let table = Table::require(p_table.map(|table| table.oid()))?;
+    let table = Table::require(p_table.map(|table| table.0))?;
     refuse_read_only(c"attach_queues()");
     let attached = attach(table, options, &json)?;
     Ok(attached.reply("attached").into())

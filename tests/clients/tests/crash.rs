@@ -151,7 +151,8 @@ fn killing_one_who_waits_or_is_waited_for_helps_the_others_on() {
     for (pid, thread) in waiting.drain(..2) {
         kill(&mut client, pid);
         let error = thread.join().unwrap().expect_err("it was killed");
-        assert_eq!(sqlstate(&error), "57P01", "{error}");
+        // A connection's end may overtake the message that says why.
+        assert!(sqlstate(&error) == "57P01" || error.is_closed(), "{error}");
     }
     assert_eq!(
         text(&assign(&mut client, "hot", "other").unwrap(), "outcome"),

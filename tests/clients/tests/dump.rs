@@ -80,7 +80,7 @@ fn contents(client: &mut Client) -> Vec<(String, Value)> {
         .iter()
         .map(|row| row.get(0))
         .collect();
-    assert_eq!(sequences.len(), 3, "{sequences:?}");
+    assert_eq!(sequences.len(), 4, "{sequences:?}");
     for sequence in sequences {
         let state = format!("SELECT jsonb_build_array(last_value, is_called) FROM slotkeeper.{sequence}");
         all.push((sequence, one(client, &state)));

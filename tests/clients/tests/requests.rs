@@ -76,10 +76,10 @@ fn fifty_callers_with_one_key_run_it_once() {
                     }
                 }
             });
-            for side in 0..2 {
+            for (side, key) in pair.iter().enumerate() {
                 let of_key: Vec<_> = answers.iter().skip(side).step_by(2).collect();
                 let ran = of_key.iter().filter(|(_, ran)| *ran).count();
-                assert_eq!((ran, of_key.len()), (1, 50), "{}", pair[side]);
+                assert_eq!((ran, of_key.len()), (1, 50), "{key}");
                 assert!(of_key.iter().all(|(body, _)| *body == of_key[0].0), "{of_key:?}");
             }
         }

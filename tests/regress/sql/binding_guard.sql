@@ -21,14 +21,15 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 CREATE FUNCTION pg_temp.utc(at timestamptz) RETURNS text LANGUAGE sql AS $$ SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') $$;
--- Rows that take a seat against live bookings: lists every difference.
+-- Rows that take a seat against live bookings: lists every difference. Published contents keep theirs, whatever becomes of the row.
 CREATE FUNCTION pg_temp.differences(source text, rows text) RETURNS TABLE (content_id text, row_at text, booked_at text) LANGUAGE plpgsql AS $$
 BEGIN
     RETURN QUERY EXECUTE format($q$
         SELECT coalesce(r.id, b.content_id), pg_temp.utc(r.at), pg_temp.utc(b.scheduled_at)
         FROM (%s) AS r (id, profile, platform, at)
         FULL JOIN (SELECT b.content_id, b.scheduled_at, q.profile_id, q.platform FROM slotkeeper.booking AS b JOIN slotkeeper.queue AS q USING (queue_id)
-                   WHERE b.source = %L AND b.released_at IS NULL) AS b
+                   WHERE b.source = %L AND b.released_at IS NULL
+                     AND NOT EXISTS (SELECT FROM slotkeeper.published AS p WHERE (p.content_id, p.source) = (b.content_id, b.source))) AS b
           ON (b.content_id, b.profile_id, b.platform, b.scheduled_at) = (r.id, r.profile, r.platform, r.at)
         WHERE r.id IS NULL OR b.content_id IS NULL ORDER BY 1, 2$q$, rows, source);
 END
