@@ -6,6 +6,7 @@
 
 mod ahead;
 mod batch;
+mod bindings;
 mod figures;
 mod ground;
 mod memory;
@@ -54,6 +55,7 @@ enum Job {
     Rate(rates::Rate),
     Ahead(ahead::Ahead),
     Batch(batch::Batch),
+    Bound(bindings::Bound),
     Written(slugs::Written),
     Publish(publish::Publish),
     Requests(requests::Requests),
@@ -66,6 +68,7 @@ impl Job {
         all.extend(rates::REQUIRED.map(Self::Rate));
         all.extend(ahead::ALL.map(Self::Ahead));
         all.extend(batch::ALL.map(Self::Batch));
+        all.extend(bindings::ALL.map(Self::Bound));
         all.extend(requests::ALL.map(Self::Requests));
         all.push(Self::Memory);
         all.extend(slugs::ALL.map(Self::Written));
@@ -79,6 +82,7 @@ impl Job {
             Self::Rate(rate) => rate.id,
             Self::Ahead(ahead) => ahead.id,
             Self::Batch(batch) => batch.id,
+            Self::Bound(bound) => bound.id(),
             Self::Publish(publish) => publish.id(),
             Self::Requests(requests) => requests.id,
             Self::Memory => memory::ID,
@@ -101,6 +105,7 @@ impl Job {
             Self::Rate(rate) => vec![rate.measure(ground, tell(Unit::PerSecond))?],
             Self::Ahead(ahead) => vec![ahead.measure(ground, tell(Unit::Microseconds))?],
             Self::Batch(batch) => vec![batch.measure(ground, tell(Unit::RowsPerSecond))?],
+            Self::Bound(bound) => vec![bound.measure(ground, tell(bound.unit()))?],
             Self::Written(written) => vec![written.measure(ground, tell(written.unit()))?],
             Self::Publish(publish) => vec![publish.measure(ground, peers, tell(publish.unit()))?],
             Self::Requests(requests) => {

@@ -142,7 +142,7 @@ impl<'c> Ground<'c> {
         let folder = host.repo.root.join("benches");
         cluster.recreate_database(DATABASE, true)?;
         let mut client = cluster.connect(DATABASE)?;
-        for file in ["setup.sql", "twin.sql", "slugs.sql", "publish.sql"] {
+        for file in ["setup.sql", "twin.sql", "slugs.sql", "publish.sql", "bindings.sql"] {
             let file = folder.join(file);
             let sql = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
             client
