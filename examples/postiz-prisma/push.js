@@ -1,5 +1,7 @@
 // `prisma db push --accept-data-loss`: Prisma's own schema engine, in the WebAssembly build that comes from the
-// registry (the command line would download a binary one).
+// registry (the command line would download a binary one). The database is that of PGHOST, PGPORT, PGUSER, PGDATABASE.
+//
+//   node push.js [schema]
 
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
@@ -13,11 +15,9 @@ const { instance } = await WebAssembly.instantiate(await readFile(wasm), { './sc
 glue.__wbg_set_wasm(instance.exports);
 instance.exports.__wbindgen_start();
 
-const SCHEMA = fileURLToPath(new URL('schema.prisma', import.meta.url));
-
 /** The adapter doesn't know the type "char" of the catalogs, which the engine reads: to it, it is text. */
-function catalogReader(connection) {
-  const pool = new pg.Pool(connection);
+function catalogReader() {
+  const pool = new pg.Pool();
   const query = pool.query.bind(pool);
   pool.query = async (...values) => {
     const result = await query(...values);
@@ -27,16 +27,10 @@ function catalogReader(connection) {
   return pool;
 }
 
-/** Makes the database what the schema says; `edit` may change the schema's text first. */
-export async function push(connection, edit = (schema) => schema) {
-  const content = edit(await readFile(SCHEMA, 'utf8'));
-  const pool = catalogReader(connection);
-  const adapter = bindMigrationAwareSqlAdapterFactory(new PrismaPg(pool));
-  try {
-    const engine = await glue.SchemaEngine.new({ datamodels: undefined }, () => {}, adapter);
-    const filters = { externalTables: [], externalEnums: [] };
-    return await engine.schemaPush({ force: true, schema: { files: [{ path: 'schema.prisma', content }] }, filters });
-  } finally {
-    await pool.end();
-  }
-}
+const file = process.argv[2] ?? fileURLToPath(new URL('schema.prisma', import.meta.url));
+const schema = { files: [{ path: file, content: await readFile(file, 'utf8') }] };
+const adapter = bindMigrationAwareSqlAdapterFactory(new PrismaPg(catalogReader()));
+const engine = await glue.SchemaEngine.new({ datamodels: undefined }, () => {}, adapter);
+const done = await engine.schemaPush({ force: true, schema, filters: { externalTables: [], externalEnums: [] } });
+// The engine leaves a timer of a minute behind: this doesn't wait for it.
+process.stdout.write(JSON.stringify(done), () => process.exit());
