@@ -19,8 +19,8 @@ COMMENT ON FUNCTION slotkeeper.move_collisions(regclass, integer) IS
 Outcome: moved, with moved, remaining, results (content_id, from, scheduled_at). Errors: 42501; 42704; 22023 p_limit.';
 
 COMMENT ON FUNCTION slotkeeper.detach_table(regclass) IS
-'Takes the guard off a table and gives its contents'' seats back; or stops following a table of queues, which stay as they are.
+'Takes the guard off a table and gives its contents'' seats back, except those being published or published; or stops following a table of queues, which stay as they are.
 Outcome: detached, with released. Errors: 42501 not the owner; 42704 not attached.';
 
 COMMENT ON FUNCTION slotkeeper.guard_row() IS 'Trigger function of bound tables; attach_table makes the triggers.';
-COMMENT ON FUNCTION slotkeeper.release_source(text) IS 'Gives all seats of a binding back. For the event trigger that notices a dropped table.';
+COMMENT ON FUNCTION slotkeeper.release_source(text) IS 'Gives the seats of a binding back, except those being published or published. For the event trigger that notices a dropped table.';

@@ -371,13 +371,10 @@ impl Writer<'_> {
         let Some(old_id) = old.text(binding.id.number) else {
             return Ok(());
         };
-        if old_id != row.content_id {
-            release_content(binding, &old_id, now()?)?;
-            return Ok(());
-        }
+        let renamed = old_id != row.content_id;
         for (booking, its_queue) in booking::of_source(&old_id, &binding.source)? {
-            if booking.queue_id != queue.queue_id && !give_back(&booking, &its_queue, now()?)? {
-                return Err(not_movable(&row.content_id));
+            if (renamed || booking.queue_id != queue.queue_id) && !give_back(&booking, &its_queue, now()?)? {
+                return Err(not_movable(&old_id));
             }
         }
         Ok(())

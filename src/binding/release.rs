@@ -1,5 +1,8 @@
-//! All seats of a binding given back at once: its table was truncated or dropped, or is detached.
+//! All seats of a binding given back at once: its table was truncated or dropped, or is detached. As when a row is deleted,
+//! what is being published, or has been, keeps its seat, and a lease on what goes is void.
 
+use super::collisions::give_back;
+use crate::booking;
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::pg::role::caller_name;
@@ -11,8 +14,16 @@ thread_local! {
     static RELEASE: Statement = const { Statement::new(c"
 UPDATE slotkeeper.booking
 SET released_at = $2, released_by = $3
-WHERE source OPERATOR(pg_catalog.=) $1 AND released_at IS NULL
+WHERE source OPERATOR(pg_catalog.=) $1 AND released_at IS NULL AND claimed_at IS NULL
 RETURNING queue_id") };
+
+    /// What publishing is at. What it has closed, as published, keeps its seat and has no row here.
+    static TAKEN_UP: Statement = const { Statement::new(c"
+SELECT b.content_id
+FROM slotkeeper.publication AS p
+JOIN slotkeeper.booking AS b ON b.booking_id OPERATOR(pg_catalog.=) p.booking_id
+WHERE b.source OPERATOR(pg_catalog.=) $1 AND b.released_at IS NULL
+ORDER BY b.booking_id") };
 
     /// One new version a queue instead of a hole for every seat: see \"full run\" in docs/design.md.
     static NEW_VERSIONS: Statement = const { Statement::new(c"
@@ -24,16 +35,22 @@ WHERE queue_id OPERATOR(pg_catalog.=) ANY ($1)") };
 DELETE FROM slotkeeper.collision WHERE source OPERATOR(pg_catalog.=) $1") };
 }
 
-/// Gives all seats of a source back; returns how many.
+/// Gives the seats of a source back; returns how many.
 pub(super) fn release_all(source: &str) -> Result<i64, Fault> {
     let (now, caller) = (now()?, caller_name());
     let values = [Value::Text(source), Value::Time(now), Value::Text(&caller)];
     let mut queues: Vec<i64> = RELEASE.with(|release| release.write(&values, |row| row.must(1)))?;
-    let count = queues.len() as i64;
+    let mut count = queues.len() as i64;
     queues.sort_unstable();
     queues.dedup();
     if !queues.is_empty() {
         NEW_VERSIONS.with(|versions| versions.write(&[Value::Int8s(&queues)], |_| Ok(())))?;
+    }
+    let taken_up: Vec<String> = TAKEN_UP.with(|taken_up| taken_up.read(&[Value::Text(source)], |row| row.must(1)))?;
+    for content_id in &taken_up {
+        for (booking, queue) in booking::of_source(content_id, source)? {
+            count += i64::from(give_back(&booking, &queue, now)?);
+        }
     }
     FORGET_COLLISIONS.with(|forget| forget.write(&[Value::Text(source)], |_| Ok(())))?;
     Ok(count)

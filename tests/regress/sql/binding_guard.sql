@@ -234,7 +234,7 @@ SELECT id, pg_temp.utc(at), title FROM post WHERE id IN (90, 91, 190, 191) ORDER
 SELECT * FROM pg_temp.differ();
 DROP TRIGGER a_after ON post;
 DROP TABLE post;
-SELECT count(*) AS live FROM slotkeeper.booking WHERE source = 'guard.post' AND released_at IS NULL;
+SELECT b.content_id, s.state FROM slotkeeper.booking AS b JOIN slotkeeper.content_status AS s USING (booking_id) WHERE b.source = 'guard.post' AND b.released_at IS NULL;
 
 -- on_conflict: next_free, and reject. Rows due now don't move to tomorrow.
 CREATE TABLE free (id int PRIMARY KEY, at timestamptz);

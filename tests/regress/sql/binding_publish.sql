@@ -73,6 +73,7 @@ SELECT due();
 SELECT said(slotkeeper.claim_content(id(1)::text, 'w'));
 SELECT * FROM line WHERE n = 1;
 SELECT slotkeeper.detach_table('contents') ->> 'outcome' AS outcome;
+SELECT * FROM ledger WHERE n = 1;
 UPDATE contents SET status = 'assigned', url = NULL WHERE id = id(1);
 SELECT slotkeeper.attach_table('contents', :'options') ->> 'outcome' AS outcome;
 SELECT due();
