@@ -96,9 +96,11 @@ test('whatever the provider answers, nothing is published twice and everything e
   impatient.arm('silent', await schedule('silent', inSeconds(0)));
   for (const name of names) await becomes(name, name === 'refused' ? 'failed' : 'published');
   await becomes('silent', 'published');
-  assert.deepEqual(heard('limited'), ['claimed', 'retrying', 'claimed', 'published']);
-  assert.deepEqual(heard('timeout'), ['claimed', 'unknown', 'published']);
-  assert.deepEqual(heard('silent'), ['claimed', 'unknown', 'retrying', 'claimed', 'published']);
+  // A timer may fire a moment early: then the answer is not_due, and the job is armed again.
+  const steps = (name) => heard(name).filter((outcome) => outcome !== 'not_due');
+  assert.deepEqual(steps('limited'), ['claimed', 'retrying', 'claimed', 'published']);
+  assert.deepEqual(steps('timeout'), ['claimed', 'unknown', 'published']);
+  assert.deepEqual(steps('silent'), ['claimed', 'unknown', 'retrying', 'claimed', 'published']);
   assert.equal((await state('timeout')).url, 'https://example.com/timeout');
   assert.match((await state('refused')).error, /403/);
   for (const name of names) assert.equal(times(published, name), name === 'refused' ? 0 : 1, name);
@@ -112,7 +114,8 @@ test('a job of a content that was moved waits for its new time', async () => {
   const { scheduled_at: at } = await call('reschedule_content', 'moved', inSeconds(3));
   await becomes('moved', 'published');
   assert.ok(Date.now() >= new Date(at), 'not before its time');
-  assert.deepEqual(heard('moved'), ['not_due', 'claimed', 'published']);
+  assert.equal(heard('moved')[0], 'not_due');
+  assert.deepEqual(heard('moved').filter((outcome) => outcome !== 'not_due'), ['claimed', 'published']);
 });
 
 test('two workers with a job for one content publish it once', async () => {

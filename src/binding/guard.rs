@@ -114,6 +114,7 @@ fn guard(fired: &Fired<'_>) -> Result<Option<Record>, Fault> {
 }
 
 /// A booking that was made for a row which is not stored yet.
+#[derive(Clone)]
 struct Pending {
     binding_id: i64,
     content_id: String,
@@ -191,12 +192,14 @@ fn leave(binding: &Binding, fired: &Fired<'_>, old: &Record) -> Result<Option<Re
         return Ok(None);
     };
     // A row that an UPDATE sends to another partition is deleted here and inserted there.
-    let moves_on = with_pending(|pending| {
+    let elsewhere = with_pending(|pending| {
         pending
             .iter()
-            .any(|p| p.is_of(binding, &content_id) && p.table != fired.table())
+            .find(|p| p.is_of(binding, &content_id) && p.table != fired.table())
+            .cloned()
     });
-    if moves_on {
+    // What an undone statement has left behind is no row elsewhere.
+    if elsewhere.map(|pending| pending.goes_on()).transpose()? == Some(true) {
         return Ok(None);
     }
     let released = release_content(binding, &content_id, now()?)?;

@@ -58,6 +58,7 @@ pub(super) fn release_all(source: &str) -> Result<i64, Fault> {
 
 /// For the event trigger that notices a dropped table.
 #[pg_extern(schema = "slotkeeper")]
-fn release_source(p_source: &str) -> Result<i64, ErrorReport> {
-    Ok(release_all(p_source)?)
+fn release_source(p_source: Option<&str>) -> Result<i64, ErrorReport> {
+    let source = p_source.ok_or(Fault::Null { argument: "p_source" })?;
+    Ok(release_all(source)?)
 }

@@ -362,7 +362,8 @@ fn the_owner_grants_access_and_nobody_else_gets_in_or_on_top_of_the_ledger() {
         .query(
             "SELECT oid::regprocedure::text, format('SELECT FROM slotkeeper.%I(%s)', proname,
                     (SELECT string_agg('NULL::' || t::regtype, ', ') FROM unnest(proargtypes) AS t))
-             FROM pg_proc WHERE pronamespace = 'slotkeeper'::regnamespace",
+             FROM pg_proc WHERE pronamespace = 'slotkeeper'::regnamespace
+               AND prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)",
             &[],
         )
         .unwrap()
@@ -377,6 +378,13 @@ fn the_owner_grants_access_and_nobody_else_gets_in_or_on_top_of_the_ledger() {
     for (_, sql) in &functions {
         refused(&mut stranger, sql);
     }
+    // Trigger functions cannot be called, but whoever may execute one may make a trigger of it.
+    let executable: i64 = one(
+        &mut stranger,
+        "SELECT count(*) FROM pg_proc
+         WHERE pronamespace = 'slotkeeper'::regnamespace AND has_function_privilege(oid, 'EXECUTE')",
+    );
+    assert_eq!(executable, 0);
     for table in TABLES {
         for sql in [
             "SELECT FROM slotkeeper.{}",
