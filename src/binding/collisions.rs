@@ -30,12 +30,12 @@ use std::collections::HashMap;
 const MAX_MOVES: i32 = 100_000;
 
 thread_local! {
-    static REMEMBER: Statement = const { Statement::new(c"
+    static REMEMBER: Statement = const { Statement::by_index(c"
 INSERT INTO slotkeeper.collision (source, content_id, queue_id, at, found_at, found_by)
 VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (source, content_id, queue_id) DO UPDATE SET at = excluded.at, found_at = excluded.found_at, found_by = excluded.found_by") };
 
-    static FORGET: Statement = const { Statement::new(c"
+    static FORGET: Statement = const { Statement::by_index(c"
 DELETE FROM slotkeeper.collision WHERE source OPERATOR(pg_catalog.=) $1 AND content_id OPERATOR(pg_catalog.=) $2") };
 
     static FORGET_ALL: Statement = const { Statement::new(c"
