@@ -20,6 +20,7 @@ pub(crate) mod table;
 pub(crate) mod time;
 pub(crate) mod transaction;
 pub(crate) mod trigger;
+pub(crate) mod update;
 
 use crate::fault::Fault;
 use pgrx::pg_sys;

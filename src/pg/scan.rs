@@ -99,7 +99,7 @@ pub(crate) struct IndexScan {
     steps: u64,
 }
 
-fn dirty_snapshot() -> pg_sys::SnapshotData {
+pub(super) fn dirty_snapshot() -> pg_sys::SnapshotData {
     pg_sys::SnapshotData {
         snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY,
         ..Default::default()
@@ -109,6 +109,35 @@ fn dirty_snapshot() -> pg_sys::SnapshotData {
 enum Snapshot {
     Dirty(Box<pg_sys::SnapshotData>),
     Registered(pg_sys::Snapshot),
+}
+
+impl Snapshot {
+    fn take(see: See) -> Self {
+        match see {
+            See::Uncommitted => Self::Dirty(Box::new(dirty_snapshot())),
+            // SAFETY: registered until it is dropped.
+            See::Committed => Self::Registered(unsafe { pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot()) }),
+        }
+    }
+
+    fn raw(&mut self) -> pg_sys::Snapshot {
+        match self {
+            Self::Dirty(data) => &mut **data,
+            Self::Registered(registered) => *registered,
+        }
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        // The abort that follows an error unregisters it.
+        if let Self::Registered(snapshot) = self
+            && !std::thread::panicking()
+        {
+            // SAFETY: registered by `take`, and unregistered once.
+            unsafe { pg_sys::UnregisterSnapshot(*snapshot) };
+        }
+    }
 }
 
 impl IndexScan {
@@ -131,14 +160,8 @@ impl IndexScan {
                 .iter()
                 .map(|&c| c.into())
                 .collect();
-            let mut snapshot = match see {
-                See::Uncommitted => Snapshot::Dirty(Box::new(dirty_snapshot())),
-                See::Committed => Snapshot::Registered(pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot())),
-            };
-            let raw: pg_sys::Snapshot = match &mut snapshot {
-                Snapshot::Dirty(data) => &mut **data,
-                Snapshot::Registered(registered) => *registered,
-            };
+            let mut snapshot = Snapshot::take(see);
+            let raw = snapshot.raw();
             #[cfg(not(feature = "pg18"))]
             let scan = pg_sys::index_beginscan(heap, index, raw, keys as i32, 0);
             #[cfg(feature = "pg18")]
@@ -156,6 +179,15 @@ impl IndexScan {
                 steps: 0,
             }
         }
+    }
+
+    /// From the next search on the scan sees other rows. Committed are those that are it now.
+    pub(crate) fn see(&mut self, see: See) {
+        let mut snapshot = Snapshot::take(see);
+        // SAFETY: the scan is open. It reads its snapshot when it fetches a row, none of which it is asked for before the next
+        // search; the snapshot lives as long as the scan.
+        unsafe { (*self.scan).xs_snapshot = snapshot.raw() };
+        self.snapshot = snapshot;
     }
 
     /// Starts over, at the first row that fits. `keys` are (number of the index's column, condition).
@@ -237,9 +269,6 @@ impl Drop for IndexScan {
             pg_sys::ExecDropSingleTupleTableSlot(self.slot);
             pg_sys::index_close(self.index, pg_sys::NoLock as pg_sys::LOCKMODE);
             pg_sys::table_close(self.heap, pg_sys::NoLock as pg_sys::LOCKMODE);
-            if let Snapshot::Registered(snapshot) = self.snapshot {
-                pg_sys::UnregisterSnapshot(snapshot);
-            }
         }
     }
 }
