@@ -55,7 +55,7 @@ impl Value<'_> {
         }
     }
 
-    fn datum(&self) -> Option<pg_sys::Datum> {
+    pub(super) fn datum(&self) -> Option<pg_sys::Datum> {
         match *self {
             Self::Int8(v) => v.into_datum(),
             Self::Int4(v) => v.into_datum(),
