@@ -8,11 +8,10 @@
 use crate::arguments::{identifier, json, optional_identifier, platform_name};
 use crate::assign::queue_full;
 use crate::binding::row::Target;
-use crate::booking::{self, Content, State};
+use crate::booking::{self, Bookings, Content, NewBooking, State};
 use crate::clock::{now, parse_instant};
 use crate::fault::Fault;
 use crate::ledger::Reader;
-use crate::pg::insert::{Inserter, NewBooking};
 use crate::pg::json::{Json, JsonArg, JsonReply};
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::refuse_read_only;
@@ -168,14 +167,10 @@ impl Wanted<'_, '_> {
 
     fn row<'r>(&'r self, held: &'r HeldSeat, now: Instant) -> NewBooking<'r> {
         NewBooking {
-            queue_id: self.queue.queue_id,
-            granule: held.slot.granule,
-            seat: held.seat,
-            source: self.content.source,
-            content_id: self.content.content_id,
+            content: self.content,
             user_id: self.item.user_id.as_deref(),
-            scheduled_at: held.slot.at,
-            slot_ref: held.slot.slot_ref.as_deref(),
+            slot: &held.slot,
+            seat: held.seat,
             booked_at: now,
         }
     }
@@ -522,7 +517,7 @@ fn book_all(
     let mut sources = Sources::new();
     let mut reader = Reader::default();
     let mut contents = booking::content_scan()?;
-    let mut inserter = Inserter::open()?;
+    let mut bookings = Bookings::open()?;
     for chunk in wanted.chunks(CHUNK) {
         let mut keys: Vec<Key<'_>> = chunk.iter().map(|wanted| wanted.content.key()).collect();
         keys.sort_by_cached_key(Key::hash64);
@@ -561,8 +556,8 @@ fn book_all(
             outcomes.push(outcome);
         }
         look_again(&mut picks, &mut sources, &mut reader, &mut chosen)?;
-        for pick in &picks {
-            let booking_id = inserter.insert(&pick.wanted.row(&pick.held, now));
+        let rows: Vec<NewBooking<'_>> = picks.iter().map(|pick| pick.wanted.row(&pick.held, now)).collect();
+        for (pick, booking_id) in picks.iter().zip(bookings.insert_all(&rows)?) {
             if let Some(outcome) = outcomes.get_mut(pick.outcome) {
                 *outcome = Outcome::Assigned {
                     slot: pick.held.slot.clone(),
@@ -570,7 +565,7 @@ fn book_all(
                 };
             }
         }
-        inserter.flush();
+        bookings.flush();
         drop(picks);
         if all_or_nothing && outcomes.iter().any(Outcome::is_full) {
             return Ok(outcomes);

@@ -3,7 +3,7 @@
 use crate::arguments::NO_SOURCE;
 use crate::fault::Fault;
 use crate::ledger::leave_hole;
-use crate::pg::insert::{Inserter, NewBooking};
+use crate::pg::insert::{Columns, Inserter, next_number};
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::role::caller_name;
 use crate::pg::scan::{IndexScan, Key as ScanKey, Order, See};
@@ -284,8 +284,83 @@ pub(crate) fn other_in(queue: &Queue, granule: i64, than: &Content<'_>) -> Resul
         .find(|other| (other.content_id.as_str(), other.source.as_str()) != (than.content_id, than.source)))
 }
 
-/// Books a seat that the caller has seen to be free under its lock, for a content whose turn he has. Where somebody
-/// inserts without these locks the unique indexes have the last word: 23505.
+/// What is written of a live row.
+static NEW: Columns = Columns {
+    table: c"booking",
+    names: &[
+        c"booking_id",
+        c"queue_id",
+        c"granule",
+        c"seat",
+        c"source",
+        c"content_id",
+        c"user_id",
+        c"scheduled_at",
+        c"slot_ref",
+        c"booked_at",
+    ],
+};
+
+/// A live row of the ledger.
+pub(crate) struct NewBooking<'a> {
+    pub(crate) content: Content<'a>,
+    pub(crate) user_id: Option<&'a str>,
+    pub(crate) slot: &'a Slot,
+    pub(crate) seat: i16,
+    pub(crate) booked_at: Instant,
+}
+
+impl NewBooking<'_> {
+    fn values(&self, booking_id: i64) -> [Value<'_>; 10] {
+        [
+            Value::Int8(booking_id),
+            Value::Int8(self.content.queue_id),
+            Value::Int8(self.slot.granule),
+            Value::Int2(self.seat),
+            Value::Text(self.content.source),
+            Value::Text(self.content.content_id),
+            Value::OptionalText(self.user_id),
+            Value::Time(self.slot.at),
+            Value::OptionalText(self.slot.slot_ref.as_deref()),
+            Value::Time(self.booked_at),
+        ]
+    }
+}
+
+/// The ledger, open for inserting. Seats must have been seen to be free under their locks, and contents' turns be held.
+/// Where somebody inserts without these locks the unique indexes have the last word: 23505.
+pub(crate) struct Bookings(Inserter);
+
+impl Bookings {
+    pub(crate) fn open() -> Result<Self, Fault> {
+        Inserter::open(&NEW).map(Self)
+    }
+
+    /// Inserts a row and returns its id.
+    pub(crate) fn insert(&mut self, new: &NewBooking<'_>) -> Result<i64, Fault> {
+        let booking_id = next_number(c"booking_id_seq")?;
+        self.0.insert(&new.values(booking_id))?;
+        Ok(booking_id)
+    }
+
+    /// Inserts many rows and returns their ids, in order.
+    pub(crate) fn insert_all(&mut self, new: &[NewBooking<'_>]) -> Result<Vec<i64>, Fault> {
+        let ids: Vec<i64> = new
+            .iter()
+            .map(|_| next_number(c"booking_id_seq"))
+            .collect::<Result<_, _>>()?;
+        self.0
+            .insert_all(new.iter().zip(&ids).map(|(new, &booking_id)| new.values(booking_id)))?;
+        Ok(ids)
+    }
+
+    /// Makes what was inserted visible to the statements that follow.
+    pub(crate) fn flush(&mut self) {
+        self.0.flush();
+    }
+}
+
+/// Books one seat.
 pub(crate) fn insert(
     content: &Content<'_>,
     user_id: Option<&str>,
@@ -293,19 +368,15 @@ pub(crate) fn insert(
     seat: i16,
     now: Instant,
 ) -> Result<Option<i64>, Fault> {
-    let mut inserter = Inserter::open()?;
-    let booking_id = inserter.insert(&NewBooking {
-        queue_id: content.queue_id,
-        granule: slot.granule,
-        seat,
-        source: content.source,
-        content_id: content.content_id,
+    let mut bookings = Bookings::open()?;
+    let booking_id = bookings.insert(&NewBooking {
+        content: *content,
         user_id,
-        scheduled_at: slot.at,
-        slot_ref: slot.slot_ref.as_deref(),
+        slot,
+        seat,
         booked_at: now,
-    });
-    inserter.flush();
+    })?;
+    bookings.flush();
     Ok(Some(booking_id))
 }
 

@@ -1,12 +1,11 @@
 //! The rows that a table has already: one pass over them, in order of queue and time.
 
 use super::{Binding, Source, queue_of, triggers};
-use crate::booking::{self, Content, State};
+use crate::booking::{self, Bookings, Content, NewBooking, State};
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::ledger::Reader;
 use crate::pg::dynamic::{each, literal};
-use crate::pg::insert::{Inserter, NewBooking};
 use crate::pg::lock::{Brief, Key, use_queues};
 use crate::pg::predicate::RowOf;
 use crate::pg::scan::IndexScan;
@@ -15,6 +14,7 @@ use pgrx::{PgLogLevel, ereport};
 use slotkeeper_core::Instant;
 use slotkeeper_core::search::Held;
 use slotkeeper_core::seat;
+use slotkeeper_core::slots::Slot;
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::time::{Duration, Instant as Clock};
@@ -152,7 +152,7 @@ pub(super) fn survey(binding: &Binding, book: bool) -> Result<Survey, Fault> {
     }
     let mut place: Option<Place> = None;
     let mut contents = booking::content_scan()?;
-    let mut inserter = if book { Some(Inserter::open()?) } else { None };
+    let mut bookings = if book { Some(Bookings::open()?) } else { None };
     let mut reader = Reader::of_seats()?;
     let (now, mut told) = (now()?, Clock::now());
     occupants(binding, Rows::Taking, |row, _| {
@@ -184,7 +184,7 @@ pub(super) fn survey(binding: &Binding, book: bool) -> Result<Survey, Fault> {
             queue_id: place.queue.queue_id,
             at: Some(row.at),
         };
-        match place.seat(binding, &row, &mut contents, &mut reader, inserter.as_mut(), now)? {
+        match place.seat(binding, &row, &mut contents, &mut reader, bookings.as_mut(), now)? {
             Seated::Now => survey.booked += 1,
             Seated::Before => {
                 survey.known += 1;
@@ -209,8 +209,8 @@ pub(super) fn survey(binding: &Binding, book: bool) -> Result<Survey, Fault> {
         }
         Ok(())
     })?;
-    if let Some(inserter) = &mut inserter {
-        inserter.flush();
+    if let Some(bookings) = &mut bookings {
+        bookings.flush();
     }
     Ok(survey)
 }
@@ -261,7 +261,7 @@ impl Place {
         row: &Occupant,
         contents: &mut IndexScan,
         reader: &mut Reader,
-        inserter: Option<&mut Inserter>,
+        bookings: Option<&mut Bookings>,
         now: Instant,
     ) -> Result<Seated, Fault> {
         let queue_id = self.queue.queue_id;
@@ -273,7 +273,7 @@ impl Place {
         if !matches!(booking::state(contents, &content)?, State::Free) {
             return Ok(Seated::Before);
         }
-        if inserter.is_some() && booking::adopt(&content)?.is_some() {
+        if bookings.is_some() && booking::adopt(&content)?.is_some() {
             return Ok(Seated::Before);
         }
         let granule = self.queue.granule_of(row.at);
@@ -286,7 +286,7 @@ impl Place {
         let Some(seat) = seat::free_seat(capacity, &self.taken) else {
             return Ok(Seated::Not);
         };
-        if let Some(inserter) = inserter {
+        if let Some(bookings) = bookings {
             let key = Key::Seat {
                 queue_id,
                 granule,
@@ -297,17 +297,18 @@ impl Place {
             if lock.is_none() || held_seats(reader, queue_id, granule)?.contains(&seat) {
                 return Ok(Seated::Contended);
             }
-            inserter.insert(&NewBooking {
-                queue_id,
-                granule,
-                seat,
-                source: content.source,
-                content_id: content.content_id,
+            bookings.insert(&NewBooking {
+                content,
                 user_id: row.user_id.as_deref(),
-                scheduled_at: row.at,
-                slot_ref: slot.as_ref().and_then(|slot| slot.slot_ref.as_deref()),
+                slot: &Slot {
+                    at: row.at,
+                    granule,
+                    capacity,
+                    slot_ref: slot.and_then(|slot| slot.slot_ref),
+                },
+                seat,
                 booked_at: now,
-            });
+            })?;
         }
         let position = self.taken.partition_point(|&taken| taken < seat);
         self.taken.insert(position, seat);

@@ -1,65 +1,57 @@
-//! Inserting ledger rows without a query: the executor's own routine for one row of a plain table, as logical
-//! replication uses it. It checks constraints and maintains the indexes as any INSERT does, and saves planning,
-//! a plan's start and end, and the second look that ON CONFLICT takes at every unique index.
+//! Inserting rows into slotkeeper's own tables without a query: the executor's own routines for rows of a plain table, as
+//! logical replication and COPY use them. They check constraints and maintain the indexes as any INSERT does, and save
+//! planning, a plan's start and end, and the second look that ON CONFLICT takes at every unique index.
 //!
 //! A row that meets an equal key raises 23505 (after waiting for an open transaction, as any INSERT). Callers have
 //! looked under their locks before, so it happens only where somebody inserts without them: then a single call fails and
 //! can be made again, and a batch, which runs in a subtransaction, starts over.
 
-use super::relation_oid;
-use super::time::to_timestamp;
+use super::statement::Value;
+use super::{relation_oid, relations_generation};
 use crate::fault::Fault;
-use pgrx::{IntoDatum, pg_sys};
-use slotkeeper_core::Instant;
-use std::cell::Cell;
+use pgrx::pg_sys;
+use std::cell::RefCell;
 use std::ffi::CStr;
+use std::rc::Rc;
 
-/// The columns that are written, in the order of [`NewBooking`]'s datums; the first is numbered by the sequence.
-const COLUMNS: [&CStr; 10] = [
-    c"booking_id",
-    c"queue_id",
-    c"granule",
-    c"seat",
-    c"source",
-    c"content_id",
-    c"user_id",
-    c"scheduled_at",
-    c"slot_ref",
-    c"booked_at",
-];
+/// What is inserted where. Columns that are not named become NULL: defaults are not looked at.
+pub(crate) struct Columns {
+    pub(crate) table: &'static CStr,
+    /// In the order in which rows give their values.
+    pub(crate) names: &'static [&'static CStr],
+}
+
+/// The number and type of each of these columns.
+type Layout = Rc<[(i16, pg_sys::Oid)]>;
 
 thread_local! {
-    /// Numbers of the columns in the table of this OID.
-    static NUMBERS: Cell<(pg_sys::Oid, [i16; COLUMNS.len()])> = const { Cell::new((pg_sys::InvalidOid, [0; COLUMNS.len()])) };
+    /// Layouts by the columns that they are of, and the generation of relations that they were looked up in.
+    static LAYOUTS: RefCell<(u64, Vec<(&'static Columns, Layout)>)> = const { RefCell::new((0, Vec::new())) };
 }
 
-/// A live row of the ledger.
-pub(crate) struct NewBooking<'a> {
-    pub(crate) queue_id: i64,
-    pub(crate) granule: i64,
-    pub(crate) seat: i16,
-    pub(crate) source: &'a str,
-    pub(crate) content_id: &'a str,
-    pub(crate) user_id: Option<&'a str>,
-    pub(crate) scheduled_at: Instant,
-    pub(crate) slot_ref: Option<&'a str>,
-    pub(crate) booked_at: Instant,
+/// The next number of one of slotkeeper's sequences.
+pub(crate) fn next_number(sequence: &'static CStr) -> Result<i64, Fault> {
+    let sequence = relation_oid(sequence)?;
+    // SAFETY: the relation is a sequence; no right to it is asked for.
+    Ok(unsafe { pg_sys::nextval_internal(sequence, false) })
 }
 
-/// The ledger, open for inserting.
+/// One of slotkeeper's tables, open for inserting.
 pub(crate) struct Inserter {
     table: pg_sys::Relation,
-    sequence: pg_sys::Oid,
     executor: *mut pg_sys::EState,
     target: *mut pg_sys::ResultRelInfo,
-    slot: *mut pg_sys::TupleTableSlot,
-    numbers: [i16; COLUMNS.len()],
+    /// One for each row that is inserted at once.
+    slots: Vec<*mut pg_sys::TupleTableSlot>,
+    layout: Layout,
 }
 
+/// So many rows are written into the table at once.
+const AT_ONCE: usize = 64;
+
 impl Inserter {
-    pub(crate) fn open() -> Result<Self, Fault> {
-        let (oid, sequence) = (relation_oid(c"booking")?, relation_oid(c"booking_id_seq")?);
-        let numbers = column_numbers(oid)?;
+    pub(crate) fn open(columns: &'static Columns) -> Result<Self, Fault> {
+        let oid = relation_oid(columns.table)?;
         // SAFETY: the relation stays open, with its lock to the end of the transaction, until drop; the executor's
         // state owns the memory of the rest. A range-table index of 0 says that there is no range table.
         unsafe {
@@ -69,56 +61,168 @@ impl Inserter {
             (*target).type_ = pg_sys::NodeTag::T_ResultRelInfo;
             pg_sys::InitResultRelInfo(target, table, 0, std::ptr::null_mut(), 0);
             pg_sys::ExecOpenIndices(target, false);
-            let slot = pg_sys::table_slot_create(table, std::ptr::null_mut());
-            Ok(Self {
+            let mut inserter = Self {
                 table,
-                sequence,
                 executor,
                 target,
-                slot,
-                numbers,
-            })
+                slots: vec![pg_sys::table_slot_create(table, std::ptr::null_mut())],
+                layout: [].into(),
+            };
+            // After the lock: nobody alters the table any more.
+            inserter.layout = inserter.layout_of(columns)?;
+            Ok(inserter)
         }
     }
 
-    /// Inserts a row and returns its id.
-    pub(crate) fn insert(&mut self, new: &NewBooking<'_>) -> i64 {
-        // SAFETY: the slot has as many places as the table has columns, and the numbers are those of columns of these
-        // types; everything the row needs is copied by the insert.
-        unsafe {
-            let booking_id = pg_sys::nextval_internal(self.sequence, false);
-            let values = [
-                booking_id.into_datum(),
-                new.queue_id.into_datum(),
-                new.granule.into_datum(),
-                new.seat.into_datum(),
-                new.source.into_datum(),
-                new.content_id.into_datum(),
-                new.user_id.into_datum(),
-                to_timestamp(new.scheduled_at).into_datum(),
-                new.slot_ref.into_datum(),
-                to_timestamp(new.booked_at).into_datum(),
-            ];
-            pg_sys::ExecClearTuple(self.slot);
-            let width = (*(*self.slot).tts_tupleDescriptor).natts as usize;
-            let data = std::slice::from_raw_parts_mut((*self.slot).tts_values, width);
-            let nulls = std::slice::from_raw_parts_mut((*self.slot).tts_isnull, width);
-            nulls.fill(true);
-            for (&number, value) in self.numbers.iter().zip(values) {
-                if let (Some(value), Some(column)) = (value, (number as usize).checked_sub(1)) {
-                    (data[column], nulls[column]) = (value, false);
-                }
-            }
-            pg_sys::ExecStoreVirtualTuple(self.slot);
-            pg_sys::ExecSimpleRelationInsert(self.target, self.executor, self.slot);
-            booking_id
+    fn layout_of(&self, columns: &'static Columns) -> Result<Layout, Fault> {
+        let generation = relations_generation();
+        let known = LAYOUTS.with_borrow(|(of, all)| {
+            let mut all = all.iter().filter(|_| *of == generation);
+            all.find(|(known, _)| std::ptr::eq(*known, columns))
+                .map(|(_, layout)| Rc::clone(layout))
+        });
+        if let Some(layout) = known {
+            return Ok(layout);
         }
+        let layout: Layout = columns
+            .names
+            .iter()
+            .map(|name| self.column(name))
+            .collect::<Result<_, _>>()?;
+        LAYOUTS.with_borrow_mut(|(of, all)| {
+            if *of != generation {
+                (*of, *all) = (generation, Vec::new());
+            }
+            all.push((columns, Rc::clone(&layout)));
+        });
+        Ok(layout)
+    }
+
+    fn column(&self, name: &'static CStr) -> Result<(i16, pg_sys::Oid), Fault> {
+        // SAFETY: the relation is open; a syscache look-up of a NUL-terminated name.
+        unsafe {
+            let number = pg_sys::get_attnum((*self.table).rd_id, name.as_ptr());
+            if number <= 0 {
+                return Err(Fault::Internal(format!("column {} is missing", name.to_string_lossy())));
+            }
+            Ok((number, pg_sys::SPI_gettypeid((*self.table).rd_att, number.into())))
+        }
+    }
+
+    /// Inserts a row.
+    pub(crate) fn insert(&mut self, values: &[Value<'_>]) -> Result<(), Fault> {
+        self.fill(0, values)?;
+        // SAFETY: the slot holds a row of this table; everything that the row needs is copied by the insert.
+        unsafe { pg_sys::ExecSimpleRelationInsert(self.target, self.executor, self.slots[0]) };
+        Ok(())
+    }
+
+    /// Inserts many rows: a page of the table is locked and logged once for all that it takes, and each index is
+    /// maintained row by row.
+    pub(crate) fn insert_all<'v, R: AsRef<[Value<'v>]>>(
+        &mut self,
+        rows: impl IntoIterator<Item = R>,
+    ) -> Result<(), Fault> {
+        let mut filled = 0;
+        for row in rows {
+            if self.has_triggers() {
+                self.insert(row.as_ref())?;
+                continue;
+            }
+            self.fill(filled, row.as_ref())?;
+            filled += 1;
+            if filled == AT_ONCE {
+                self.write(filled);
+                filled = 0;
+            }
+        }
+        self.write(filled);
+        Ok(())
     }
 
     /// Makes what was inserted visible to the statements that follow.
     pub(crate) fn flush(&mut self) {
         // SAFETY: no command is running: the inserts are done.
         unsafe { pg_sys::CommandCounterIncrement() };
+    }
+
+    /// slotkeeper has none on its tables, but somebody else may.
+    fn has_triggers(&self) -> bool {
+        // SAFETY: the relation is open.
+        unsafe { !(*self.target).ri_TrigDesc.is_null() }
+    }
+
+    /// Puts a row into the n-th slot.
+    fn fill(&mut self, n: usize, values: &[Value<'_>]) -> Result<(), Fault> {
+        // SAFETY: a slot has as many places as the table has columns; each value is of its column's type, which is
+        // compared.
+        unsafe {
+            while self.slots.len() <= n {
+                self.slots
+                    .push(pg_sys::table_slot_create(self.table, std::ptr::null_mut()));
+            }
+            let slot = self.slots[n];
+            pg_sys::ExecClearTuple(slot);
+            let width = (*(*slot).tts_tupleDescriptor).natts as usize;
+            let data = std::slice::from_raw_parts_mut((*slot).tts_values, width);
+            let nulls = std::slice::from_raw_parts_mut((*slot).tts_isnull, width);
+            nulls.fill(true);
+            if values.len() != self.layout.len() {
+                return Err(Fault::Internal("a row has another number of values".to_owned()));
+            }
+            for (&(number, type_oid), value) in self.layout.iter().zip(values) {
+                if value.type_oid() != type_oid {
+                    return Err(Fault::Internal(format!("table column {number} has another type")));
+                }
+                if let (Some(value), Some(column)) = (value.datum(), (number as usize).checked_sub(1)) {
+                    (data[column], nulls[column]) = (value, false);
+                }
+            }
+            pg_sys::ExecStoreVirtualTuple(slot);
+        }
+        Ok(())
+    }
+
+    /// Inserts what is in the first slots.
+    fn write(&mut self, rows: usize) {
+        let Some(slots) = self.slots.get_mut(..rows).filter(|slots| !slots.is_empty()) else {
+            return;
+        };
+        // SAFETY: the slots hold rows of this table, and know their places after the insert. The order is the
+        // executor's: constraints, table, indexes.
+        unsafe {
+            for &slot in slots.iter() {
+                if !(*(*self.table).rd_att).constr.is_null() {
+                    pg_sys::ExecConstraints(self.target, slot, self.executor);
+                }
+            }
+            let (command, none) = (pg_sys::GetCurrentCommandId(true), std::ptr::null_mut());
+            pg_sys::table_multi_insert(self.table, slots.as_mut_ptr(), rows as i32, command, 0, none);
+            for &slot in slots.iter() {
+                insert_index_entries(self.target, slot, self.executor);
+                let context = (*self.executor).es_per_tuple_exprcontext;
+                if !context.is_null() {
+                    pg_sys::MemoryContextReset((*context).ecxt_per_tuple_memory);
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The slot must hold a row that was just inserted into the target.
+unsafe fn insert_index_entries(
+    target: *mut pg_sys::ResultRelInfo,
+    slot: *mut pg_sys::TupleTableSlot,
+    executor: *mut pg_sys::EState,
+) {
+    let (none, nothing) = (std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: as our caller promises; neither an update nor ON CONFLICT.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        pg_sys::ExecInsertIndexTuples(target, slot, executor, false, false, none, nothing);
+        #[cfg(not(feature = "pg15"))]
+        pg_sys::ExecInsertIndexTuples(target, slot, executor, false, false, none, nothing, false);
     }
 }
 
@@ -127,33 +231,15 @@ impl Drop for Inserter {
         if std::thread::panicking() {
             return; // the abort that is under way closes everything
         }
-        // SAFETY: each was opened by `open` and is closed once.
+        // SAFETY: each was opened by `open` or made by `fill`, and is closed once.
         unsafe {
-            pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+            for &slot in &self.slots {
+                pg_sys::ExecDropSingleTupleTableSlot(slot);
+            }
             pg_sys::ExecCloseIndices(self.target);
             pg_sys::FreeExecutorState(self.executor);
             pg_sys::pfree(self.target.cast());
             pg_sys::table_close(self.table, pg_sys::NoLock as pg_sys::LOCKMODE);
         }
     }
-}
-
-fn column_numbers(table: pg_sys::Oid) -> Result<[i16; COLUMNS.len()], Fault> {
-    let (known, numbers) = NUMBERS.get();
-    if known == table {
-        return Ok(numbers);
-    }
-    let mut numbers = [0; COLUMNS.len()];
-    for (number, name) in numbers.iter_mut().zip(COLUMNS) {
-        // SAFETY: a syscache look-up of a NUL-terminated name.
-        *number = unsafe { pg_sys::get_attnum(table, name.as_ptr()) };
-        if *number <= 0 {
-            return Err(Fault::Internal(format!(
-                "column booking.{} is missing",
-                name.to_string_lossy()
-            )));
-        }
-    }
-    NUMBERS.set((table, numbers));
-    Ok(numbers)
 }

@@ -4,6 +4,7 @@
 
 pub(crate) mod before_row;
 pub(crate) mod change;
+pub(crate) mod condition;
 pub(crate) mod durable;
 pub(crate) mod dynamic;
 pub(crate) mod insert;

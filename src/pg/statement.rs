@@ -40,7 +40,7 @@ impl Value<'_> {
         Self::Uuid(u128::from_be_bytes(bytes))
     }
 
-    fn type_oid(&self) -> pg_sys::Oid {
+    pub(super) fn type_oid(&self) -> pg_sys::Oid {
         match self {
             Self::Int8(_) => pg_sys::INT8OID,
             Self::Int4(_) => pg_sys::INT4OID,
