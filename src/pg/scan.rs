@@ -10,7 +10,8 @@ use super::time::{from_timestamp, to_timestamp};
 use crate::fault::Fault;
 use pgrx::{FromDatum, IntoDatum, pg_sys};
 use slotkeeper_core::Instant;
-use std::ffi::CStr;
+use std::cell::RefCell;
+use std::ffi::{CStr, c_char};
 
 /// A condition on one column of an index, in the order of its columns.
 #[derive(Clone, Copy)]
@@ -247,7 +248,8 @@ impl IndexScan {
         }
     }
 
-    /// The row that [`IndexScan::next`] gave last.
+    /// The row that [`IndexScan::next`] gave last. After a `next` that found no further row there is none: what it has
+    /// passed over lies in its place.
     pub(crate) fn current(&self) -> Found<'_> {
         Found { scan: self }
     }
@@ -315,15 +317,16 @@ impl Found<'_> {
     }
 
     fn datum(&self, name: &'static CStr) -> Result<(pg_sys::Datum, bool), Fault> {
-        // SAFETY: a syscache look-up of a NUL-terminated name.
-        let number = unsafe { pg_sys::get_attnum(self.table(), name.as_ptr()) };
-        if number <= 0 {
-            return Err(Fault::Internal(format!("column {} is missing", name.to_string_lossy())));
-        }
+        let number = column_number(self.table(), name)?;
         let mut is_null = false;
         // SAFETY: the slot holds the current row, which has this column.
         let datum = unsafe { pg_sys::slot_getattr(self.scan.slot, number.into(), &mut is_null) };
         Ok((datum, is_null))
+    }
+
+    /// Where the row is.
+    pub(super) fn slot(&self) -> *mut pg_sys::TupleTableSlot {
+        self.scan.slot
     }
 
     /// The value of a column of the table by its number; `None` when it is NULL.
@@ -431,6 +434,37 @@ impl Found<'_> {
             Snapshot::Registered(_) => None,
         }
     }
+}
+
+thread_local! {
+    /// Numbers of columns by table and name. A column's number never changes.
+    static NUMBERS: RefCell<Vec<(pg_sys::Oid, *const c_char, i16)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The number of a column of one of slotkeeper's tables. Names are told apart by where they lie: each constant is looked
+/// up once.
+pub(super) fn column_number(table: pg_sys::Oid, name: &'static CStr) -> Result<i16, Fault> {
+    let at = name.as_ptr();
+    let known = NUMBERS.with_borrow(|all| {
+        let known = all.iter().find(|known| (known.0, known.1) == (table, at));
+        known.map(|known| known.2)
+    });
+    if let Some(number) = known {
+        return Ok(number);
+    }
+    // SAFETY: a syscache look-up of a NUL-terminated name.
+    let number = unsafe { pg_sys::get_attnum(table, at) };
+    if number <= 0 {
+        return Err(Fault::Internal(format!("column {} is missing", name.to_string_lossy())));
+    }
+    NUMBERS.with_borrow_mut(|all| {
+        // Tables of an extension that was dropped and made again, again and again.
+        if all.len() > 512 {
+            all.clear();
+        }
+        all.push((table, at, number));
+    });
+    Ok(number)
 }
 
 fn is_valid(transaction: &pg_sys::TransactionId) -> bool {
