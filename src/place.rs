@@ -198,8 +198,21 @@ impl<'q> Seeker<'q> {
         mut write: impl FnMut(&Slot, i16) -> Result<Option<i64>, Fault>,
     ) -> Result<Taken, Fault> {
         let nothing = BTreeSet::new();
+        let mut first = None;
+        if slot.capacity == 1 {
+            // There is one seat to lock: one look, under the lock, says what two would. Where another session has the lock
+            // it is inserting there.
+            first = self.lock(slot, 0);
+            if first.is_none() {
+                return Ok(Taken::Full);
+            }
+        }
         let seats = self.look(reader, &nothing, slot)?;
-        let Some(held) = self.hold(reader, &nothing, slot, &seats)? else {
+        let held = match first {
+            Some(held) if seats.contains(&0) => Some(held),
+            _ => self.hold(reader, &nothing, slot, &seats)?,
+        };
+        let Some(held) = held else {
             return Ok(Taken::Full);
         };
         Ok(match write(&held.slot, held.seat)? {

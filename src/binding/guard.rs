@@ -62,7 +62,7 @@ fn guard(fired: &Fired<'_>) -> Result<Option<Record>, Fault> {
         "stored" => stored(fired, source),
         "leave" if fired.is_update() => updated(fired, source),
         "leave" => deleted(fired, source),
-        "end" if with_pending(|pending| pending.is_empty()) => Ok(None),
+        "end" if !is_pending() => Ok(None),
         "end" => drop_ghosts(&*of_guarded(fired.table(), source)?),
         "truncate" => {
             let binding = of_guarded(fired.table(), source)?;
@@ -115,6 +115,13 @@ fn insert(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
 /// The row is stored.
 fn stored(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
     let Some(new) = fired.new_row() else { return Ok(None) };
+    // Mostly it is what was booked for it, and the conditions need not be asked again.
+    if is_pending() {
+        let binding = of_guarded(fired.table(), source)?;
+        if Writer::of(&binding, fired, new).is_as_booked() {
+            return Ok(None);
+        }
+    }
     if !decide(fired, source)?.takes(Version::New) {
         return Ok(None);
     }
@@ -226,6 +233,11 @@ fn with_pending<T>(act: impl FnOnce(&mut VecDeque<Pending>) -> T) -> T {
         }
         act(pending)
     })
+}
+
+/// Whether anything waits for its row.
+fn is_pending() -> bool {
+    with_pending(|pending| !pending.is_empty())
 }
 
 /// Takes out what waits for the row of this content, which has its seat now.
@@ -422,15 +434,19 @@ impl<'a> Writer<'a> {
         self.take()
     }
 
-    /// The row is stored: its booking stays.
+    /// Whether the stored row is as the booking expects it, which then waits no longer.
+    fn is_as_booked(&self) -> bool {
+        let binding = self.binding;
+        let at = self.new.time(binding.at.number, &binding.time);
+        let content_id = self.new.text(binding.id.number);
+        let expected = content_id.and_then(|content_id| no_longer_pending(binding, &content_id));
+        expected.is_some_and(|expected| Some(expected.at) == at)
+    }
+
+    /// The row is stored, and nothing waits for it: its booking stays.
     fn confirm(&self) -> Result<Option<Record>, Fault> {
         let binding = self.binding;
-        let Some(content_id) = self.new.text(binding.id.number) else {
-            return Ok(None);
-        };
-        let expected = no_longer_pending(binding, &content_id);
-        let at = self.new.time(binding.at.number, &binding.time);
-        if is_replica() || expected.is_some_and(|expected| Some(expected.at) == at) {
+        if is_replica() || self.new.is_null(binding.id.number) {
             return Ok(None);
         }
         // It had its booking before it was inserted; or a statement that ended inside this one has taken it for a

@@ -10,7 +10,7 @@ use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::{PgList, PgMemoryContexts, PgTupleDesc, pg_sys, varlena};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::rc::Rc;
 
 /// How the server numbers the old row in a trigger's condition. An expression over this one row works on any.
@@ -42,8 +42,8 @@ enum Plan {
     Always(bool),
     Kept(Kept),
     /// It calls functions of a user's. What those are may change without notice, with the search_path or in a replaced
-    /// function, so it is read anew in each statement, as the server does.
-    Anew,
+    /// function, so its text is read anew in each statement, as the server does.
+    Anew(CString),
 }
 
 /// An expression that the server has planned, and watches.
@@ -59,17 +59,15 @@ impl Drop for Kept {
 /// The conditions of one table in one statement.
 pub(crate) struct Conditions {
     all: Rc<Vec<Condition>>,
-    names: &'static [&'static str],
     states: Vec<Cell<*mut pg_sys::ExprState>>,
     context: Cell<*mut pg_sys::ExprContext>,
 }
 
 impl Conditions {
     /// Those of these names that the table of the trigger carries; none where one is missing.
-    pub(crate) fn of(fired: &Fired<'_>, names: &'static [&'static str]) -> Option<Self> {
+    pub(crate) fn of(fired: &Fired<'_>, names: &[&str]) -> Option<Self> {
         Some(Self {
             all: known(fired, names)?,
-            names,
             states: names.iter().map(|_| Cell::new(std::ptr::null_mut())).collect(),
             context: Cell::new(std::ptr::null_mut()),
         })
@@ -128,10 +126,9 @@ impl Conditions {
             PgMemoryContexts::For(fired.statement_memory()).switch_to(|_| {
                 let expression = match &self.all[n].plan {
                     Plan::Kept(kept) => (*kept.0).expr,
-                    _ => match carried(fired, self.names[n]) {
-                        Some(text) => pg_sys::expression_planner(tree(fired, text).cast()).cast(),
-                        None => std::ptr::null_mut(),
-                    },
+                    Plan::Anew(text) => pg_sys::expression_planner(tree(fired, text).cast()).cast(),
+                    // It needs no state, and nobody asks for one.
+                    Plan::Always(_) => std::ptr::null_mut(),
                 };
                 pg_sys::ExecInitExpr(expression.cast(), std::ptr::null_mut())
             })
@@ -192,7 +189,7 @@ impl Condition {
         match &self.plan {
             // SAFETY: the expression lives as long as this.
             Plan::Kept(kept) => unsafe { (*kept.0).is_valid },
-            Plan::Always(_) | Plan::Anew => true,
+            Plan::Always(_) | Plan::Anew(_) => true,
         }
     }
 }
@@ -240,12 +237,12 @@ unsafe fn read(fired: &Fired<'_>, text: &CStr) -> Condition {
         let (mut relations, mut items, mut row_security) = (std::ptr::null_mut(), std::ptr::null_mut(), false);
         pg_sys::extract_query_dependencies(tree, &mut relations, &mut items, &mut row_security);
         if names_functions(items) {
-            return changeable(Plan::Anew);
+            return changeable(Plan::Anew(text.to_owned()));
         }
         let kept = Kept(pg_sys::GetCachedExpression(tree));
         // The server has put in what arguments are by default, and the bodies of functions.
         if names_functions((*kept.0).invalItems) {
-            return changeable(Plan::Anew);
+            return changeable(Plan::Anew(text.to_owned()));
         }
         let expression = (*kept.0).expr;
         let is_steady = !pg_sys::contain_volatile_functions(expression);
