@@ -9,6 +9,7 @@ use super::{Binding, forget_known, of_table, row};
 use crate::arguments::json;
 use crate::clock::now;
 use crate::fault::Fault;
+use crate::manage;
 use crate::pg::dynamic::{Moment, command, qualified};
 use crate::pg::json::{JsonArg, JsonReply};
 use crate::pg::refuse_read_only;
@@ -202,6 +203,12 @@ pub(super) fn remove(binding_id: i64) -> Result<(), Fault> {
 
 /// What must hold of a table before it can be guarded.
 pub(super) fn require_guardable(binding: &Binding) -> Result<(), Fault> {
+    if let Some(group) = &binding.options.group {
+        binding.table.column("group", group)?;
+    }
+    if let Some(defaults) = &binding.options.queue_defaults {
+        manage::check_zone(&defaults.time_zone)?;
+    }
     if !row::can_be_id(&binding.id) {
         return Err(Fault::unbindable(
             PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,

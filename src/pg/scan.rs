@@ -93,6 +93,9 @@ pub(crate) struct IndexScan {
     slot: *mut pg_sys::TupleTableSlot,
     scan: pg_sys::IndexScanDesc,
     snapshot: Snapshot,
+    /// Where it was opened. What the index keeps from one entry to the next (dead ones to mark) is made there too: a callback
+    /// that searches may run in a context that ends before the scan does.
+    memory: pg_sys::MemoryContext,
     order: pg_sys::ScanDirection::Type,
     /// Numbers of the index's columns in the table.
     columns: Vec<i32>,
@@ -175,6 +178,7 @@ impl IndexScan {
                 slot,
                 scan,
                 snapshot,
+                memory: pg_sys::CurrentMemoryContext,
                 order,
                 columns,
                 steps: 0,
@@ -218,8 +222,9 @@ impl IndexScan {
             Order::Ascending => pg_sys::ScanDirection::ForwardScanDirection,
             Order::Descending => pg_sys::ScanDirection::BackwardScanDirection,
         };
-        // SAFETY: as many keys as the scan was opened with; the scan copies them.
+        // SAFETY: as many keys as the scan was opened with; the scan copies them. The context lives as long as the scan.
         unsafe {
+            let before = pg_sys::MemoryContextSwitchTo(self.memory);
             pg_sys::index_rescan(
                 self.scan,
                 scan_keys.as_mut_ptr(),
@@ -227,25 +232,31 @@ impl IndexScan {
                 std::ptr::null_mut(),
                 0,
             );
+            pg_sys::MemoryContextSwitchTo(before);
         }
     }
 
     /// The next row, or none.
     pub(crate) fn next(&mut self) -> Option<Found<'_>> {
-        // SAFETY: scan and slot belong together. This is index_getnext_slot, which does not tell how far it has gone.
-        unsafe {
-            loop {
+        // SAFETY: scan and slot belong together, and the context lives as long. This is index_getnext_slot, which does not tell
+        // how far it has gone.
+        let found = unsafe {
+            let before = pg_sys::MemoryContextSwitchTo(self.memory);
+            let found = loop {
                 if !(*self.scan).xs_heap_continue {
                     self.steps += 1;
                     if pg_sys::index_getnext_tid(self.scan, self.order).is_null() {
-                        return None;
+                        break false;
                     }
                 }
                 if pg_sys::index_fetch_heap(self.scan, self.slot) {
-                    return Some(Found { scan: self });
+                    break true;
                 }
-            }
-        }
+            };
+            pg_sys::MemoryContextSwitchTo(before);
+            found
+        };
+        found.then_some(Found { scan: self })
     }
 
     /// The row that [`IndexScan::next`] gave last. After a `next` that found no further row there is none: what it has

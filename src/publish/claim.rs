@@ -7,7 +7,7 @@ use super::row::{self, AppRow, Sources};
 use super::state::{Claim, Ending, Event, Taking, Told, change};
 use super::{already_published, held, home, lease_end, platform, token, turn};
 use crate::arguments::{identifier, lease_micros, limit, optional_identifier, platform_name, which_source};
-use crate::binding::row::Target;
+use crate::binding::row::{Target, spelled};
 use crate::booking::{Content, Which};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -412,11 +412,13 @@ fn claim_content(
     let platform = optional_identifier("p_platform", p_platform)?
         .map(|platform| platform_name("p_platform", platform))
         .transpose()?;
+    let source = which_source(p_source)?;
+    let content_id = spelled(identifier("p_content_id", p_content_id)?, source)?;
     let which = Which {
-        content_id: identifier("p_content_id", p_content_id)?,
+        content_id: &content_id,
         profile_id: optional_identifier("p_profile_id", p_profile_id)?,
         platform: platform.as_deref(),
-        source: which_source(p_source)?,
+        source,
     };
     let worker = identifier("p_worker", p_worker)?;
     let lease = lease_micros("p_lease", p_lease)?;

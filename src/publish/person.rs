@@ -9,7 +9,7 @@ use super::turn::{self, Hold, Turn};
 use super::{already_published, platform};
 use crate::arguments::{identifier, optional_identifier, platform_name, which_source};
 use crate::binding;
-use crate::binding::row::{Target, is_withdrawn};
+use crate::binding::row::{Target, is_withdrawn, spelled};
 use crate::booking::{Booking, Content, Mine, Which};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -185,11 +185,13 @@ fn resolve_unknown(
     p_source: default!(Option<&str>, "NULL"),
 ) -> Result<JsonReply, ErrorReport> {
     let platform = platform_argument(p_platform)?;
+    let source = which_source(p_source)?;
+    let content_id = spelled(identifier("p_content_id", p_content_id)?, source)?;
     let which = Which {
-        content_id: identifier("p_content_id", p_content_id)?,
+        content_id: &content_id,
         profile_id: optional_identifier("p_profile_id", p_profile_id)?,
         platform: platform.as_deref(),
-        source: which_source(p_source)?,
+        source,
     };
     let published = p_published.ok_or(Fault::Null {
         argument: "p_published",
@@ -288,11 +290,13 @@ fn retry_content(
     p_source: default!(Option<&str>, "NULL"),
 ) -> Result<JsonReply, ErrorReport> {
     let platform = platform_argument(p_platform)?;
+    let source = which_source(p_source)?;
+    let content_id = spelled(identifier("p_content_id", p_content_id)?, source)?;
     let which = Which {
-        content_id: identifier("p_content_id", p_content_id)?,
+        content_id: &content_id,
         profile_id: optional_identifier("p_profile_id", p_profile_id)?,
         platform: platform.as_deref(),
-        source: which_source(p_source)?,
+        source,
     };
     refuse_read_only(c"retry_content()");
     Ok(retry(&which)?.into())
