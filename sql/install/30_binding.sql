@@ -118,7 +118,9 @@ LEFT JOIN pg_catalog.pg_class AS c
                          JOIN pg_catalog.pg_namespace AS n ON n.oid = named.relnamespace
                          WHERE n.nspname = b.table_schema AND named.relname = b.table_name AND named.relkind IN ('r', 'p')))
 LEFT JOIN LATERAL (
-    SELECT count(*) AS triggers, count(*) FILTER (WHERE t.tgenabled <> 'A') AS disabled
+    -- The guard's triggers with a condition only carry it: they are disabled on purpose.
+    SELECT count(*) AS triggers,
+           count(*) FILTER (WHERE t.tgenabled <> 'A' AND NOT (b.kind = 'content' AND t.tgqual IS NOT NULL)) AS disabled
     FROM pg_catalog.pg_trigger AS t
     JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
     WHERE t.tgrelid = c.oid AND p.pronamespace = 'slotkeeper'::pg_catalog.regnamespace

@@ -58,12 +58,15 @@ SELECT c.relpersistence OPERATOR(pg_catalog.=) 't'::\"char\",
 FROM pg_catalog.pg_class AS c
 WHERE c.oid OPERATOR(pg_catalog.=) $1::pg_catalog.oid") };
 
+    /// Those of the guard's triggers that are as they should be: one with a condition only carries it, and need not fire.
     static ENABLED: Statement = const { Statement::new(c"
 SELECT t.tgname::pg_catalog.text
 FROM pg_catalog.pg_trigger AS t
 JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) t.tgfoid
-WHERE t.tgrelid OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND t.tgenabled OPERATOR(pg_catalog.=) 'A'::\"char\"
+WHERE t.tgrelid OPERATOR(pg_catalog.=) $1::pg_catalog.oid
+  AND (t.tgenabled OPERATOR(pg_catalog.=) 'A'::\"char\" OR t.tgqual IS NOT NULL)
   AND p.pronamespace OPERATOR(pg_catalog.=) 'slotkeeper'::pg_catalog.regnamespace
+  AND p.proname OPERATOR(pg_catalog.=) 'guard_row'::pg_catalog.name
 ORDER BY t.tgname") };
 
     static TRIGGERS: Statement = const { Statement::new(c"

@@ -1,27 +1,30 @@
-//! `guard_row`: the trigger function of bound tables. Runs as the writer, for the rows that the triggers' conditions let
-//! through; what it does to the ledger runs with slotkeeper's rights.
+//! `guard_row`: the trigger function of bound tables. Runs as the writer, as do the conditions that say which rows matter;
+//! what it does to the ledger runs with slotkeeper's rights.
 
 use super::collisions::{self, Exactly, give_back, move_booking, release_content, release_in, settle_exactly};
+use super::decide::Decide;
 use super::existing::{Collision, Occupant};
 use super::release::release_all;
 use super::row::is_own_write;
-use super::{Binding, Source, attach, of_guarded, queue_of};
+use super::triggers::Carried;
+use super::{Binding, Source, attach, broken, of_guarded, queue_of};
 use crate::arguments::{OnConflict, identifier};
 use crate::booking::{self, Booking, Content};
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::history;
 use crate::mover::{Mover, Settled, Wish};
+use crate::pg::before_row::TriggerRow;
+use crate::pg::condition::Conditions;
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::scan::{existing_row, row_is_inserted_since};
-use crate::pg::trigger::{Fired, Record, is_replica, running_command};
+use crate::pg::trigger::{Fired, Record, Version, is_replica, running_command};
 use crate::publish::{self, Movable};
 use crate::queue::Queue;
-use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{AllocatedByPostgres, PgLogLevel, PgSqlErrorCode, ereport};
+use pgrx::{PgLogLevel, PgSqlErrorCode, ereport};
 use slotkeeper_core::Instant;
 use slotkeeper_core::binding::OnConflict as Wanted;
 use slotkeeper_core::slots::Slot;
@@ -30,18 +33,22 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-#[pg_trigger(sql = "
+#[pg_extern(sql = "
 CREATE FUNCTION slotkeeper.guard_row() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 ")]
-fn guard_row<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<PgHeapTuple<'a, AllocatedByPostgres>>, Fault> {
-    match guard(&Fired::of(trigger)) {
-        Ok(row) => Ok(row.and_then(Record::returned)),
-        Err(fault) => {
-            ErrorReport::from(fault).report(PgLogLevel::ERROR);
-            Ok(None)
-        }
-    }
+fn guard_row(fcinfo: pg_sys::FunctionCallInfo) -> Result<TriggerRow, ErrorReport> {
+    let fired = Fired::of_call(fcinfo).ok_or_else(not_a_trigger)?;
+    Ok(guard(&fired)?.map_or_else(TriggerRow::none, Record::returned))
+}
+
+fn not_a_trigger() -> Fault {
+    Fault::unbindable(
+        PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+        "slotkeeper.guard_row() is not called by a trigger",
+        "",
+        "Triggers on bound tables are made by slotkeeper.attach_table().",
+    )
 }
 
 fn guard(fired: &Fired<'_>) -> Result<Option<Record>, Fault> {
@@ -49,68 +56,131 @@ fn guard(fired: &Fired<'_>) -> Result<Option<Record>, Fault> {
         fired.argument(0).unwrap_or_default(),
         fired.argument(1).unwrap_or_default(),
     );
-    if action == "end" && with_pending(|pending| pending.is_empty()) {
-        return Ok(None);
-    }
-    let binding = of_guarded(fired.table(), source)?;
-    let row = fired.new_row().or_else(|| fired.old_row());
-    // What publishing writes follows from the ledger, and changes nothing in it.
-    if row.is_some_and(|row| is_own_write(&binding, &row)) {
-        return Ok(row);
-    }
     match action {
-        "take" => {
-            let Some(new) = fired.new_row() else { return Ok(None) };
-            let row = Writer {
-                binding: &binding,
-                fired,
-                new,
-            };
-            row.take().map(Some)
-        }
-        "stored" => {
-            let Some(new) = fired.new_row() else { return Ok(None) };
-            let row = Writer {
-                binding: &binding,
-                fired,
-                new,
-            };
-            row.confirm()
-        }
-        "end" => drop_ghosts(&binding),
-        "leave" => {
-            let Some(old) = fired.old_row() else { return Ok(None) };
-            leave(&binding, fired, &old)
-        }
-        "fixed" => {
-            let Some(new) = fired.new_row() else { return Ok(None) };
-            let row = Writer {
-                binding: &binding,
-                fired,
-                new,
-            };
-            row.drag().map(Some)
-        }
-        "published" => {
-            if let Some(content_id) = fired.new_row().and_then(|new| new.text(binding.id.number)) {
-                for (booking, _) in booking::of_source(&content_id, &binding.source)? {
-                    publish::published_by_application(&booking, now()?)?;
-                }
-            }
-            Ok(None)
-        }
+        "take" if fired.is_update() => update(fired, source),
+        "take" => insert(fired, source),
+        "stored" => stored(fired, source),
+        "leave" if fired.is_update() => updated(fired, source),
+        "leave" => deleted(fired, source),
+        "end" if with_pending(|pending| pending.is_empty()) => Ok(None),
+        "end" => drop_ghosts(&*of_guarded(fired.table(), source)?),
         "truncate" => {
+            let binding = of_guarded(fired.table(), source)?;
             release_all(&binding.source)?;
             attach::remember_relations(&binding)?;
             Ok(None)
         }
-        _ => Err(Fault::unbindable(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            "this trigger is not one of slotkeeper's",
-            format!("Its second argument is {action:?}."),
-            "Triggers on bound tables are made by slotkeeper.attach_table().",
-        )),
+        // They only carry a condition. Somebody has enabled them.
+        _ if Carried::NAMES.contains(&action) => Ok(fired.old_row()),
+        _ => {
+            of_guarded(fired.table(), source)?;
+            Err(Fault::unbindable(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "this trigger is not one of slotkeeper's",
+                format!("Its second argument is {action:?}."),
+                "Triggers on bound tables are made by slotkeeper.attach_table().",
+            ))
+        }
     }
+}
+
+/// What the table's conditions say. They come before the binding is looked at: where it is broken, rows that don't matter
+/// are still written.
+fn decide<'a>(fired: &'a Fired<'a>, source: &str) -> Result<Decide<'a>, Fault> {
+    let conditions = fired.kept(|| match Conditions::of(fired, &Carried::NAMES) {
+        Some(conditions) => Ok(conditions),
+        None => {
+            let binding = of_guarded(fired.table(), source)?;
+            Err(broken(
+                &binding.source,
+                "A trigger that carries its conditions is missing.",
+            ))
+        }
+    })?;
+    Ok(Decide { fired, conditions })
+}
+
+/// The row as it is to be stored takes its seat.
+fn insert(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
+    let Some(new) = fired.new_row() else { return Ok(None) };
+    if !decide(fired, source)?.takes(Version::New) {
+        return Ok(Some(new));
+    }
+    let Some(binding) = concerned(fired, source, &new)? else {
+        return Ok(Some(new));
+    };
+    Writer::of(&binding, fired, new).take().map(Some)
+}
+
+/// The row is stored.
+fn stored(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
+    let Some(new) = fired.new_row() else { return Ok(None) };
+    if !decide(fired, source)?.takes(Version::New) {
+        return Ok(None);
+    }
+    let Some(binding) = concerned(fired, source, &new)? else {
+        return Ok(None);
+    };
+    Writer::of(&binding, fired, new).confirm()
+}
+
+/// The row is about to be changed: its booking follows.
+fn update(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
+    let (Some(old), Some(mut new)) = (fired.old_row(), fired.new_row()) else {
+        return Ok(None);
+    };
+    let changes = decide(fired, source)?.changes();
+    if !changes.takes && !changes.may_drag {
+        return Ok(Some(new));
+    }
+    let Some(binding) = concerned(fired, source, &new)? else {
+        return Ok(Some(new));
+    };
+    if changes.may_drag && !old.is_alike(&new, binding.at.number) {
+        new = Writer::of(&binding, fired, new).drag()?;
+    }
+    if changes.takes {
+        new = Writer::of(&binding, fired, new).take()?;
+    }
+    Ok(Some(new))
+}
+
+/// The row has been changed.
+fn updated(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
+    let (Some(old), Some(new)) = (fired.old_row(), fired.new_row()) else {
+        return Ok(None);
+    };
+    let changed = decide(fired, source)?.changed();
+    if !changed.leaves && !changed.published {
+        return Ok(None);
+    }
+    let Some(binding) = concerned(fired, source, &new)? else {
+        return Ok(None);
+    };
+    if changed.leaves {
+        leave(&binding, fired, &old)?;
+    }
+    if let (true, Some(content_id)) = (changed.published, new.text(binding.id.number)) {
+        for (booking, _) in booking::of_source(&content_id, &binding.source)? {
+            publish::published_by_application(&booking, now()?)?;
+        }
+    }
+    Ok(None)
+}
+
+/// The row is gone.
+fn deleted(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
+    let Some(old) = fired.old_row() else { return Ok(None) };
+    if let Some(binding) = concerned(fired, source, &old)? {
+        leave(&binding, fired, &old)?;
+    }
+    Ok(None)
+}
+
+/// The binding, unless publishing is writing the row: that follows from the ledger, and changes nothing in it.
+fn concerned(fired: &Fired<'_>, source: &str, row: &Record) -> Result<Option<Rc<Binding>>, Fault> {
+    let binding = of_guarded(fired.table(), source)?;
+    Ok((!is_own_write(&binding, row)).then_some(binding))
 }
 
 /// A booking that was made for a row which is not stored yet.
@@ -187,9 +257,9 @@ fn drop_ghosts(binding: &Binding) -> Result<Option<Record>, Fault> {
 }
 
 /// The row takes no seat any more.
-fn leave(binding: &Binding, fired: &Fired<'_>, old: &Record) -> Result<Option<Record>, Fault> {
+fn leave(binding: &Binding, fired: &Fired<'_>, old: &Record) -> Result<(), Fault> {
     let Some(content_id) = old.text(binding.id.number) else {
-        return Ok(None);
+        return Ok(());
     };
     // A row that an UPDATE sends to another partition is deleted here and inserted there.
     let elsewhere = with_pending(|pending| {
@@ -200,13 +270,13 @@ fn leave(binding: &Binding, fired: &Fired<'_>, old: &Record) -> Result<Option<Re
     });
     // What an undone statement has left behind is no row elsewhere.
     if elsewhere.map(|pending| pending.goes_on()).transpose()? == Some(true) {
-        return Ok(None);
+        return Ok(());
     }
     let released = release_content(binding, &content_id, now()?)?;
     if released == 0 {
         collisions::forget(&binding.source, &content_id)?;
     }
-    Ok(None)
+    Ok(())
 }
 
 fn not_movable(content_id: &str) -> Fault {
@@ -241,7 +311,11 @@ struct Writer<'a> {
     new: Record,
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    fn of(binding: &'a Rc<Binding>, fired: &'a Fired<'a>, new: Record) -> Self {
+        Self { binding, fired, new }
+    }
+
     fn value(&self, source: &Source) -> Option<String> {
         match source {
             Source::Column(number) => self.new.text(*number),

@@ -1,12 +1,13 @@
 //! Bindings: tables of the application that hold scheduled content, or queues.
 //!
 //! Two directions: a writer's row takes its seat in a trigger ([`guard`]), and a call of ours writes what it has decided
-//! into the row ([`row`]). Nothing of the application's is ever evaluated with slotkeeper's rights: predicates are the
-//! triggers' conditions, which run as the writer, and rows are read and written as the caller.
+//! into the row ([`row`]). Nothing of the application's is ever evaluated with slotkeeper's rights: predicates are evaluated
+//! as the writer, and rows are read and written as the caller.
 
 pub(crate) mod attach;
 pub(crate) mod check;
 pub(crate) mod collisions;
+mod decide;
 mod existing;
 pub(crate) mod guard;
 pub(crate) mod queues;

@@ -1,7 +1,7 @@
-//! The triggers of a bound table: which rows they fire for, and the SQL that makes them.
+//! The triggers of a bound table, and the SQL that makes them.
 //!
-//! The predicates of the binding are the triggers' conditions, so they run as the writer. All triggers fire last (their
-//! names begin with a tilde), so that they see what others have made of the row.
+//! All of them fire last (their names begin with a tilde), so that they see what others have made of the row. The
+//! predicates of the binding are the conditions of triggers that never fire: the guard evaluates them, as the writer.
 
 use super::{Binding, Source, broken};
 use crate::fault::Fault;
@@ -122,11 +122,32 @@ impl<'a> Conditions<'a> {
         })
     }
 
-    /// Whether the application's own worker has published the row; none where the binding doesn't say.
-    pub(super) fn is_published(&self, row: RowOf) -> Option<String> {
-        self.published
-            .as_ref()
-            .map(|published| format!("{} IS TRUE", published.over(row)))
+    /// A condition over the row that a trigger knows as OLD.
+    fn carried(&self, carried: Carried) -> Result<String, Fault> {
+        let never = || "false".to_owned();
+        Ok(match carried {
+            Carried::Takes => self.takes_seat(RowOf::Old)?,
+            Carried::Exempt => self.is_exempt(RowOf::Old).unwrap_or_else(never),
+            Carried::Published => match &self.published {
+                Some(published) => format!("{} IS TRUE", published.over(RowOf::Old)),
+                None => never(),
+            },
+            Carried::Columns => {
+                let binding = self.binding;
+                let of_queue = [Some(&binding.profile_id), binding.platform.as_ref()];
+                let of_queue = of_queue.into_iter().flatten().filter_map(|source| match source {
+                    Source::Column(number) => Some(*number),
+                    Source::Value(_) => None,
+                });
+                [binding.at.number, binding.id.number]
+                    .into_iter()
+                    .chain(of_queue)
+                    .filter_map(|number| binding.table.column_at(number))
+                    .map(|column| Ok(format!("{} IS NULL", column_of(RowOf::Old, &column.name)?)))
+                    .collect::<Result<Vec<_>, Fault>>()?
+                    .join(" OR ")
+            }
+        })
     }
 
     fn at(&self, row: RowOf) -> Result<String, Fault> {
@@ -190,105 +211,82 @@ impl Timing {
     }
 }
 
+/// What the table's triggers carry for the guard: the binding's predicates as conditions over a row.
+///
+/// They stand in the WHEN of triggers that are disabled. So the server knows what they depend on, keeps their columns right
+/// under renames and in partitions, and a dump carries them; and it reads them only when the guard asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carried {
+    /// The row takes a seat.
+    Takes,
+    /// One of the named predicates exempts it.
+    Exempt,
+    /// The application's own worker has published it.
+    Published,
+    /// No condition: it reads the columns that say which seat.
+    Columns,
+}
+
+impl Carried {
+    /// Their names, in order.
+    pub(super) const NAMES: [&str; 4] = ["takes", "exempt", "published", "columns"];
+}
+
 /// A trigger, and the statements that make it.
 pub(super) struct Made {
     pub(super) name: String,
     pub(super) create: String,
+    /// Has it fire always, or never.
     pub(super) enable: String,
 }
 
 /// The triggers that guard the table.
 pub(super) fn create(conditions: &Conditions<'_>) -> Result<Vec<Made>, Fault> {
     let binding = conditions.binding;
-    let timing = Timing::of(conditions)?;
     let relation = binding.table.quoted()?;
     let source = literal(&binding.source)?;
     let mut all = Vec::new();
     let mut add = |name: &str, events: &str, level: &str, condition: Option<String>, action: &str| {
         let name = format!("{PREFIX}{name}");
         let quoted = identifier(&name)?;
+        let state = if condition.is_some() {
+            "DISABLE"
+        } else {
+            "ENABLE ALWAYS"
+        };
         let condition = condition.map_or(String::new(), |condition| format!(" WHEN ({condition})"));
         all.push(Made {
             create: format!(
                 "CREATE TRIGGER {quoted} {events} ON {relation} FOR EACH {level}{condition} \
                  EXECUTE FUNCTION slotkeeper.guard_row({source}, '{action}')"
             ),
-            enable: format!("ALTER TABLE {relation} ENABLE ALWAYS TRIGGER {quoted}"),
+            enable: format!("ALTER TABLE {relation} {state} TRIGGER {quoted}"),
             name,
         });
         Ok::<_, Fault>(())
     };
-    let (new, old) = (conditions.takes_seat(RowOf::New)?, conditions.takes_seat(RowOf::Old)?);
-    let changed = format!("({new}) AND ((({old}) IS NOT TRUE) OR {})", changed_columns(binding)?);
-    // Publishing writes states in which a row takes no seat, and its content keeps one.
-    let unseated = format!(
-        "(({old}) IS NOT TRUE AND ({new}) IS NOT TRUE{})",
-        conditions.not_exempt(RowOf::New)
-    );
-    match timing {
+    match Timing::of(conditions)? {
         Timing::Before => {
-            add("insert", "BEFORE INSERT", "ROW", Some(new.clone()), "take")?;
-            add("update", "BEFORE UPDATE", "ROW", Some(changed), "take")?;
-            add("inserted", "AFTER INSERT", "ROW", Some(new), "stored")?;
+            add("insert", "BEFORE INSERT", "ROW", None, "take")?;
+            add("inserted", "AFTER INSERT", "ROW", None, "stored")?;
             add("statement", "AFTER INSERT", "STATEMENT", None, "end")?;
+            add("update", "BEFORE UPDATE", "ROW", None, "take")?;
         }
         Timing::After => {
-            add("insert", "AFTER INSERT", "ROW", Some(new), "take")?;
-            add("update", "AFTER UPDATE", "ROW", Some(changed), "take")?;
+            add("insert", "AFTER INSERT", "ROW", None, "take")?;
+            add("update", "AFTER UPDATE", "ROW", None, "take")?;
         }
     }
-    let (holds_new, holds_old) = (conditions.holds(RowOf::New)?, conditions.holds(RowOf::Old)?);
-    let mut leaves = format!("{holds_old} AND ({holds_new}) IS NOT TRUE");
-    if let (Some(was), Some(is)) = (conditions.is_exempt(RowOf::Old), conditions.is_exempt(RowOf::New)) {
-        // A row that publishing has given a state of its own takes no seat, and holds one until it is exempt.
-        leaves = format!("({leaves}) OR (({is}) AND ({was}) IS NOT TRUE)");
-    }
-    add("leave", "AFTER UPDATE", "ROW", Some(leaves), "leave")?;
+    add("updated", "AFTER UPDATE", "ROW", None, "leave")?;
     add("delete", "AFTER DELETE", "ROW", None, "leave")?;
-    let at = format!(
-        "{} IS DISTINCT FROM {}",
-        conditions.at(RowOf::Old)?,
-        conditions.at(RowOf::New)?
-    );
-    let (was, is) = (conditions.is_published(RowOf::Old), conditions.is_published(RowOf::New));
-    let dragged = match &was {
-        Some(was) => format!("({unseated} OR ({was} AND {holds_new}))"),
-        None => unseated,
-    };
-    // By its name it fires before the one that would move the booking.
-    let event = match timing {
-        Timing::Before => "BEFORE UPDATE",
-        Timing::After => "AFTER UPDATE",
-    };
-    add("fixed", event, "ROW", Some(format!("{at} AND {dragged}")), "fixed")?;
-    if let (Some(was), Some(is)) = (was, is) {
-        let published = format!("{is} AND ({was}) IS NOT TRUE");
-        add("published", "AFTER UPDATE", "ROW", Some(published), "published")?;
-    }
     add("truncate", "AFTER TRUNCATE", "STATEMENT", None, "truncate")?;
-    Ok(all)
-}
-
-/// Whether anything has changed that decides about the seat.
-fn changed_columns(binding: &Binding) -> Result<String, Fault> {
-    let mut columns = vec![binding.at.number, binding.id.number];
-    for source in [Some(&binding.profile_id), binding.platform.as_ref()]
+    for (carried, name) in [Carried::Takes, Carried::Exempt, Carried::Published, Carried::Columns]
         .into_iter()
-        .flatten()
+        .zip(Carried::NAMES)
     {
-        if let Source::Column(number) = source {
-            columns.push(*number);
-        }
+        add(name, "AFTER DELETE", "ROW", Some(conditions.carried(carried)?), name)?;
     }
-    let parts = columns
-        .into_iter()
-        .filter_map(|number| binding.table.column_at(number))
-        .map(|column| {
-            let name = column.quoted()?;
-            Ok(format!("old.{name} IS DISTINCT FROM new.{name}"))
-        })
-        .collect::<Result<Vec<_>, Fault>>()?;
-    Ok(format!("({})", parts.join(" OR ")))
+    Ok(all)
 }
 
 /// Drops whatever triggers of slotkeeper's are on the table, as the caller.

@@ -1,14 +1,16 @@
 //! The draft's row: taken by one caller at a time, until its transaction ends.
 //!
 //! The row's own lock is the one that counts, and it lasts. The brief lock beside it is held only while somebody looks
-//! whether the row is free and takes it: so nobody's snapshot is older than what he locks, and callers in REPEATABLE
-//! READ get the same answers instead of 40001.
+//! whether the row is free and takes it: so no other caller changes the row between a snapshot and the lock, and those in
+//! REPEATABLE READ get the same answers instead of 40001. Whoever does not ask slotkeeper may do so: then the lock is
+//! asked for again.
 
 use crate::fault::Fault;
 use crate::pg::dynamic::{See, execute, identifier, query};
 use crate::pg::lock::{Brief, Key, wait_for};
 use crate::pg::probe::{Part, Probe};
 use crate::pg::statement::Value;
+use crate::pg::subtransaction::until_not_overtaken;
 use crate::pg::table::{Column, Table, UniqueIndex, cast_to, equality};
 use pgrx::pg_sys;
 
@@ -131,7 +133,8 @@ impl<'a> Draft<'a> {
             self.is_it,
             identifier(&self.link.name)?
         );
-        Ok(!execute(&text, See::Latest, &[Value::Text(self.id)], |_| Ok(()))?.is_empty())
+        let locked = until_not_overtaken(|| execute(&text, See::Latest, &[Value::Text(self.id)], |_| Ok(())))?;
+        Ok(!locked.is_empty())
     }
 
     /// What is committed of the draft, and what this transaction has done to it. None where there is no such row.

@@ -11,7 +11,7 @@ use std::num::NonZeroUsize;
 pub(crate) struct Call(*mut pg_sys::TriggerData);
 
 /// The row that a trigger returns.
-pub(crate) struct TriggerRow(pg_sys::HeapTuple);
+pub(crate) struct TriggerRow(pub(super) pg_sys::HeapTuple);
 
 // SAFETY: the trigger protocol wants the tuple's address, and no NULL flag.
 unsafe impl BoxRet for TriggerRow {

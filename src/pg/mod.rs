@@ -3,6 +3,7 @@
 //! What it exports is safe to call from the rest of the extension, on a backend's only thread, inside a transaction.
 
 pub(crate) mod before_row;
+pub(crate) mod condition;
 pub(crate) mod durable;
 pub(crate) mod dynamic;
 pub(crate) mod insert;

@@ -158,7 +158,7 @@ unsafe fn analyse(table: pg_sys::Oid, text: &CStr) -> Result<Predicate, &'static
 
 /// # Safety
 /// A live set, or null.
-unsafe fn members(set: *mut pg_sys::Bitmapset) -> impl Iterator<Item = i32> {
+pub(super) unsafe fn members(set: *mut pg_sys::Bitmapset) -> impl Iterator<Item = i32> {
     let mut last = -1;
     std::iter::from_fn(move || {
         // SAFETY: as our caller promises.

@@ -1,5 +1,6 @@
 //! A part of a transaction that can be undone alone.
 
+use super::{Isolation, isolation};
 use crate::fault::Fault;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgSqlErrorCode, PgTryBuilder, pg_sys};
@@ -27,6 +28,26 @@ pub(crate) fn unless<T>(code: PgSqlErrorCode, act: impl FnOnce() -> Result<T, Fa
         Err(None) => Ok(None),
         Err(Some(fault)) => Err(fault),
     }
+}
+
+/// How often [`until_not_overtaken`] tries. Being overtaken takes somebody who commits a change of the same row within the
+/// microseconds of a try; an error that comes every time is another's, a trigger's or a policy's.
+const TRIES: u32 = 100;
+
+/// Runs a statement that locks or changes rows as they are committed now. In REPEATABLE READ the server raises 40001 where
+/// somebody commits a change of such a row between the statement's snapshot and the row's lock: then it is run again, with
+/// another snapshot. `act` must take its snapshot itself, and do nothing but the statement.
+///
+/// In READ COMMITTED the server goes on with the row's new version by itself; in SERIALIZABLE 40001 is the caller's.
+pub(crate) fn until_not_overtaken<T>(mut act: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+    if isolation() == Isolation::RepeatableRead {
+        for _ in 1..TRIES {
+            if let Some(done) = unless(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, &mut act)? {
+                return Ok(done);
+            }
+        }
+    }
+    act()
 }
 
 /// An error that was raised by something of the application's and undone.

@@ -1,18 +1,28 @@
 //! The row that a trigger fires for.
 
+use super::before_row::TriggerRow;
 use super::time::{from_timestamp, to_timestamp};
 use crate::fault::Fault;
-use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use pgrx::{AllocatedByPostgres, FromDatum, IntoDatum, PgTupleDesc};
+use pgrx::{FromDatum, IntoDatum, PgMemoryContexts};
 use slotkeeper_core::zone::{Zone, instant_of_wall};
 use slotkeeper_core::{Instant, MICROS_PER_SEC};
+use std::any::Any;
 use std::ffi::{CStr, CString};
+
+/// One of the two rows of an UPDATE; an INSERT has a new one, a DELETE an old one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    Old,
+    New,
+}
 
 /// What has made a trigger fire.
 pub(crate) struct Fired<'a> {
     data: &'a pg_sys::TriggerData,
+    /// How the statement has called; null where the caller doesn't know.
+    call: *mut pg_sys::FmgrInfo,
     is_update: bool,
     is_insert: bool,
     is_before: bool,
@@ -22,10 +32,84 @@ impl<'a> Fired<'a> {
     pub(crate) fn of(trigger: &PgTrigger<'a>) -> Self {
         Self {
             data: trigger.trigger_data(),
+            call: std::ptr::null_mut(),
             is_update: trigger.event().fired_by_update(),
             is_insert: trigger.event().fired_by_insert(),
             is_before: trigger.event().fired_before(),
         }
+    }
+
+    /// None unless it was a trigger that called.
+    pub(crate) fn of_call(fcinfo: pg_sys::FunctionCallInfo) -> Option<Self> {
+        // SAFETY: the server calls with a complete fcinfo, whose context is a node or null, and which outlives the call.
+        unsafe {
+            let info = fcinfo.as_ref()?;
+            if info.context.is_null() || (*info.context).type_ != pg_sys::NodeTag::T_TriggerData {
+                return None;
+            }
+            let data = &*info.context.cast::<pg_sys::TriggerData>();
+            let of = data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK;
+            Some(Self {
+                data,
+                call: info.flinfo,
+                is_update: of == pg_sys::TRIGGER_EVENT_UPDATE,
+                is_insert: of == pg_sys::TRIGGER_EVENT_INSERT,
+                is_before: data.tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_BEFORE,
+            })
+        }
+    }
+
+    /// What the statement keeps for this trigger from row to row. `make` is asked for it at the first.
+    pub(crate) fn kept<T: 'static>(&self, make: impl FnOnce() -> Result<T, Fault>) -> Result<&'a T, Fault> {
+        let lost = || Fault::Internal("a trigger that keeps something else".to_owned());
+        // SAFETY: fn_extra is the function's own, and has a box of ours or null. What is in it lives, and is dropped, with the
+        // memory of the statement, which outlives the call.
+        unsafe {
+            let call = self.call.as_mut().ok_or_else(lost)?;
+            if call.fn_extra.is_null() {
+                let made: Box<dyn Any> = Box::new(make()?);
+                call.fn_extra = PgMemoryContexts::For(call.fn_mcxt).leak_and_drop_on_delete(made).cast();
+            }
+            let kept: &'a Box<dyn Any> = &*call.fn_extra.cast();
+            kept.downcast_ref().ok_or_else(lost)
+        }
+    }
+
+    /// The memory that goes when the statement ends.
+    pub(super) fn statement_memory(&self) -> pg_sys::MemoryContext {
+        // SAFETY: as above.
+        unsafe {
+            self.call
+                .as_ref()
+                .map_or(pg_sys::CurrentMemoryContext, |call| call.fn_mcxt)
+        }
+    }
+
+    pub(super) fn relation(&self) -> pg_sys::Relation {
+        self.data.tg_relation
+    }
+
+    /// The triggers of the table that call the same function.
+    pub(super) fn siblings(&self) -> impl Iterator<Item = &'a pg_sys::Trigger> {
+        // SAFETY: the relation is open, and locked against changes of its triggers, while one of them runs.
+        let (own, all) = unsafe {
+            let all = (*self.data.tg_relation).trigdesc.as_ref();
+            let all =
+                all.map(|all| std::slice::from_raw_parts(all.triggers, usize::try_from(all.numtriggers).unwrap_or(0)));
+            ((*self.data.tg_trigger).tgfoid, all.unwrap_or_default())
+        };
+        all.iter().filter(move |trigger| trigger.tgfoid == own)
+    }
+
+    /// The row of this version as the executor has it.
+    pub(super) fn slot(&self, version: Version) -> Option<*mut pg_sys::TupleTableSlot> {
+        let slot = match (version, self.is_insert, self.is_update) {
+            (Version::New, true, _) => self.data.tg_trigslot,
+            (Version::New, _, true) => self.data.tg_newslot,
+            (Version::Old, false, _) => self.data.tg_trigslot,
+            _ => std::ptr::null_mut(),
+        };
+        (!slot.is_null()).then_some(slot)
     }
 
     /// The table, or the partition that the row lies in.
@@ -196,6 +280,11 @@ impl Record {
         self.datum(column).is_none()
     }
 
+    /// Whether a column whose type is passed by value is the same in another row of the table.
+    pub(crate) fn is_alike(&self, other: &Self, column: i16) -> bool {
+        self.datum(column).map(|datum| datum.value()) == other.datum(column).map(|datum| datum.value())
+    }
+
     fn with(&self, column: i16, datum: Option<pg_sys::Datum>) -> Self {
         let (mut number, mut value, mut is_null) = (
             i32::from(column),
@@ -233,11 +322,14 @@ impl Record {
     }
 
     /// What the trigger returns.
-    pub(crate) fn returned<'a>(self) -> Option<PgHeapTuple<'a, AllocatedByPostgres>> {
-        // SAFETY: tuple and descriptor belong together, and both outlive the trigger's call.
-        unsafe {
-            let columns = PgTupleDesc::from_pg_unchecked(self.columns);
-            Some(PgHeapTuple::from_heap_tuple(columns, self.tuple))
-        }
+    pub(crate) fn returned(self) -> TriggerRow {
+        TriggerRow(self.tuple)
+    }
+}
+
+impl TriggerRow {
+    /// No row: of a trigger whose answer means nothing.
+    pub(crate) fn none() -> Self {
+        Self(std::ptr::null_mut())
     }
 }

@@ -7,6 +7,7 @@ use crate::fault::Fault;
 use crate::pg::json::JsonReply;
 use crate::pg::refuse_read_only;
 use crate::pg::statement::{Statement, Value};
+use crate::pg::subtransaction::until_not_overtaken;
 use crate::reply::Reply;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -121,7 +122,8 @@ fn purge_expired(p_limit: default!(Option<i32>, "1000")) -> Result<JsonReply, Er
         .into());
     }
     refuse_read_only(c"purge_expired()");
-    let swept = sweep(now()?, limit.into())?;
+    let at = now()?;
+    let swept = until_not_overtaken(|| sweep(at, limit.into()))?;
     Ok(Reply::new("purged")
         .with("removed", swept.removed)
         .with("expired", swept.expired)
@@ -135,6 +137,8 @@ fn forget_user(p_user_id: Option<&str>) -> Result<JsonReply, ErrorReport> {
     refuse_read_only(c"forget_user()");
     let (first, last) = key::range(Some(user_id));
     let values = [Value::uuid(first), Value::uuid(last), Value::Text(user_id)];
-    let removed = FORGET.with(|forget| forget.write(&values, |_| Ok(())))?.len();
+    let removed = FORGET
+        .with(|forget| until_not_overtaken(|| forget.write(&values, |_| Ok(()))))?
+        .len();
     Ok(Reply::new("forgotten").with("removed", removed as i64).into())
 }

@@ -4,6 +4,7 @@ use crate::fault::Fault;
 use crate::pg::json::Jsonb;
 use crate::pg::scan::{Found, IndexScan, Key, Order, See};
 use crate::pg::statement::{Statement, Value};
+use crate::pg::subtransaction::until_not_overtaken;
 use pgrx::pg_sys;
 use slotkeeper_core::request::Digest;
 use slotkeeper_core::request::life::{Life, Times, sweep_minute};
@@ -162,8 +163,10 @@ DELETE FROM slotkeeper.request
 
 }
 
+/// Whether a row was changed. Who cleans up, or removes a user, may be at it without its brief lock.
 fn changed(statement: &Statement, values: &[Value<'_>]) -> Result<bool, Fault> {
-    Ok(!statement.write(values, |row| row.must::<bool>(1))?.is_empty())
+    let rows = until_not_overtaken(|| statement.write(values, |row| row.must::<bool>(1)))?;
+    Ok(!rows.is_empty())
 }
 
 /// Inserts the row of a request that begins.

@@ -17,11 +17,14 @@ FROM (
 JOIN pg_roles AS r ON r.oid = o.owner
 WHERE NOT rolsuper;
 
--- Members of the extension.
+-- Members of the extension, but for row types and arrays, which belong to their tables (members themselves since 17).
 SELECT pg_describe_object(classid, objid, 0) COLLATE "C" AS member
 FROM pg_depend
 WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
   AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'slotkeeper')
+  AND NOT (classid = 'pg_type'::regclass AND EXISTS (
+      SELECT FROM pg_type AS t LEFT JOIN pg_type AS e ON e.typarray = t.oid
+      WHERE t.oid = objid AND (t.typrelid <> 0 OR e.typrelid <> 0)))
 ORDER BY member;
 
 -- Nothing in the schema that is no member (indexes and row types belong to their tables).
