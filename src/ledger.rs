@@ -150,9 +150,19 @@ pub(crate) struct Window {
     asked: Option<i64>,
     stride: i64,
     ahead: i64,
+    /// The step that is expected where none has been seen.
+    usual: i64,
 }
 
 impl Window {
+    /// Nothing read yet, of places that are this many granules apart as a rule.
+    pub(crate) fn with_step(granules: i64) -> Self {
+        Self {
+            usual: granules,
+            ..Self::default()
+        }
+    }
+
     /// The next look reads again.
     pub(crate) fn forget(&mut self) {
         (self.from, self.to) = (0, 0);
@@ -209,7 +219,7 @@ impl Ledger for QueueLedger<'_> {
         let stride = self
             .window
             .asked
-            .map_or(1, |asked| granule.saturating_sub(asked))
+            .map_or(self.window.usual, |asked| granule.saturating_sub(asked))
             .max(1);
         if !(self.window.from..self.window.to).contains(&granule) {
             self.read(granule, stride)?;
@@ -252,11 +262,11 @@ impl Ledger for QueueLedger<'_> {
         Ok([on_slot, beside].into_iter().flatten().min_by_key(|hole| hole.granule))
     }
 
-    fn run_covering(&mut self, granule: i64, since: i64) -> Result<Option<Run>, Fault> {
+    fn run_covering(&mut self, granule: i64) -> Result<Option<Run>, Fault> {
         // Two searches may have written overlapping runs at once, so the nearest is not always the one that covers.
         // Looking past a few finds it; missing it costs time only.
         let (mut found, mut looks): (Option<Run>, i32) = (None, 4);
-        let bounds = [Key::AtLeast(since), Key::AtMost(granule)];
+        let bounds = [Key::AtLeast(i64::MIN), Key::AtMost(granule)];
         self.reader
             .runs(self.queue, self.every_granule, bounds, Order::Descending, |run, _| {
                 if run.to > found.map_or(granule, |best| best.to) {

@@ -68,11 +68,15 @@ impl<'q> Seeker<'q> {
             Places::Slots => Box::new(queue.slots()),
             Places::Granules => Box::new(EveryGranule::new(queue.slots(), granule_secs)),
         };
+        let step = match places {
+            Places::Slots => queue.timetable.mean_distance_secs() / granule_secs,
+            Places::Granules => 1,
+        };
         Self {
             queue,
             places,
             search: Search::new(grid, granule_secs, from, until),
-            window: Window::default(),
+            window: Window::with_step(step),
         }
     }
 

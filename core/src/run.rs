@@ -13,7 +13,7 @@ const MANY_PIECES: u32 = 4;
 /// A new run swallows its left neighbour unless that is more than this many times its size. So a growing stretch is
 /// rewritten a logarithmic number of times, and a search meets a logarithmic number of runs: no row is updated on
 /// every n-th booking, which an old snapshot held open would turn into a chain of dead versions.
-const SWALLOW_RATIO: i64 = 32;
+pub const SWALLOW_RATIO: i64 = 32;
 
 /// A run as it is stored. `from` and `to` are granules; `to` is exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,14 +4,18 @@
 //! jumps over it, stopping only at holes. What it had to walk over it offers as a new
 //! run, so that the next search need not. `docs/design.md` tells why no hole is ever missed.
 
-use crate::run::{Chain, Run};
+use crate::run::{Chain, Run, SWALLOW_RATIO, WORTH_WRITING};
 use crate::seat;
 use crate::slots::{Slot, Slots};
 use crate::zone::Zone;
 use crate::{Instant, MICROS_PER_SEC};
 
-/// Held slots that are simply walked over after a run before the ledger is asked for another: most often none follows.
+/// Held slots that are simply walked over after a long run before the ledger is asked for another: most often none follows.
 const PATIENCE: u32 = 2;
+
+/// A run this short has no right neighbour as a rule: that would have swallowed it. What is walked over after it, by every
+/// search, is less than is worth writing.
+const LONG_RUN: i64 = SWALLOW_RATIO * WORTH_WRITING;
 
 /// One held seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +47,8 @@ pub trait Ledger {
     fn look_afresh(&mut self, granule: i64, held: &mut Vec<Held>) -> Result<(), Self::Error>;
     /// The first hole in the granules `from..to`.
     fn first_hole(&mut self, from: i64, to: i64) -> Result<Option<Hole>, Self::Error>;
-    /// A run that covers `granule` and begins at `since` or later; the longest reaching where there are several.
-    fn run_covering(&mut self, granule: i64, since: i64) -> Result<Option<Run>, Self::Error>;
+    /// A run that covers `granule`; the longest reaching where there are several.
+    fn run_covering(&mut self, granule: i64) -> Result<Option<Run>, Self::Error>;
     /// The first run that begins at `granule` or after it.
     fn run_after(&mut self, granule: i64) -> Result<Option<Run>, Self::Error>;
 }
@@ -181,14 +185,17 @@ pub struct Search<G> {
 struct Inside {
     next_granule: i64,
     to: i64,
+    /// Held slots to walk over after it before another run is asked for.
+    patience: u32,
 }
 
 /// What is known of the runs ahead.
 #[derive(Clone, Copy)]
 enum Ahead {
-    /// Not looked up yet. What begins before `since` was jumped over, and reaches further by a few steps at most.
+    /// Not looked up yet. After a jump the next one begins here or later: what began before reaches further by a few steps
+    /// at most.
     Unknown {
-        since: i64,
+        since: Option<i64>,
     },
     Run(Run),
     Nothing,
@@ -221,7 +228,7 @@ impl<G: Grid> Search<G> {
             until,
             own: None,
             patience: 0,
-            ahead: Ahead::Unknown { since: i64::MIN },
+            ahead: Ahead::Unknown { since: None },
             inside: None,
             offered: None,
             chain: Chain::default(),
@@ -329,8 +336,8 @@ impl<G: Grid> Search<G> {
                 if let Some(end) = granule_start(inside.to, self.granule_secs) {
                     self.grid.seek(end.max(self.from));
                     // Another run may go on from here. Most often none does, so a short walk comes first again.
-                    self.ahead = Ahead::Unknown { since: inside.to };
-                    self.patience = PATIENCE;
+                    self.ahead = Ahead::Unknown { since: Some(inside.to) };
+                    self.patience = inside.patience;
                     self.inside = None;
                     return Ok(Place::Jumped);
                 }
@@ -356,6 +363,11 @@ impl<G: Grid> Search<G> {
             self.inside = Some(Inside {
                 next_granule: slot.granule,
                 to: run.to,
+                patience: if run.slots > LONG_RUN {
+                    PATIENCE
+                } else {
+                    WORTH_WRITING as u32
+                },
             });
             return Ok(Place::Jumped);
         }
@@ -368,13 +380,14 @@ impl<G: Grid> Search<G> {
             Ahead::Run(run) if run.to > granule => {}
             Ahead::Nothing => return Ok(None),
             Ahead::Run(_) => self.ahead = Ahead::of(ledger.run_after(granule)?),
-            Ahead::Unknown { since } => {
-                let run = match ledger.run_covering(granule, since)? {
+            Ahead::Unknown { since: None } => {
+                let run = match ledger.run_covering(granule)? {
                     Some(run) => Some(run),
                     None => ledger.run_after(granule)?,
                 };
                 self.ahead = Ahead::of(run);
             }
+            Ahead::Unknown { since: Some(since) } => self.ahead = Ahead::of(ledger.run_after(since)?),
         }
         Ok(match self.ahead {
             Ahead::Run(run) if (run.from..run.to).contains(&granule) => Some(run),

@@ -65,6 +65,12 @@ impl Timetable {
         self.clock
     }
 
+    /// How far its slots are apart, on average over a week. At least 1 second.
+    pub fn mean_distance_secs(&self) -> i64 {
+        let slots: usize = (0..DAYS_PER_WEEK).map(|day| self.rules_of(day).len()).sum();
+        (DAYS_PER_WEEK as i64 * SECS_PER_DAY / (slots as i64).max(1)).max(1)
+    }
+
     /// Whether the timetable has no slot at all: every booking names its own instant.
     pub fn is_free_form(&self) -> bool {
         self.days.iter().all(|rules| rules.is_empty())

@@ -79,12 +79,12 @@ impl Ledger for Tables {
         }))
     }
 
-    fn run_covering(&mut self, granule: i64, since: i64) -> Result<Option<Run>, ()> {
+    fn run_covering(&mut self, granule: i64) -> Result<Option<Run>, ()> {
         self.reads += 1;
         Ok(self
             .runs
             .iter()
-            .filter(|r| since <= r.from && r.from <= granule && granule < r.to)
+            .filter(|r| (r.from..r.to).contains(&granule))
             .max_by_key(|r| r.to)
             .copied())
     }

@@ -1,6 +1,10 @@
-//! Inserting rows into slotkeeper's own tables without a query: the executor's own routines for rows of a plain table, as
-//! logical replication and COPY use them. They check constraints and maintain the indexes as any INSERT does, and save
-//! planning, a plan's start and end, and the second look that ON CONFLICT takes at every unique index.
+//! Inserting rows into slotkeeper's own tables without a query: no plan, no start and end of one, and no second look at
+//! every index, which ON CONFLICT would take.
+//!
+//! A table as slotkeeper makes them is written the short way: the table's own routine, then each index's. Whether a row
+//! belongs into a partial index is known without the expression's evaluator where the index only asks which columns are
+//! NULL. For whatever else there is (a CHECK, somebody else's trigger, an index on an expression) the executor's routines
+//! for rows of a plain table do it, as for logical replication.
 //!
 //! A row that meets an equal key raises 23505 (after waiting for an open transaction, as any INSERT). Callers have
 //! looked under their locks before, so it happens only where somebody inserts without them: then a single call fails and
@@ -9,7 +13,7 @@
 use super::statement::Value;
 use super::{relation_oid, relations_generation};
 use crate::fault::Fault;
-use pgrx::pg_sys;
+use pgrx::{PgList, PgTupleDesc, pg_sys};
 use std::cell::RefCell;
 use std::ffi::CStr;
 use std::rc::Rc;
@@ -21,13 +25,36 @@ pub(crate) struct Columns {
     pub(crate) names: &'static [&'static CStr],
 }
 
-/// The number and type of each of these columns.
-type Layout = Rc<[(i16, pg_sys::Oid)]>;
+/// What has to be known of a table to write these columns of it.
+struct Layout {
+    /// The number and type of each.
+    columns: Vec<(i16, pg_sys::Oid)>,
+    /// How to write the short way; `None` where that is not possible.
+    plain: Option<Plain>,
+}
+
+/// What a table asks of its rows.
+struct Plain {
+    /// Columns that are NOT NULL, counted from 0.
+    required: Vec<usize>,
+    indexes: Vec<PlainIndex>,
+}
+
+struct PlainIndex {
+    oid: pg_sys::Oid,
+    unique: bool,
+    /// Its columns in the table, counted from 0.
+    columns: Vec<usize>,
+    /// Rows belong into it where each of these columns is NULL, or is not.
+    only_if: Vec<(usize, bool)>,
+}
 
 thread_local! {
     /// Layouts by the columns that they are of, and the generation of relations that they were looked up in.
-    static LAYOUTS: RefCell<(u64, Vec<(&'static Columns, Layout)>)> = const { RefCell::new((0, Vec::new())) };
+    static LAYOUTS: RefCell<Layouts> = const { RefCell::new((0, Vec::new())) };
 }
+
+type Layouts = (u64, Vec<(&'static Columns, Rc<Layout>)>);
 
 /// The next number of one of slotkeeper's sequences.
 pub(crate) fn next_number(sequence: &'static CStr) -> Result<i64, Fault> {
@@ -39,11 +66,17 @@ pub(crate) fn next_number(sequence: &'static CStr) -> Result<i64, Fault> {
 /// One of slotkeeper's tables, open for inserting.
 pub(crate) struct Inserter {
     table: pg_sys::Relation,
-    executor: *mut pg_sys::EState,
-    target: *mut pg_sys::ResultRelInfo,
+    layout: Rc<Layout>,
+    by: By,
     /// One for each row that is inserted at once.
     slots: Vec<*mut pg_sys::TupleTableSlot>,
-    layout: Layout,
+}
+
+/// Who does it.
+enum By {
+    /// We do; these are the indexes of the layout, open.
+    Hand(Vec<pg_sys::Relation>),
+    Executor(*mut pg_sys::EState, *mut pg_sys::ResultRelInfo),
 }
 
 /// So many rows are written into the table at once.
@@ -52,70 +85,44 @@ const AT_ONCE: usize = 64;
 impl Inserter {
     pub(crate) fn open(columns: &'static Columns) -> Result<Self, Fault> {
         let oid = relation_oid(columns.table)?;
-        // SAFETY: the relation stays open, with its lock to the end of the transaction, until drop; the executor's
-        // state owns the memory of the rest. A range-table index of 0 says that there is no range table.
+        // SAFETY: the relations stay open, with their locks to the end of the transaction, until drop.
         unsafe {
             let table = pg_sys::table_open(oid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
-            let executor = pg_sys::CreateExecutorState();
-            let target: *mut pg_sys::ResultRelInfo = pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast();
-            (*target).type_ = pg_sys::NodeTag::T_ResultRelInfo;
-            pg_sys::InitResultRelInfo(target, table, 0, std::ptr::null_mut(), 0);
-            pg_sys::ExecOpenIndices(target, false);
-            let mut inserter = Self {
-                table,
-                executor,
-                target,
-                slots: vec![pg_sys::table_slot_create(table, std::ptr::null_mut())],
-                layout: [].into(),
-            };
             // After the lock: nobody alters the table any more.
-            inserter.layout = inserter.layout_of(columns)?;
-            Ok(inserter)
-        }
-    }
-
-    fn layout_of(&self, columns: &'static Columns) -> Result<Layout, Fault> {
-        let generation = relations_generation();
-        let known = LAYOUTS.with_borrow(|(of, all)| {
-            let mut all = all.iter().filter(|_| *of == generation);
-            all.find(|(known, _)| std::ptr::eq(*known, columns))
-                .map(|(_, layout)| Rc::clone(layout))
-        });
-        if let Some(layout) = known {
-            return Ok(layout);
-        }
-        let layout: Layout = columns
-            .names
-            .iter()
-            .map(|name| self.column(name))
-            .collect::<Result<_, _>>()?;
-        LAYOUTS.with_borrow_mut(|(of, all)| {
-            if *of != generation {
-                (*of, *all) = (generation, Vec::new());
-            }
-            all.push((columns, Rc::clone(&layout)));
-        });
-        Ok(layout)
-    }
-
-    fn column(&self, name: &'static CStr) -> Result<(i16, pg_sys::Oid), Fault> {
-        // SAFETY: the relation is open; a syscache look-up of a NUL-terminated name.
-        unsafe {
-            let number = pg_sys::get_attnum((*self.table).rd_id, name.as_ptr());
-            if number <= 0 {
-                return Err(Fault::Internal(format!("column {} is missing", name.to_string_lossy())));
-            }
-            Ok((number, pg_sys::SPI_gettypeid((*self.table).rd_att, number.into())))
+            let layout = layout_of(table, columns)?;
+            let by = match &layout.plain {
+                Some(plain) => {
+                    let open = |index: &PlainIndex| {
+                        pg_sys::index_open(index.oid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE)
+                    };
+                    By::Hand(plain.indexes.iter().map(open).collect())
+                }
+                None => by_executor(table),
+            };
+            Ok(Self {
+                table,
+                layout,
+                by,
+                slots: vec![pg_sys::table_slot_create(table, std::ptr::null_mut())],
+            })
         }
     }
 
     /// Inserts a row, and tells where it lies: a handle for [`super::update`].
     pub(crate) fn insert(&mut self, values: &[Value<'_>]) -> Result<u64, Fault> {
         self.fill(0, values)?;
+        let slot = self.slots[0];
         // SAFETY: the slot holds a row of this table; everything that the row needs is copied by the insert.
         unsafe {
-            pg_sys::ExecSimpleRelationInsert(self.target, self.executor, self.slots[0]);
-            Ok(pgrx::itemptr::item_pointer_to_u64((*self.slots[0]).tts_tid))
+            match &self.by {
+                By::Hand(_) => {
+                    self.check(slot)?;
+                    pg_sys::simple_table_tuple_insert(self.table, slot);
+                    self.enter(slot);
+                }
+                By::Executor(executor, target) => pg_sys::ExecSimpleRelationInsert(*target, *executor, slot),
+            }
+            Ok(pgrx::itemptr::item_pointer_to_u64((*slot).tts_tid))
         }
     }
 
@@ -127,31 +134,24 @@ impl Inserter {
     ) -> Result<(), Fault> {
         let mut filled = 0;
         for row in rows {
-            if self.has_triggers() {
+            if let By::Executor(..) = self.by {
                 self.insert(row.as_ref())?;
                 continue;
             }
             self.fill(filled, row.as_ref())?;
             filled += 1;
             if filled == AT_ONCE {
-                self.write(filled);
+                self.write(filled)?;
                 filled = 0;
             }
         }
-        self.write(filled);
-        Ok(())
+        self.write(filled)
     }
 
     /// Makes what was inserted visible to the statements that follow.
     pub(crate) fn flush(&mut self) {
         // SAFETY: no command is running: the inserts are done.
         unsafe { pg_sys::CommandCounterIncrement() };
-    }
-
-    /// slotkeeper has none on its tables, but somebody else may.
-    fn has_triggers(&self) -> bool {
-        // SAFETY: the relation is open.
-        unsafe { !(*self.target).ri_TrigDesc.is_null() }
     }
 
     /// Puts a row into the n-th slot.
@@ -169,10 +169,10 @@ impl Inserter {
             let data = std::slice::from_raw_parts_mut((*slot).tts_values, width);
             let nulls = std::slice::from_raw_parts_mut((*slot).tts_isnull, width);
             nulls.fill(true);
-            if values.len() != self.layout.len() {
+            if values.len() != self.layout.columns.len() {
                 return Err(Fault::Internal("a row has another number of values".to_owned()));
             }
-            for (&(number, type_oid), value) in self.layout.iter().zip(values) {
+            for (&(number, type_oid), value) in self.layout.columns.iter().zip(values) {
                 if value.type_oid() != type_oid {
                     return Err(Fault::Internal(format!("table column {number} has another type")));
                 }
@@ -186,31 +186,244 @@ impl Inserter {
     }
 
     /// Inserts what is in the first slots.
-    fn write(&mut self, rows: usize) {
-        let Some(slots) = self.slots.get_mut(..rows).filter(|slots| !slots.is_empty()) else {
-            return;
-        };
-        // SAFETY: the slots hold rows of this table, and know their places after the insert. The order is the
-        // executor's: constraints, table, indexes.
+    fn write(&mut self, rows: usize) -> Result<(), Fault> {
+        if rows == 0 {
+            return Ok(());
+        }
+        // SAFETY: the slots hold rows of this table, and know their places after the insert.
         unsafe {
-            for &slot in slots.iter() {
-                if !(*(*self.table).rd_att).constr.is_null() {
-                    pg_sys::ExecConstraints(self.target, slot, self.executor);
-                }
+            for &slot in &self.slots[..rows] {
+                self.check(slot)?;
             }
             let (command, none) = (pg_sys::GetCurrentCommandId(true), std::ptr::null_mut());
-            pg_sys::table_multi_insert(self.table, slots.as_mut_ptr(), rows as i32, command, 0, none);
-            for &slot in slots.iter() {
-                insert_index_entries(self.target, slot, self.executor);
-                let context = (*self.executor).es_per_tuple_exprcontext;
-                if !context.is_null() {
-                    pg_sys::MemoryContextReset((*context).ecxt_per_tuple_memory);
+            pg_sys::table_multi_insert(self.table, self.slots.as_mut_ptr(), rows as i32, command, 0, none);
+            for &slot in &self.slots[..rows] {
+                self.enter(slot);
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a row without a value that it must have.
+    ///
+    /// # Safety
+    /// The slot must hold a row of this table.
+    unsafe fn check(&self, slot: *mut pg_sys::TupleTableSlot) -> Result<(), Fault> {
+        let Some(plain) = &self.layout.plain else { return Ok(()) };
+        for &column in &plain.required {
+            // SAFETY: as our caller promises; the column is one of the table's.
+            if unsafe { *(*slot).tts_isnull.add(column) } {
+                return Err(Fault::Internal(format!("table column {} is NULL", column + 1)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the row's entries in the indexes. Btrees ask for nothing more, as the server's own for toasted values do.
+    ///
+    /// # Safety
+    /// The slot must hold a row that was just inserted into this table.
+    unsafe fn enter(&self, slot: *mut pg_sys::TupleTableSlot) {
+        let (Some(plain), By::Hand(open)) = (&self.layout.plain, &self.by) else {
+            return;
+        };
+        // SAFETY: as our caller promises. Inserting has made a tuple of the values, which is taken apart again.
+        unsafe { pg_sys::slot_getsomeattrs(slot, (*(*slot).tts_tupleDescriptor).natts) };
+        for (index, &relation) in plain.indexes.iter().zip(open) {
+            let mut values = [pg_sys::Datum::from(0); pg_sys::INDEX_MAX_KEYS as usize];
+            let mut nulls = [false; pg_sys::INDEX_MAX_KEYS as usize];
+            let unique = if index.unique {
+                pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES
+            } else {
+                pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO
+            };
+            // SAFETY: as our caller promises; columns are the table's, and no index has more than there is room for.
+            unsafe {
+                let is_null = |column: usize| *(*slot).tts_isnull.add(column);
+                if index.only_if.iter().any(|&(column, null)| is_null(column) != null) {
+                    continue;
                 }
+                for (place, &column) in index.columns.iter().enumerate() {
+                    values[place] = *(*slot).tts_values.add(column);
+                    nulls[place] = is_null(column);
+                }
+                pg_sys::index_insert(
+                    relation,
+                    values.as_mut_ptr(),
+                    nulls.as_mut_ptr(),
+                    &raw mut (*slot).tts_tid,
+                    self.table,
+                    unique,
+                    false,
+                    std::ptr::null_mut(),
+                );
             }
         }
     }
 }
 
+impl Drop for Inserter {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return; // the abort that is under way closes everything
+        }
+        // SAFETY: each was opened by `open` or made by `fill`, and is closed once.
+        unsafe {
+            for &slot in &self.slots {
+                pg_sys::ExecDropSingleTupleTableSlot(slot);
+            }
+            match &self.by {
+                By::Hand(indexes) => {
+                    for &index in indexes {
+                        pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
+                    }
+                }
+                By::Executor(executor, target) => {
+                    pg_sys::ExecCloseIndices(*target);
+                    pg_sys::FreeExecutorState(*executor);
+                    pg_sys::pfree((*target).cast());
+                }
+            }
+            pg_sys::table_close(self.table, pg_sys::NoLock as pg_sys::LOCKMODE);
+        }
+    }
+}
+
+/// # Safety
+/// The table must be open for longer than what is returned is used.
+unsafe fn by_executor(table: pg_sys::Relation) -> By {
+    // SAFETY: the state owns the memory of the rest. A range-table index of 0 says that there is no range table.
+    unsafe {
+        let executor = pg_sys::CreateExecutorState();
+        let target: *mut pg_sys::ResultRelInfo = pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast();
+        (*target).type_ = pg_sys::NodeTag::T_ResultRelInfo;
+        pg_sys::InitResultRelInfo(target, table, 0, std::ptr::null_mut(), 0);
+        pg_sys::ExecOpenIndices(target, false);
+        By::Executor(executor, target)
+    }
+}
+
+/// # Safety
+/// The table must be open.
+unsafe fn layout_of(table: pg_sys::Relation, columns: &'static Columns) -> Result<Rc<Layout>, Fault> {
+    let generation = relations_generation();
+    let known = LAYOUTS.with_borrow(|(of, all)| {
+        let mut all = all.iter().filter(|_| *of == generation);
+        all.find(|(known, _)| std::ptr::eq(*known, columns))
+            .map(|(_, layout)| Rc::clone(layout))
+    });
+    if let Some(layout) = known {
+        return Ok(layout);
+    }
+    // SAFETY: as our caller promises.
+    let layout = unsafe {
+        Rc::new(Layout {
+            columns: columns
+                .names
+                .iter()
+                .map(|name| column(table, name))
+                .collect::<Result<_, _>>()?,
+            plain: plain(table),
+        })
+    };
+    LAYOUTS.with_borrow_mut(|(of, all)| {
+        if *of != generation {
+            (*of, *all) = (generation, Vec::new());
+        }
+        all.push((columns, Rc::clone(&layout)));
+    });
+    Ok(layout)
+}
+
+/// # Safety
+/// The table must be open.
+unsafe fn column(table: pg_sys::Relation, name: &'static CStr) -> Result<(i16, pg_sys::Oid), Fault> {
+    // SAFETY: as our caller promises; a syscache look-up of a NUL-terminated name.
+    unsafe {
+        let number = pg_sys::get_attnum((*table).rd_id, name.as_ptr());
+        if number <= 0 {
+            return Err(Fault::Internal(format!("column {} is missing", name.to_string_lossy())));
+        }
+        Ok((number, pg_sys::SPI_gettypeid((*table).rd_att, number.into())))
+    }
+}
+
+/// How to write rows of a table the short way; `None` where only the executor knows all that is to be done.
+///
+/// # Safety
+/// The table must be open.
+unsafe fn plain(table: pg_sys::Relation) -> Option<Plain> {
+    // SAFETY: as our caller promises; the list of indexes is a copy.
+    unsafe {
+        let constraints = (*(*table).rd_att).constr;
+        let checks = !constraints.is_null() && ((*constraints).num_check > 0 || (*constraints).has_generated_stored);
+        let ordinary = (*(*table).rd_rel).relkind as u8 == b'r' && !(*(*table).rd_rel).relispartition;
+        if checks || !ordinary || !(*table).trigdesc.is_null() {
+            return None;
+        }
+        let attributes = PgTupleDesc::from_pg_unchecked((*table).rd_att);
+        let required = (0..attributes.len())
+            .filter(|&n| attributes.get(n).is_some_and(|attribute| attribute.attnotnull))
+            .collect();
+        let oids = PgList::<pg_sys::Oid>::from_pg(pg_sys::RelationGetIndexList(table));
+        let indexes = oids.iter_oid().map(|oid| plain_index(oid)).collect::<Option<_>>()?;
+        Some(Plain { required, indexes })
+    }
+}
+
+/// # Safety
+/// The index must be one of a table that is open and locked.
+unsafe fn plain_index(oid: pg_sys::Oid) -> Option<PlainIndex> {
+    // SAFETY: as our caller promises; the index is closed again, its lock stays.
+    unsafe {
+        let index = pg_sys::index_open(oid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+        let entry = (*index).rd_index;
+        let numbers = (*entry).indkey.values.as_slice((*entry).indnatts as usize);
+        let simple = (*(*index).rd_rel).relam == pg_sys::BTREE_AM_OID
+            && (*entry).indisready
+            && (*entry).indimmediate
+            && !(*entry).indisexclusion;
+        // An expression's number is 0.
+        let columns: Option<Vec<usize>> = numbers
+            .iter()
+            .map(|&number| usize::try_from(number).ok()?.checked_sub(1))
+            .collect();
+        let conditions = PgList::<pg_sys::Node>::from_pg(pg_sys::RelationGetIndexPredicate(index));
+        let only_if: Option<Vec<(usize, bool)>> = conditions.iter_ptr().map(|node| null_test(node)).collect();
+        let unique = (*entry).indisunique;
+        pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
+        Some(PlainIndex {
+            oid,
+            unique,
+            columns: columns.filter(|_| simple)?,
+            only_if: only_if?,
+        })
+    }
+}
+
+/// The column, counted from 0, that a condition looks at, and whether it has to be NULL; `None` for any other condition.
+///
+/// # Safety
+/// The node must be one of an index's predicate.
+unsafe fn null_test(node: *mut pg_sys::Node) -> Option<(usize, bool)> {
+    // SAFETY: nodes are what their tags say.
+    unsafe {
+        if (*node).type_ != pg_sys::NodeTag::T_NullTest {
+            return None;
+        }
+        let test: *mut pg_sys::NullTest = node.cast();
+        let column = (*test).arg;
+        if (*test).argisrow || (*column).type_ != pg_sys::NodeTag::T_Var {
+            return None;
+        }
+        let number = usize::try_from((*column.cast::<pg_sys::Var>()).varattno).ok()?;
+        let null = (*test).nulltesttype == pg_sys::NullTestType::IS_NULL;
+        Some((number.checked_sub(1)?, null))
+    }
+}
+
+/// Enters a row into the table's indexes by the executor's own routine.
+///
 /// # Safety
 /// The slot must hold a row that was just inserted into the target.
 pub(super) unsafe fn insert_index_entries(
@@ -225,23 +438,5 @@ pub(super) unsafe fn insert_index_entries(
         pg_sys::ExecInsertIndexTuples(target, slot, executor, false, false, none, nothing);
         #[cfg(not(feature = "pg15"))]
         pg_sys::ExecInsertIndexTuples(target, slot, executor, false, false, none, nothing, false);
-    }
-}
-
-impl Drop for Inserter {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            return; // the abort that is under way closes everything
-        }
-        // SAFETY: each was opened by `open` or made by `fill`, and is closed once.
-        unsafe {
-            for &slot in &self.slots {
-                pg_sys::ExecDropSingleTupleTableSlot(slot);
-            }
-            pg_sys::ExecCloseIndices(self.target);
-            pg_sys::FreeExecutorState(self.executor);
-            pg_sys::pfree(self.target.cast());
-            pg_sys::table_close(self.table, pg_sys::NoLock as pg_sys::LOCKMODE);
-        }
     }
 }
