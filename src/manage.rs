@@ -34,24 +34,24 @@ VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT DO NOTHING
 RETURNING queue_id") };
 
-    static LOCK: Statement = const { Statement::new(c"
+    static LOCK: Statement = const { Statement::by_index(c"
 SELECT q.queue_id, q.time_zone, q.timetable, q.options, q.status, q.status_reason
 FROM slotkeeper.queue AS q
 WHERE q.profile_id OPERATOR(pg_catalog.=) $1 AND q.platform OPERATOR(pg_catalog.=) $2
 FOR UPDATE") };
 
-    static ALTER: Statement = const { Statement::new(c"
+    static ALTER: Statement = const { Statement::by_index(c"
 UPDATE slotkeeper.queue
 SET time_zone = $2, timetable = $3, options = $4, updated_at = pg_catalog.clock_timestamp(),
     version = pg_catalog.nextval('slotkeeper.queue_version_seq')
 WHERE queue_id OPERATOR(pg_catalog.=) $1") };
 
-    static SET_STATUS: Statement = const { Statement::new(c"
+    static SET_STATUS: Statement = const { Statement::by_index(c"
 UPDATE slotkeeper.queue
 SET status = $2, status_reason = $3, updated_at = pg_catalog.clock_timestamp()
 WHERE queue_id OPERATOR(pg_catalog.=) $1") };
 
-    static COUNT_LIVE: Statement = const { Statement::new(c"
+    static COUNT_LIVE: Statement = const { Statement::by_index(c"
 SELECT pg_catalog.count(*) FROM slotkeeper.booking
 WHERE queue_id OPERATOR(pg_catalog.=) $1 AND released_at IS NULL") };
 
@@ -65,13 +65,13 @@ WHERE b.queue_id OPERATOR(pg_catalog.=) $1 AND b.released_at IS NULL
     static DROP_PUBLICATIONS: Statement = const { Statement::new(c"
 DELETE FROM slotkeeper.publication WHERE queue_id OPERATOR(pg_catalog.=) $1") };
 
-    static DROP_LIVE: Statement = const { Statement::new(c"
+    static DROP_LIVE: Statement = const { Statement::by_index(c"
 DELETE FROM slotkeeper.booking WHERE queue_id OPERATOR(pg_catalog.=) $1 AND released_at IS NULL") };
 
-    static DROP: Statement = const { Statement::new(c"
+    static DROP: Statement = const { Statement::by_index(c"
 DELETE FROM slotkeeper.queue WHERE queue_id OPERATOR(pg_catalog.=) $1") };
 
-    static BOOKINGS_IN: Statement = const { Statement::new(c"
+    static BOOKINGS_IN: Statement = const { Statement::by_index(c"
 SELECT b.booking_id, b.content_id, b.source, b.scheduled_at
 FROM slotkeeper.booking AS b
 WHERE b.queue_id OPERATOR(pg_catalog.=) $1 AND b.granule OPERATOR(pg_catalog.=) ANY ($2) AND b.released_at IS NULL

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 const MAX_COUNT: i32 = 10_000;
 
 thread_local! {
-    static CONTENTS: Statement = const { Statement::new(c"
+    static CONTENTS: Statement = const { Statement::by_index(c"
 SELECT b.granule, b.content_id
 FROM slotkeeper.booking AS b
 WHERE b.queue_id OPERATOR(pg_catalog.=) $1 AND b.granule OPERATOR(pg_catalog.=) ANY ($2) AND b.released_at IS NULL

@@ -57,10 +57,10 @@ FROM slotkeeper.queue
 WHERE queue_id OPERATOR(pg_catalog.=) $1";
 
 thread_local! {
-    static NAME_OF: Statement = const { Statement::new(c"
+    static NAME_OF: Statement = const { Statement::by_index(c"
 SELECT profile_id, platform FROM slotkeeper.queue WHERE queue_id OPERATOR(pg_catalog.=) $1") };
 
-    static LOAD_QUEUE: Statement = const { Statement::new(LOAD) };
+    static LOAD_QUEUE: Statement = const { Statement::by_index(LOAD) };
     static RULES: RefCell<HashMap<(u128, u128), Weak<Rules>>> = RefCell::new(HashMap::new());
     static CACHE: RefCell<HashMap<(pg_sys::Oid, i64), Rc<Queue>>> = RefCell::new(HashMap::new());
 }

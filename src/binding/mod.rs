@@ -287,7 +287,7 @@ WHERE b.kind OPERATOR(pg_catalog.=) $2
     static ROOT_OF: Statement = const { Statement::new(c"
 SELECT pg_catalog.pg_partition_root($1::pg_catalog.oid::pg_catalog.regclass)::pg_catalog.oid") };
 
-    static PLATFORMS: Statement = const { Statement::new(c"
+    static PLATFORMS: Statement = const { Statement::by_index(c"
 SELECT q.platform FROM slotkeeper.queue AS q WHERE q.profile_id OPERATOR(pg_catalog.=) $1 LIMIT 2") };
 
     /// Tables whose guard was seen to be registered, at this generation.

@@ -26,7 +26,7 @@ WHERE b.source OPERATOR(pg_catalog.=) $1 AND b.released_at IS NULL
 ORDER BY b.booking_id") };
 
     /// One new version a queue instead of a hole for every seat: see \"full run\" in docs/design.md.
-    static NEW_VERSIONS: Statement = const { Statement::new(c"
+    static NEW_VERSIONS: Statement = const { Statement::by_index(c"
 UPDATE slotkeeper.queue
 SET version = pg_catalog.nextval('slotkeeper.queue_version_seq')
 WHERE queue_id OPERATOR(pg_catalog.=) ANY ($1)") };

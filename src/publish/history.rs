@@ -15,7 +15,7 @@ const MAX_LIMIT: i32 = 1_000_000;
 
 thread_local! {
     // An unknown outcome may still be told about with its token.
-    static ATTEMPTS: Statement = const { Statement::new(c"
+    static ATTEMPTS: Statement = const { Statement::by_index(c"
 WITH old AS (
     SELECT a.booking_id, a.token FROM slotkeeper.attempt AS a
     WHERE a.ended_at OPERATOR(pg_catalog.<) $1

@@ -30,7 +30,7 @@ thread_local! {
     static NEXT_LOOK: Cell<Instant> = const { Cell::new(Instant::MIN) };
 
     // Rows that another session is at are left to it or to the next sweep: nobody waits for a sweep, and it waits for nobody.
-    static SWEEP: Statement = const { Statement::new(c"
+    static SWEEP: Statement = const { Statement::by_index(c"
 WITH due AS MATERIALIZED (
     SELECT r.name, r.held_until, r.status IS NOT NULL AS finished,
            CASE WHEN r.status IS NULL
@@ -59,7 +59,7 @@ WITH due AS MATERIALIZED (
 SELECT (SELECT pg_catalog.count(*) FROM due), (SELECT pg_catalog.count(*) FROM gone),
        (SELECT pg_catalog.count(*) FILTER (WHERE k.purged) FROM kept AS k)") };
 
-    static FORGET: Statement = const { Statement::new(c"
+    static FORGET: Statement = const { Statement::by_index(c"
 DELETE FROM slotkeeper.request AS r
 WHERE r.name OPERATOR(pg_catalog.>=) $1 AND r.name OPERATOR(pg_catalog.<=) $2 AND r.user_id OPERATOR(pg_catalog.=) $3
 RETURNING true") };

@@ -166,30 +166,30 @@ static BEGUN: Columns = Columns {
 };
 
 thread_local! {
-    static START_OVER: Statement = const { Statement::new(c"
+    static START_OVER: Statement = const { Statement::by_index(c"
 UPDATE slotkeeper.request
  SET fingerprint = $3, started_at = $4, held_until = $5, holder = $6, lifetime = $7, sweep_at = $8, replays = NULL,
      attempt = 1, status = NULL, method = $9, path = $10, resource = NULL, headers = NULL, body = NULL
  WHERE name OPERATOR(pg_catalog.=) $1 AND holder OPERATOR(pg_catalog.=) $2
  RETURNING true") };
 
-    static TAKE_OVER: Statement = const { Statement::new(c"
+    static TAKE_OVER: Statement = const { Statement::by_index(c"
 UPDATE slotkeeper.request
  SET held_until = $3, holder = $4, lifetime = $5, attempt = $6
  WHERE name OPERATOR(pg_catalog.=) $1 AND holder OPERATOR(pg_catalog.=) $2 AND status IS NULL
  RETURNING true") };
 
-    static EXTEND: Statement = const { Statement::new(c"
+    static EXTEND: Statement = const { Statement::by_index(c"
 UPDATE slotkeeper.request SET held_until = $3
  WHERE name OPERATOR(pg_catalog.=) $1 AND holder OPERATOR(pg_catalog.=) $2 AND status IS NULL
  RETURNING true") };
 
-    static FINISH: Statement = const { Statement::new(c"
+    static FINISH: Statement = const { Statement::by_index(c"
 UPDATE slotkeeper.request SET held_until = $3, status = $4, resource = $5, headers = $6, body = $7
  WHERE name OPERATOR(pg_catalog.=) $1 AND holder OPERATOR(pg_catalog.=) $2 AND status IS NULL
  RETURNING true") };
 
-    static RELEASE: Statement = const { Statement::new(c"
+    static RELEASE: Statement = const { Statement::by_index(c"
 DELETE FROM slotkeeper.request
  WHERE name OPERATOR(pg_catalog.=) $1 AND holder OPERATOR(pg_catalog.=) $2 AND status IS NULL
  RETURNING true") };

@@ -89,7 +89,7 @@ SELECT $1 OPERATOR(pg_catalog.+) coalesce(pg_catalog.sum(f.started), 0)::pg_cata
        $7 OPERATOR(pg_catalog.+) coalesce(pg_catalog.sum(f.unprotected), 0)::pg_catalog.int8
 FROM folded AS f") };
 
-    static ADD_REPLAYS: Statement = const { Statement::new(c"
+    static ADD_REPLAYS: Statement = const { Statement::by_index(c"
 UPDATE slotkeeper.request AS r SET replays = coalesce(r.replays, 0) OPERATOR(pg_catalog.+) $2
 WHERE r.ctid OPERATOR(pg_catalog.=) (
     SELECT f.ctid FROM slotkeeper.request AS f

@@ -16,7 +16,7 @@ INSERT INTO slotkeeper.bound_queue_row (binding_id, profile_id, platform, time_z
 VALUES ($1, $2, $3, $4, $5, $6)") };
 
     /// Equal rows are as good as each other, so one that another transaction is at is left to it.
-    static REMOVE: Statement = const { Statement::new(c"
+    static REMOVE: Statement = const { Statement::by_index(c"
 DELETE FROM slotkeeper.bound_queue_row
 WHERE ctid OPERATOR(pg_catalog.=) (
     SELECT r.ctid FROM slotkeeper.bound_queue_row AS r
@@ -27,13 +27,13 @@ WHERE ctid OPERATOR(pg_catalog.=) (
     LIMIT 1
     FOR UPDATE SKIP LOCKED)") };
 
-    static ROWS: Statement = const { Statement::new(c"
+    static ROWS: Statement = const { Statement::by_index(c"
 SELECT r.binding_id, r.time_zone, r.rule, r.status, b.source
 FROM slotkeeper.bound_queue_row AS r
 JOIN slotkeeper.binding AS b ON b.binding_id OPERATOR(pg_catalog.=) r.binding_id AND b.dropped_at IS NULL
 WHERE r.profile_id OPERATOR(pg_catalog.=) $1 AND r.platform OPERATOR(pg_catalog.=) $2") };
 
-    static SAID: Statement = const { Statement::new(c"
+    static SAID: Statement = const { Statement::by_index(c"
 SELECT q.status, q.reason FROM slotkeeper.bound_queue AS q
 WHERE q.profile_id OPERATOR(pg_catalog.=) $1 AND q.platform OPERATOR(pg_catalog.=) $2
   AND q.binding_id OPERATOR(pg_catalog.=) $3") };
@@ -54,7 +54,7 @@ DELETE FROM slotkeeper.bound_queue_row WHERE binding_id OPERATOR(pg_catalog.=) $
     static FORGET_QUEUES: Statement = const { Statement::new(c"
 DELETE FROM slotkeeper.bound_queue WHERE binding_id OPERATOR(pg_catalog.=) $1") };
 
-    static PLATFORMS: Statement = const { Statement::new(c"
+    static PLATFORMS: Statement = const { Statement::by_index(c"
 SELECT DISTINCT r.platform FROM slotkeeper.bound_queue_row AS r WHERE r.profile_id OPERATOR(pg_catalog.=) $1") };
 }
 
