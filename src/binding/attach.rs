@@ -12,6 +12,7 @@ use crate::fault::Fault;
 use crate::manage;
 use crate::pg::dynamic::{Moment, command, qualified};
 use crate::pg::json::{JsonArg, JsonReply};
+use crate::pg::lock::take_source;
 use crate::pg::refuse_read_only;
 use crate::pg::role::caller_name;
 use crate::pg::statement::{Statement, Value};
@@ -336,6 +337,14 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
         let last = few || pass == MOST_PASSES;
         if last {
             make_triggers(&binding, &triggers)?;
+            take_source(&binding.source);
+            // Calls may have booked under this source before it was a table's: only rows keep bookings from here on.
+            for (content_id, seen) in collisions::live(&binding.source)? {
+                if !ledger.contains_key(&content_id) {
+                    also.insert(content_id.clone());
+                    ledger.insert(content_id, seen);
+                }
+            }
         }
         // Whoever deletes a row after this moment is met by the next pass: so the moment comes first.
         let next = Moment::now();

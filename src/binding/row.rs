@@ -2,11 +2,12 @@
 //! book for. Locked before anything of slotkeeper's, as a drag in the application's own interface does it.
 
 use super::table::Column;
-use super::{Binding, Source, all, known, of_source, triggers};
+use super::{Binding, Source, all, forget_known, known, of_source, triggers};
 use crate::arguments::NO_SOURCE;
 use crate::booking::Content;
 use crate::fault::Fault;
 use crate::pg::dynamic::{self, See, literal};
+use crate::pg::lock::use_source;
 use crate::pg::predicate::RowOf;
 use crate::pg::scan::row_exists;
 use crate::pg::statement::Value;
@@ -47,6 +48,9 @@ impl<'a> Target<'a> {
     /// Finds the content among the bound tables; `source` names one of them, or none is known.
     pub(crate) fn find(content_id: &'a str, source: Option<&'a str>, for_change: bool) -> Result<Self, Fault> {
         if let Some(source) = source {
+            if for_change {
+                settle_source(source)?;
+            }
             return match of_source(source)? {
                 Some(binding) => look(&binding, content_id, Lock::wait_if(for_change)),
                 None => Ok(Self::Unbound { content_id, source }),
@@ -90,6 +94,12 @@ impl<'a> Target<'a> {
     /// As [`Target::find`] with locks, for many contents: one statement a binding, and the rows are locked in the order of
     /// their ids.
     pub(crate) fn find_all(wanted: &[(&'a str, Option<&'a str>)]) -> Result<Vec<Self>, Fault> {
+        let mut sources: Vec<&str> = wanted.iter().filter_map(|(_, source)| *source).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        for source in sources {
+            settle_source(source)?;
+        }
         let mut found: Vec<Vec<Self>> = Vec::new();
         found.resize_with(wanted.len(), Vec::new);
         let mut hidden = vec![false; wanted.len()];
@@ -484,6 +494,17 @@ pub(super) fn id_list(column: &Column) -> Result<String, Fault> {
         "(pg_catalog.array_agg(t.{id}::pg_catalog.text ORDER BY t.{id}))[1:100]",
         id = column.quoted()?
     ))
+}
+
+/// Keeps a source that no table is attached under as it is until the transaction ends: otherwise what is booked for it
+/// could be missed by a table that is just being attached.
+fn settle_source(source: &str) -> Result<(), Fault> {
+    if matches!(of_source(source), Ok(None)) {
+        use_source(source);
+        // It may have been attached while we waited, and nothing that was read since need have told us.
+        forget_known();
+    }
+    Ok(())
 }
 
 fn admits(column: &Column, content_id: &str) -> bool {
