@@ -24,6 +24,7 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 use serde_json::Value as JsonValue;
 use slotkeeper_core::binding::TableOptions;
 use std::collections::HashSet;
+use std::collections::hash_map::Entry;
 
 thread_local! {
     static ADD: Statement = const { Statement::new(c"
@@ -340,9 +341,9 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
             take_source(&binding.source);
             // Calls may have booked under this source before it was a table's: only rows keep bookings from here on.
             for (content_id, seen) in collisions::live(&binding.source)? {
-                if !ledger.contains_key(&content_id) {
-                    also.insert(content_id.clone());
-                    ledger.insert(content_id, seen);
+                if let Entry::Vacant(entry) = ledger.entry(content_id) {
+                    also.insert(entry.key().clone());
+                    entry.insert(seen);
                 }
             }
         }
