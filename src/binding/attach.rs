@@ -1,7 +1,7 @@
 //! `attach_table`, `detach_table`: guarding a table, and leaving it alone again.
 
 use super::collisions::{self, listed};
-use super::existing::{Changes, survey};
+use super::existing::{Changes, Seen, survey};
 use super::release::release_all;
 use super::table::Table;
 use super::triggers::{self, Conditions, Timing};
@@ -24,7 +24,6 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 use serde_json::Value as JsonValue;
 use slotkeeper_core::binding::TableOptions;
 use std::collections::HashSet;
-use std::collections::hash_map::Entry;
 
 thread_local! {
     static ADD: Statement = const { Statement::new(c"
@@ -341,9 +340,10 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
             take_source(&binding.source);
             // Calls may have booked under this source before it was a table's: only rows keep bookings from here on.
             for (content_id, seen) in collisions::live(&binding.source)? {
-                if let Entry::Vacant(entry) = ledger.entry(content_id) {
-                    also.insert(entry.key().clone());
-                    entry.insert(seen);
+                let as_known = |known: &Seen| known.queue_id == seen.queue_id && known.at == seen.at;
+                if !ledger.get(&content_id).is_some_and(as_known) {
+                    also.insert(content_id.clone());
+                    ledger.insert(content_id, seen);
                 }
             }
         }

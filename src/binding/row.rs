@@ -156,6 +156,9 @@ impl<'a> Target<'a> {
         if source == NO_SOURCE {
             return Ok(unbound);
         }
+        if for_change {
+            settle_source(source)?;
+        }
         match of_source(source)? {
             Some(binding) => look(&binding, content_id, Lock::wait_if(for_change)),
             None => Ok(unbound),
