@@ -1,7 +1,7 @@
 //! `assign_next_available_slot`: the next free seat of a queue.
 
 use crate::arguments::{identifier, instant, optional_identifier, queue_name};
-use crate::binding::row::Target;
+use crate::binding::row::{Target, spelled};
 use crate::booking::{self, Content, State};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -31,13 +31,17 @@ fn assign_next_available_slot(
     p_source: default!(Option<&str>, "NULL"),
 ) -> Result<JsonReply, ErrorReport> {
     let (profile_id, platform) = queue_name(p_profile_id, p_platform)?;
+    let content_id = identifier("p_content_id", p_content_id)?;
+    let user_id = optional_identifier("p_user_id", p_user_id)?;
+    let not_before = instant("p_not_before", p_not_before)?;
+    let source = optional_identifier("p_source", p_source)?;
     let request = Request {
         profile_id: &profile_id,
         platform: &platform,
-        content_id: identifier("p_content_id", p_content_id)?,
-        user_id: optional_identifier("p_user_id", p_user_id)?,
-        not_before: instant("p_not_before", p_not_before)?,
-        source: optional_identifier("p_source", p_source)?,
+        content_id: &spelled(content_id, source)?,
+        user_id,
+        not_before,
+        source,
     };
     let reply = if p_dry_run == Some(true) {
         request.dry_run()?

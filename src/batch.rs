@@ -7,7 +7,7 @@
 
 use crate::arguments::{identifier, json, optional_identifier, platform_name};
 use crate::assign::queue_full;
-use crate::binding::row::Target;
+use crate::binding::row::{Target, spelled};
 use crate::booking::{self, Bookings, Content, NewBooking, State};
 use crate::clock::{now, parse_instant};
 use crate::fault::Fault;
@@ -108,14 +108,16 @@ fn parse_item(path: &str, item: &Value) -> Result<Item, Fault> {
     let parse = || {
         let text = |key| text_field(path, fields, key);
         let platform = text("platform")?;
-        Ok(Item {
+        let mut item = Item {
             profile_id: identifier("profile_id", text("profile_id")?.as_deref())?.to_owned(),
             platform: platform_name("platform", identifier("platform", platform.as_deref())?)?,
             content_id: identifier("content_id", text("content_id")?.as_deref())?.to_owned(),
             user_id: optional_identifier("user_id", text("user_id")?.as_deref())?.map(str::to_owned),
             not_before: text("not_before")?.map(|at| instant_field(path, &at)).transpose()?,
             source: optional_identifier("source", text("source")?.as_deref())?.map(str::to_owned),
-        })
+        };
+        item.content_id = spelled(&item.content_id, item.source.as_deref())?.into_owned();
+        Ok(item)
     };
     parse().map_err(|fault: Fault| fault.in_item(path))
 }

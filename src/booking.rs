@@ -123,14 +123,14 @@ fn booking(row: &Row) -> Result<Booking, Fault> {
 }
 
 thread_local! {
-    static OF_CONTENT: Statement = const { Statement::new(c"
+    static OF_CONTENT: Statement = const { Statement::by_index(c"
 SELECT b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref,
        b.claimed_at IS NOT NULL
 FROM slotkeeper.booking AS b
 WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) $2
   AND b.queue_id OPERATOR(pg_catalog.=) $3 AND b.released_at IS NULL") };
 
-    static OF_CONTENT_ID: Statement = const { Statement::new(c"
+    static OF_CONTENT_ID: Statement = const { Statement::by_index(c"
 SELECT b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref,
        b.claimed_at IS NOT NULL, q.profile_id, q.platform
 FROM slotkeeper.booking AS b
@@ -141,14 +141,14 @@ WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.released_at IS NULL
   AND ($4 IS NULL OR b.source OPERATOR(pg_catalog.=) $4)
 ORDER BY q.profile_id, q.platform, b.source") };
 
-    static OF_SOURCE: Statement = const { Statement::new(c"
+    static OF_SOURCE: Statement = const { Statement::by_index(c"
 SELECT b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref,
        b.claimed_at IS NOT NULL, q.profile_id, q.platform
 FROM slotkeeper.booking AS b
 JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id
 WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) $2 AND b.released_at IS NULL") };
 
-    static ADOPT: Statement = const { Statement::new(c"
+    static ADOPT: Statement = const { Statement::by_index(c"
 UPDATE slotkeeper.booking AS b
 SET source = $2
 WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) '' AND b.queue_id OPERATOR(pg_catalog.=) $3
@@ -156,19 +156,19 @@ WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=)
 RETURNING b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref,
           b.claimed_at IS NOT NULL") };
 
-    static IN_GRANULE: Statement = const { Statement::new(c"
+    static IN_GRANULE: Statement = const { Statement::by_index(c"
 SELECT b.content_id, b.source
 FROM slotkeeper.booking AS b
 WHERE b.queue_id OPERATOR(pg_catalog.=) $1 AND b.granule OPERATOR(pg_catalog.=) $2 AND b.released_at IS NULL
 ORDER BY b.seat") };
 
-    static MOVE: Statement = const { Statement::new(c"
+    static MOVE: Statement = const { Statement::by_index(c"
 UPDATE slotkeeper.booking
 SET granule = $2, seat = $3, scheduled_at = $4, slot_ref = $5
 WHERE booking_id OPERATOR(pg_catalog.=) $1 AND released_at IS NULL
 RETURNING booking_id") };
 
-    static RELEASE: Statement = const { Statement::new(c"
+    static RELEASE: Statement = const { Statement::by_index(c"
 UPDATE slotkeeper.booking
 SET released_at = $2, released_by = $3
 WHERE booking_id OPERATOR(pg_catalog.=) $1 AND released_at IS NULL

@@ -84,7 +84,7 @@ fn idempotent_insert(
                 body: Some(Json::Object(done.members()).into_server()),
                 resource: None,
             };
-            finish_own(&started.token, lifetime, &response)?;
+            finish_own(started.own, &new, &response)?;
             inserted(&done)
         }
         Answer::Replayed(stored) => {

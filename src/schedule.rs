@@ -2,7 +2,7 @@
 
 use crate::arguments::{OnConflict, identifier, instant, optional_identifier, platform_name, queue_name, which_source};
 use crate::assign::queue_full;
-use crate::binding::row::{self, Target};
+use crate::binding::row::{self, Target, spelled};
 use crate::booking::{self, Mine, Other, State, Which};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -36,11 +36,12 @@ fn schedule_content(
     let content_id = identifier("p_content_id", p_content_id)?;
     let user_id = optional_identifier("p_user_id", p_user_id)?;
     let source = optional_identifier("p_source", p_source)?;
+    let content_id = spelled(content_id, source)?;
     let wish = wish(p_at, p_on_conflict, p_dry_run)?;
     if !wish.dry_run {
         refuse_read_only(c"schedule_content()");
     }
-    let target = Target::find(content_id, source, !wish.dry_run)?;
+    let target = Target::find(&content_id, source, !wish.dry_run)?;
     Ok(mark(&wish, schedule((&name.0, &name.1), &target, user_id, &wish)?).into())
 }
 
@@ -148,11 +149,13 @@ fn reschedule_content(
     let platform = optional_identifier("p_platform", p_platform)?
         .map(|platform| platform_name("p_platform", platform))
         .transpose()?;
+    let source = which_source(p_source)?;
+    let content_id = spelled(identifier("p_content_id", p_content_id)?, source)?;
     let which = Which {
-        content_id: identifier("p_content_id", p_content_id)?,
+        content_id: &content_id,
         profile_id: optional_identifier("p_profile_id", p_profile_id)?,
         platform: platform.as_deref(),
-        source: which_source(p_source)?,
+        source,
     };
     let wish = wish(p_at, p_on_conflict, p_dry_run)?;
     Ok(mark(&wish, reschedule(&which, &wish)?).into())
@@ -241,11 +244,13 @@ fn unschedule_content(
     let platform = optional_identifier("p_platform", p_platform)?
         .map(|platform| platform_name("p_platform", platform))
         .transpose()?;
+    let source = which_source(p_source)?;
+    let content_id = spelled(identifier("p_content_id", p_content_id)?, source)?;
     let which = Which {
-        content_id: identifier("p_content_id", p_content_id)?,
+        content_id: &content_id,
         profile_id: optional_identifier("p_profile_id", p_profile_id)?,
         platform: platform.as_deref(),
-        source: which_source(p_source)?,
+        source,
     };
     Ok(unschedule(&which)?.into())
 }

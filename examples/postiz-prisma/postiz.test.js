@@ -251,7 +251,9 @@ describe('a Postiz-like application', { skip: tooOld && 'Prisma 7 needs Node.js 
     await settled();
   });
 
-  test('prisma db push leaves the guard alone', async () => {
+  test('prisma db push leaves the guard alone', async (t) => {
+    const server = await value(`SELECT current_setting('server_version_num')::int`);
+    if (server >= 180000) return t.skip("Prisma 7.10's schema engine fails on the catalog of PostgreSQL 18");
     const dropped = async () => value(`SELECT count(*)::int FROM information_schema.columns WHERE column_name = 'stray'`);
     assert.equal((await push()).executedSteps, 0, 'slotkeeper is nothing that Prisma would change');
     await owner.query('ALTER TABLE "Post" ADD COLUMN stray text');

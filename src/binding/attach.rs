@@ -1,7 +1,7 @@
 //! `attach_table`, `detach_table`: guarding a table, and leaving it alone again.
 
 use super::collisions::{self, listed};
-use super::existing::survey;
+use super::existing::{Changes, survey};
 use super::release::release_all;
 use super::table::Table;
 use super::triggers::{self, Conditions, Timing};
@@ -9,18 +9,20 @@ use super::{Binding, forget_known, of_table, row};
 use crate::arguments::json;
 use crate::clock::now;
 use crate::fault::Fault;
-use crate::pg::dynamic::{command, qualified};
+use crate::manage;
+use crate::pg::dynamic::{Moment, command, qualified};
 use crate::pg::json::{JsonArg, JsonReply};
 use crate::pg::refuse_read_only;
 use crate::pg::role::caller_name;
 use crate::pg::statement::{Statement, Value};
 use crate::pg::table::RegClass;
 use crate::reply::Reply;
-use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use pgrx::{PgSqlErrorCode, pg_sys};
 use serde_json::Value as JsonValue;
 use slotkeeper_core::binding::TableOptions;
+use std::collections::HashSet;
 
 thread_local! {
     static ADD: Statement = const { Statement::new(c"
@@ -78,6 +80,15 @@ WHERE t.tgrelid OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND t.tgparentid OPERA
   AND p.proname OPERATOR(pg_catalog.=) $2::pg_catalog.name
 ORDER BY t.tgname") };
 
+    static PARTS: Statement = const { Statement::new(c"
+SELECT c.oid, a.amhandler OPERATOR(pg_catalog.=) 'pg_catalog.heap_tableam_handler'::pg_catalog.regproc::pg_catalog.oid
+FROM pg_catalog.pg_class AS c
+JOIN pg_catalog.pg_am AS a ON a.oid OPERATOR(pg_catalog.=) c.relam
+WHERE c.relkind OPERATOR(pg_catalog.=) 'r'::\"char\"
+  AND (c.oid OPERATOR(pg_catalog.=) $1::pg_catalog.oid
+       OR c.oid OPERATOR(pg_catalog.=) ANY (SELECT tree.relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass) AS tree))
+ORDER BY c.oid") };
+
     static FORGET_RELATIONS: Statement = const { Statement::new(c"
 DELETE FROM slotkeeper.bound_relation WHERE binding_id OPERATOR(pg_catalog.=) $1") };
 
@@ -130,6 +141,19 @@ pub(super) fn source_of(table: &Table, kind: &str) -> Result<String, Fault> {
     Ok(source)
 }
 
+/// While attaching, passes over what has changed go on until it was so few rows in one, or so many passes were made.
+const FEW: usize = 200;
+const MOST_PASSES: u32 = 6;
+
+/// The tables that the rows lie in, where what has changed in them can be told from the rows: not in foreign storage.
+fn parts_of(table: &Table) -> Result<Option<Vec<u32>>, Fault> {
+    let oid = Value::Int8(i64::from(table.oid.to_u32()));
+    let parts =
+        PARTS.with(|parts| parts.read(&[oid], |row| Ok((row.must::<pg_sys::Oid>(1)?, row.must::<bool>(2)?))))?;
+    let plain = parts.iter().all(|(_, plain)| *plain);
+    Ok(plain.then(|| parts.into_iter().map(|(oid, _)| oid.to_u32()).collect()))
+}
+
 /// Names of slotkeeper's triggers on a table with this function.
 pub(super) fn triggers_on(table: &Table, function: &str) -> Result<Vec<String>, Fault> {
     let values = [Value::Int8(i64::from(table.oid.to_u32())), Value::Text(function)];
@@ -179,6 +203,12 @@ pub(super) fn remove(binding_id: i64) -> Result<(), Fault> {
 
 /// What must hold of a table before it can be guarded.
 pub(super) fn require_guardable(binding: &Binding) -> Result<(), Fault> {
+    if let Some(group) = &binding.options.group {
+        binding.table.column("group", group)?;
+    }
+    if let Some(defaults) = &binding.options.queue_defaults {
+        manage::check_zone(&defaults.time_zone)?;
+    }
     if !row::can_be_id(&binding.id) {
         return Err(Fault::unbindable(
             PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -282,9 +312,11 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
     // From here on the predicates mean the same under every search_path.
     binding.options = TableOptions::parse(&json)?;
     binding.binding_id = add("content", &binding.source, &binding.table, &json)?;
-    // First the long pass, while writers go on; then the triggers, for which writers have to wait; then what has
-    // changed in between.
-    let first = survey(&binding, true)?;
+    // First the long pass, while writers go on; then what has changed meanwhile, until that is little; then the triggers, for
+    // which writers have to wait, and the little that has changed since.
+    let parts = parts_of(&binding.table)?;
+    let mut then = Moment::now();
+    let first = survey(&binding, &then, true)?;
     if let Some((profile_id, platform)) = first.unknown_queues.first() {
         return Err(Fault::NoQueue {
             profile_id: profile_id.clone(),
@@ -292,22 +324,42 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
             item: None,
         });
     }
-    make_triggers(&binding, &triggers)?;
     let relation = binding.table.quoted()?;
     let now = now()?;
     for collision in &first.collisions {
         collisions::remember(&binding.source, collision, "attach", now)?;
     }
-    let later = collisions::reconcile(&binding, first.ledger, "attach")?;
+    let (mut ledger, mut all) = (first.ledger, first.collisions);
+    let (mut also, mut booked) = (first.unmet, first.booked as i64);
+    let mut few = false;
+    for pass in 1..=MOST_PASSES {
+        let last = few || pass == MOST_PASSES;
+        if last {
+            make_triggers(&binding, &triggers)?;
+        }
+        // Whoever deletes a row after this moment is met by the next pass: so the moment comes first.
+        let next = Moment::now();
+        let changes = match &parts {
+            Some(known) if parts_of(&binding.table)?.as_ref() == Some(known) => Changes::since(&binding, &then, &also)?,
+            _ => None,
+        };
+        let later = collisions::reconcile(&binding, &mut ledger, &next, changes.as_ref(), "attach")?;
+        (then, also) = (next, HashSet::new());
+        booked += later.booked;
+        few = later.looked_at.len() <= FEW;
+        all.retain(|collision| !later.looked_at.contains(&collision.content_id));
+        all.extend(later.collisions);
+        if last {
+            break;
+        }
+    }
     remember_relations(&binding)?;
     forget_known();
-    let mut all = first.collisions;
-    all.extend(later.collisions);
     Ok(Reply::new("attached")
         .with("source", binding.source.as_str())
         .with("table", relation)
         .with("rows", first.rows as i64)
-        .with("booked", first.booked as i64 + later.booked)
+        .with("booked", booked)
         .with("already_booked", first.known as i64)
         .with("collisions", listed(&all))
         .with("collision_count", all.len() as i64))

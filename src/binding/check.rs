@@ -8,7 +8,7 @@ use super::row::id_list;
 use super::table::Table;
 use super::triggers::{Conditions, Timing};
 use crate::fault::Fault;
-use crate::pg::dynamic::{See, query};
+use crate::pg::dynamic::{Moment, See, query};
 use crate::pg::json::{Json, JsonArg, JsonReply};
 use crate::pg::predicate::RowOf;
 use crate::pg::role::caller_name;
@@ -62,7 +62,7 @@ fn check(table: Table, options: TableOptions) -> Result<Reply, Fault> {
             .with("problems", problems));
     }
     let exempt = exempt_rows(&binding, &conditions)?;
-    let found = survey(&binding, false)?;
+    let found = survey(&binding, &Moment::now(), false)?;
     for (profile_id, platform) in &found.unknown_queues {
         add(Fault::NoQueue {
             profile_id: profile_id.clone(),

@@ -1,6 +1,6 @@
 //! Rows that occupy an instant which another content holds: remembered, until they move or are moved.
 
-use super::existing::{Claim, Collision, Occupant, Rows, Seen, occupants};
+use super::existing::{Changes, Claim, Collision, Occupant, Rows, Seen, occupants};
 use super::row::{Target, is_visible};
 use super::table::Table;
 use super::{Binding, queue_of};
@@ -10,6 +10,7 @@ use crate::clock::now;
 use crate::fault::Fault;
 use crate::history;
 use crate::mover::{Mover, Settled, Wish};
+use crate::pg::dynamic::Moment;
 use crate::pg::json::{Json, JsonReply};
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::refuse_read_only;
@@ -24,18 +25,18 @@ use slotkeeper_core::Instant;
 use slotkeeper_core::binding::OnConflict as Wanted;
 use slotkeeper_core::slots::Slot;
 use slotkeeper_core::zone::format_utc;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// At most so many rows are moved by one call.
 const MAX_MOVES: i32 = 100_000;
 
 thread_local! {
-    static REMEMBER: Statement = const { Statement::new(c"
+    static REMEMBER: Statement = const { Statement::by_index(c"
 INSERT INTO slotkeeper.collision (source, content_id, queue_id, at, found_at, found_by)
 VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (source, content_id, queue_id) DO UPDATE SET at = excluded.at, found_at = excluded.found_at, found_by = excluded.found_by") };
 
-    static FORGET: Statement = const { Statement::new(c"
+    static FORGET: Statement = const { Statement::by_index(c"
 DELETE FROM slotkeeper.collision WHERE source OPERATOR(pg_catalog.=) $1 AND content_id OPERATOR(pg_catalog.=) $2") };
 
     static FORGET_ALL: Statement = const { Statement::new(c"
@@ -91,17 +92,34 @@ pub(super) struct Reconciled {
     pub(super) moved: i64,
     pub(super) released: i64,
     pub(super) collisions: Vec<Collision>,
+    /// Rows of which nothing is known any more but what this says.
+    pub(super) looked_at: HashSet<String>,
 }
 
-/// Brings the ledger in line with the rows as they are now. `seen` is what the ledger is known to say; whatever
-/// differs is looked at again, so writers may go on meanwhile.
-pub(super) fn reconcile(binding: &Binding, seen: HashMap<String, Seen>, found_by: &str) -> Result<Reconciled, Fault> {
-    let mut left = seen;
+/// Brings the ledger in line with the rows as they are at this moment, or with those that may have changed. `ledger` is what
+/// the ledger is known to say, and is kept up to date; whatever differs is looked at again, so writers may go on meanwhile.
+pub(super) fn reconcile(
+    binding: &Binding,
+    ledger: &mut HashMap<String, Seen>,
+    moment: &Moment,
+    only: Option<&Changes>,
+    found_by: &str,
+) -> Result<Reconciled, Fault> {
+    let mut left: HashMap<String, Seen> = match only {
+        None => std::mem::take(ledger),
+        Some(changes) => {
+            let known = |id: &String| ledger.remove_entry(id);
+            changes.touched.iter().filter_map(known).collect()
+        }
+    };
     let mut differs: Vec<Occupant> = Vec::new();
     let mut queues: HashMap<(String, Option<String>), Option<i64>> = HashMap::new();
-    occupants(binding, Rows::Holding, |row, claim| {
-        let seen = left.remove(&row.content_id);
+    occupants(binding, Rows::Holding, moment, only, |row, claim| {
+        let seen = left.remove(&row.content_id).or_else(|| ledger.remove(&row.content_id));
         if claim == Claim::Keeps {
+            if let Some(seen) = seen {
+                ledger.insert(row.content_id, seen);
+            }
             return Ok(());
         }
         let name = (row.profile_id.clone(), row.platform.clone());
@@ -112,8 +130,11 @@ pub(super) fn reconcile(binding: &Binding, seen: HashMap<String, Seen>, found_by
                 *queues.entry(name).or_insert(queue.map(|queue| queue.queue_id))
             }
         };
-        if seen.is_none_or(|seen| seen.at != Some(row.at) || Some(seen.queue_id) != queue_id) {
-            differs.push(row);
+        match seen {
+            Some(seen) if seen.at == Some(row.at) && Some(seen.queue_id) == queue_id => {
+                ledger.insert(row.content_id, seen);
+            }
+            _ => differs.push(row),
         }
         Ok(())
     })?;
@@ -127,7 +148,9 @@ pub(super) fn reconcile(binding: &Binding, seen: HashMap<String, Seen>, found_by
         if !(taken_up && is_visible(&binding.source, content_id)?) {
             done.released += release_seen(binding, content_id, seen, now)?;
         }
+        forget(&binding.source, content_id)?;
     }
+    done.looked_at = left.into_keys().collect();
     differs.sort_by(|a, b| {
         (&a.profile_id, &a.platform, a.at, &a.content_id).cmp(&(&b.profile_id, &b.platform, b.at, &b.content_id))
     });
@@ -138,12 +161,25 @@ pub(super) fn reconcile(binding: &Binding, seen: HashMap<String, Seen>, found_by
             let Some(queue) = queue_of(binding, &row.profile_id, row.platform.as_deref(), true)? else {
                 continue;
             };
-            match settle_exactly(binding, &row, &queue, now)? {
-                Exactly::Booked => done.booked += 1,
-                Exactly::Moved => done.moved += 1,
-                Exactly::Right => {}
-                Exactly::Taken => again.push(row),
-            }
+            let queue_id = queue.queue_id;
+            let at = match settle_exactly(binding, &row, &queue, now)? {
+                Exactly::Booked => {
+                    done.booked += 1;
+                    Some(row.at)
+                }
+                Exactly::Moved => {
+                    done.moved += 1;
+                    Some(row.at)
+                }
+                // Or somebody is at it just now.
+                Exactly::Right => None,
+                Exactly::Taken => {
+                    again.push(row);
+                    continue;
+                }
+            };
+            ledger.insert(row.content_id.clone(), Seen { queue_id, at });
+            done.looked_at.insert(row.content_id);
         }
         differs = again;
     }
@@ -161,6 +197,12 @@ pub(super) fn reconcile(binding: &Binding, seen: HashMap<String, Seen>, found_by
         // The seat that it had is none at its time.
         done.released += release_content(binding, &collision.content_id, now)?;
         remember(&binding.source, &collision, found_by, now)?;
+        let seen = Seen {
+            queue_id: collision.queue_id,
+            at: Some(collision.at),
+        };
+        ledger.insert(collision.content_id.clone(), seen);
+        done.looked_at.insert(collision.content_id.clone());
         done.collisions.push(collision);
     }
     Ok(done)
@@ -334,7 +376,8 @@ fn reconcile_table(p_table: Option<RegClass>) -> Result<JsonReply, ErrorReport> 
     super::attach::require_owner(&binding.table)?;
     super::attach::mend_triggers(&binding)?;
     FORGET_ALL.with(|forget| forget.write(&[Value::Text(&binding.source)], |_| Ok(())))?;
-    let done = reconcile(&binding, live(&binding.source)?, "reconcile")?;
+    let mut ledger = live(&binding.source)?;
+    let done = reconcile(&binding, &mut ledger, &Moment::now(), None, "reconcile")?;
     super::attach::remember_relations(&binding)?;
     Ok(Reply::new("reconciled")
         .with("source", binding.source.as_str())

@@ -5,7 +5,7 @@ use crate::booking::{self, Bookings, Content, NewBooking, State};
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::ledger::Reader;
-use crate::pg::dynamic::{each, literal};
+use crate::pg::dynamic::{Moment, each, literal};
 use crate::pg::lock::{Brief, Key, use_queues};
 use crate::pg::predicate::RowOf;
 use crate::pg::scan::IndexScan;
@@ -15,7 +15,7 @@ use slotkeeper_core::Instant;
 use slotkeeper_core::search::Held;
 use slotkeeper_core::seat;
 use slotkeeper_core::slots::Slot;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant as Clock};
 
@@ -60,10 +60,12 @@ pub(super) enum Claim {
     Keeps,
 }
 
-/// Calls `act` for these rows, as they are committed now.
+/// Calls `act` for these rows, as they were committed then; of those that `only` names, where it is given.
 pub(super) fn occupants(
     binding: &Binding,
     rows: Rows,
+    moment: &Moment,
+    only: Option<&Changes>,
     mut act: impl FnMut(Occupant, Claim) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let conditions = triggers::Conditions::of(binding)?;
@@ -90,10 +92,11 @@ pub(super) fn occupants(
     let sql = format!(
         "SELECT t.{id}::pg_catalog.text, {profile_id}, {platform}, {user_id}, \
                 CASE WHEN {takes} THEN (EXTRACT(epoch FROM {at}) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 END \
-         FROM {table} AS t WHERE {wanted}{order}",
+         FROM {table} AS t WHERE ({wanted}){only}{order}",
         id = binding.id.quoted()?,
         user_id = text(binding.user_id.as_ref())?,
         table = binding.table.quoted()?,
+        only = only.map_or(Ok(String::new()), |only| only.condition(binding))?,
         order = if rows == Rows::Taking {
             format!(
                 " ORDER BY {profile_id} COLLATE \"C\", {platform} COLLATE \"C\", {at}, t.{}",
@@ -103,7 +106,7 @@ pub(super) fn occupants(
             String::new()
         }
     );
-    each(&sql, |row| {
+    each(&sql, moment, |row| {
         let (Some(content_id), Some(profile_id)) = (row.get::<String>(1)?, row.get::<String>(2)?) else {
             return Ok(());
         };
@@ -120,6 +123,57 @@ pub(super) fn occupants(
     })
 }
 
+/// More rows than these are looked at together with all others.
+const MANY: usize = 100_000;
+
+/// Rows that may differ from what they were at an earlier moment.
+pub(super) struct Changes {
+    /// Row versions of this transaction and later ones are new.
+    since: u32,
+    /// Ids of rows that somebody has changed, deleted or locked.
+    pub(super) touched: HashSet<String>,
+}
+
+impl Changes {
+    /// What has changed since then, but for rows that are new; none where that is too much to be looked at one by one.
+    /// `also` are ids to be looked at in any case.
+    pub(super) fn since(binding: &Binding, then: &Moment, also: &HashSet<String>) -> Result<Option<Self>, Fault> {
+        let mut touched = also.clone();
+        // A version that was there then and has been replaced since names who did it. It still is there: the snapshot keeps it.
+        let sql = format!(
+            "SELECT t.{id}::pg_catalog.text FROM {table} AS t \
+             WHERE t.xmax OPERATOR(pg_catalog.<>) '0'::pg_catalog.xid LIMIT {limit}",
+            id = binding.id.quoted()?,
+            table = binding.table.quoted()?,
+            limit = MANY + 1,
+        );
+        each(&sql, then, |row| {
+            touched.extend(row.get::<String>(1)?);
+            Ok(())
+        })?;
+        let since = then.oldest_transaction();
+        Ok((touched.len() <= MANY).then_some(Self { since, touched }))
+    }
+
+    fn condition(&self, binding: &Binding) -> Result<String, Fault> {
+        // In one literal, so that the server looks ids up by their hash.
+        let ids: Vec<String> = self.touched.iter().map(|id| quoted_element(id)).collect();
+        let ids = literal(&format!("{{{}}}", ids.join(",")))?;
+        // An age is a distance back from now, so it compares across the wrap-around of transaction ids.
+        Ok(format!(
+            " AND (pg_catalog.age(t.xmin) OPERATOR(pg_catalog.<=) pg_catalog.age('{since}'::pg_catalog.xid) \
+                   OR t.{id}::pg_catalog.text OPERATOR(pg_catalog.=) ANY ({ids}::pg_catalog.text[]))",
+            since = self.since,
+            id = binding.id.quoted()?,
+        ))
+    }
+}
+
+/// An id as an element of an array's text.
+fn quoted_element(id: &str) -> String {
+    format!("\"{}\"", id.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
 /// What a pass over the rows has come to.
 #[derive(Default)]
 pub(super) struct Survey {
@@ -134,6 +188,8 @@ pub(super) struct Survey {
     pub(super) unknown_queues: BTreeSet<(String, String)>,
     /// What the ledger says now of each row, to be compared with the rows later.
     pub(super) ledger: HashMap<String, Seen>,
+    /// Ids of which the ledger knows, and no row takes a seat.
+    pub(super) unmet: HashSet<String>,
 }
 
 /// What the ledger says of a content of the binding.
@@ -145,18 +201,20 @@ pub(super) struct Seen {
 }
 
 /// Looks at all rows that take a seat, and books for them where `book` is set.
-pub(super) fn survey(binding: &Binding, book: bool) -> Result<Survey, Fault> {
+pub(super) fn survey(binding: &Binding, moment: &Moment, book: bool) -> Result<Survey, Fault> {
     let mut survey = Survey::default();
     if book {
         survey.ledger = super::collisions::live(&binding.source)?;
+        survey.unmet = survey.ledger.keys().cloned().collect();
     }
     let mut place: Option<Place> = None;
     let mut contents = booking::content_scan()?;
     let mut bookings = if book { Some(Bookings::open()?) } else { None };
     let mut reader = Reader::of_seats()?;
     let (now, mut told) = (now()?, Clock::now());
-    occupants(binding, Rows::Taking, |row, _| {
+    occupants(binding, Rows::Taking, moment, None, |row, _| {
         survey.rows += 1;
+        survey.unmet.remove(&row.content_id);
         if told.elapsed() >= TELL_EVERY {
             told = Clock::now();
             let verb = if book { "booked" } else { "looked at" };

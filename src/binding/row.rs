@@ -2,7 +2,7 @@
 //! book for. Locked before anything of slotkeeper's, as a drag in the application's own interface does it.
 
 use super::table::Column;
-use super::{Binding, Source, all, of_source, triggers};
+use super::{Binding, Source, all, known, of_source, triggers};
 use crate::arguments::NO_SOURCE;
 use crate::booking::Content;
 use crate::fault::Fault;
@@ -17,6 +17,7 @@ use slotkeeper_core::Instant;
 use slotkeeper_core::binding::{StateValue, Variable};
 use slotkeeper_core::slots::Slot;
 use slotkeeper_core::zone::format_utc;
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -402,12 +403,64 @@ impl IdType {
         match self {
             Self::Text => !id.contains('\0'),
             Self::Integer => id.parse::<i64>().is_ok(),
-            Self::Uuid => {
-                let digits: Vec<char> = id.chars().filter(|c| !matches!(c, '-' | '{' | '}')).collect();
-                digits.len() == 32 && digits.iter().all(char::is_ascii_hexdigit)
-            }
+            Self::Uuid => uuid(id).is_some(),
         }
     }
+
+    /// The id as the type writes it.
+    fn spelled(self, id: &str) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Text => Some(Cow::Borrowed(id)),
+            Self::Integer => id.parse::<i64>().ok().map(|number| Cow::Owned(number.to_string())),
+            Self::Uuid => uuid(id).map(Cow::Owned),
+        }
+    }
+}
+
+/// A UUID in any spelling that the server reads (braces, capitals, hyphens after any four digits), as the server writes it.
+fn uuid(id: &str) -> Option<String> {
+    let bare = match id.strip_prefix('{') {
+        Some(rest) => rest.strip_suffix('}')?,
+        None => id,
+    };
+    let mut spelled = String::with_capacity(36);
+    let mut digits = 0;
+    let mut after_hyphen = true;
+    for c in bare.chars() {
+        if c == '-' && !after_hyphen && digits % 4 == 0 && digits < 32 {
+            after_hyphen = true;
+            continue;
+        }
+        if !c.is_ascii_hexdigit() || digits == 32 {
+            return None;
+        }
+        if matches!(digits, 8 | 12 | 16 | 20) {
+            spelled.push('-');
+        }
+        spelled.push(c.to_ascii_lowercase());
+        digits += 1;
+        after_hyphen = false;
+    }
+    (digits == 32).then_some(spelled)
+}
+
+/// A content's id as the ledger knows it: as the id columns write it that it can be in. The rows' own ids come from there; an
+/// application may hold another spelling of the same UUID or number. What the columns don't agree on stays as it was given.
+pub(crate) fn spelled<'a>(content_id: &'a str, source: Option<&str>) -> Result<Cow<'a, str>, Fault> {
+    let known = known()?;
+    let mut columns = known
+        .bindings
+        .iter()
+        .filter(|binding| source.is_none_or(|source| source == binding.source))
+        .filter_map(|binding| IdType::of(&binding.id)?.spelled(content_id));
+    let Some(first) = columns.next() else {
+        return Ok(Cow::Borrowed(content_id));
+    };
+    Ok(if columns.all(|other| other == first) {
+        first
+    } else {
+        Cow::Borrowed(content_id)
+    })
 }
 
 /// Whether ids of this type can be looked up.

@@ -8,6 +8,7 @@
 use crate::fault::Fault;
 use crate::pg::dynamic::{See, execute, identifier, query};
 use crate::pg::lock::{Brief, Key, wait_for};
+use crate::pg::predicate::must_be_expression;
 use crate::pg::probe::{Part, Probe};
 use crate::pg::statement::Value;
 use crate::pg::subtransaction::until_not_overtaken;
@@ -49,6 +50,9 @@ impl<'a> Draft<'a> {
             table: table.name(),
             hint: "Add one: it is what p_draft_id names.",
         })?;
+        if let Some(predicate) = published_when {
+            must_be_expression("p_published_when", predicate)?;
+        }
         let is_it = format!(
             "{} {} $1::{}",
             identifier(&column.name)?,

@@ -86,16 +86,47 @@ fn run<T>(
 /// Rows are fetched so many at a time by [`each`].
 const FETCHED: i64 = 5_000;
 
-/// Reads a large result row by row, as it is committed now. What the server allocates for `act` is given back soon: a scan
+/// What was committed at one moment. While it lives, no row that was there then is removed from its table, so that it can be
+/// compared with a later one.
+pub(crate) struct Moment {
+    snapshot: pg_sys::Snapshot,
+    owner: pg_sys::ResourceOwner,
+}
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        // SAFETY: the snapshot is copied and belongs to the running statement, which ends after us.
+        unsafe {
+            let owner = pg_sys::CurrentResourceOwner;
+            let snapshot = pg_sys::RegisterSnapshotOnOwner(pg_sys::GetLatestSnapshot(), owner);
+            Self { snapshot, owner }
+        }
+    }
+
+    /// Transactions before this one had ended then: a row version that one of them has made is not newer than the moment.
+    pub(crate) fn oldest_transaction(&self) -> u32 {
+        // SAFETY: registered, so it is valid.
+        unsafe { (*self.snapshot).xmin.into_inner() }
+    }
+}
+
+impl Drop for Moment {
+    fn drop(&mut self) {
+        // SAFETY: registered with this owner, and given back once.
+        unsafe { pg_sys::UnregisterSnapshotFromOwner(self.snapshot, self.owner) };
+    }
+}
+
+/// Reads a large result row by row, as it was committed then. What the server allocates for `act` is given back soon: a scan
 /// that is to outlive the call must have been opened before.
-pub(crate) fn each(text: &str, mut act: impl FnMut(&Row) -> Result<(), Fault>) -> Result<(), Fault> {
+pub(crate) fn each(text: &str, moment: &Moment, mut act: impl FnMut(&Row) -> Result<(), Fault>) -> Result<(), Fault> {
     let text = c_string(text)?;
     connected(|| {
         // SAFETY: SPI is connected. The portal takes the snapshot that is active when it is opened and keeps it. Each part of the
         // result is read before the next one replaces it; what `act` runs in between has SPI connections of its own.
         unsafe {
             let plan = Plan(prepare(&text, &[])?);
-            pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+            pg_sys::PushActiveSnapshot(moment.snapshot);
             let (no_values, no_nulls) = (std::ptr::null_mut(), std::ptr::null());
             let portal = pg_sys::SPI_cursor_open(std::ptr::null(), plan.0, no_values, no_nulls, true);
             pg_sys::PopActiveSnapshot();

@@ -109,12 +109,14 @@ impl Inserter {
         }
     }
 
-    /// Inserts a row.
-    pub(crate) fn insert(&mut self, values: &[Value<'_>]) -> Result<(), Fault> {
+    /// Inserts a row, and tells where it lies: a handle for [`super::update`].
+    pub(crate) fn insert(&mut self, values: &[Value<'_>]) -> Result<u64, Fault> {
         self.fill(0, values)?;
         // SAFETY: the slot holds a row of this table; everything that the row needs is copied by the insert.
-        unsafe { pg_sys::ExecSimpleRelationInsert(self.target, self.executor, self.slots[0]) };
-        Ok(())
+        unsafe {
+            pg_sys::ExecSimpleRelationInsert(self.target, self.executor, self.slots[0]);
+            Ok(pgrx::itemptr::item_pointer_to_u64((*self.slots[0]).tts_tid))
+        }
     }
 
     /// Inserts many rows: a page of the table is locked and logged once for all that it takes, and each index is
@@ -211,7 +213,7 @@ impl Inserter {
 
 /// # Safety
 /// The slot must hold a row that was just inserted into the target.
-unsafe fn insert_index_entries(
+pub(super) unsafe fn insert_index_entries(
     target: *mut pg_sys::ResultRelInfo,
     slot: *mut pg_sys::TupleTableSlot,
     executor: *mut pg_sys::EState,

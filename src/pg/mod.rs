@@ -3,6 +3,7 @@
 //! What it exports is safe to call from the rest of the extension, on a backend's only thread, inside a transaction.
 
 pub(crate) mod before_row;
+pub(crate) mod change;
 pub(crate) mod condition;
 pub(crate) mod durable;
 pub(crate) mod dynamic;
@@ -20,6 +21,7 @@ pub(crate) mod table;
 pub(crate) mod time;
 pub(crate) mod transaction;
 pub(crate) mod trigger;
+pub(crate) mod update;
 
 use crate::fault::Fault;
 use pgrx::pg_sys;
@@ -110,6 +112,12 @@ pub(crate) fn reserve_prefix(prefix: &CStr) {
 pub(crate) fn transaction_start() -> i64 {
     // SAFETY: reads a field of the transaction state.
     unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
+}
+
+/// When the client's statement came. Functions called by one statement see one value, however many transactions it makes.
+pub(crate) fn statement_start() -> i64 {
+    // SAFETY: reads a field of this backend's state.
+    unsafe { pg_sys::GetCurrentStatementStartTimestamp() }
 }
 
 /// Bytes that nobody can guess.

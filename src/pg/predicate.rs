@@ -53,29 +53,13 @@ pub(crate) struct Predicate {
 impl Predicate {
     /// Analyses `text`, which an option of this path holds. Functions that are called in it are the user's to call.
     pub(crate) fn parse(path: &str, table: pg_sys::Oid, text: &str, names: Names) -> Result<Self, Fault> {
-        let refused = |problem: String| Fault::Predicate {
-            path: path.to_owned(),
-            problem,
-        };
-        let source = CString::new(text).map_err(|_| refused("contains a zero byte".to_owned()))?;
-        PgTryBuilder::new(AssertUnwindSafe(|| {
+        let source = CString::new(text).map_err(|_| refused(path, "contains a zero byte".to_owned()))?;
+        or_refused(path, || match names {
             // SAFETY: the text is NUL-terminated, the table exists and stays locked.
-            let analysed = match names {
-                // SAFETY: the text is NUL-terminated, the table exists and stays locked.
-                Names::OfCaller => unsafe { analyse(table, &source) },
-                // SAFETY: as above.
-                Names::Qualified => without_search_path(|| unsafe { analyse(table, &source) }),
-            };
-            analysed.map_err(|problem| refused(problem.to_owned()))
-        }))
-        // The error goes on as another one: nothing is continued after it.
-        .catch_others(|error| match error {
-            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
-                Err(refused(report.message().to_owned()))
-            }
-            other => other.rethrow(),
+            Names::OfCaller => unsafe { analyse(table, &source) },
+            // SAFETY: as above.
+            Names::Qualified => without_search_path(|| unsafe { analyse(table, &source) }),
         })
-        .execute()
     }
 
     /// The predicate in SQL as a user could have written it.
@@ -89,10 +73,41 @@ impl Predicate {
     }
 }
 
+/// Refuses a text that is not one expression. One that is stays one between parentheses: none that it has closes those.
+pub(crate) fn must_be_expression(path: &str, text: &str) -> Result<(), Fault> {
+    let source = CString::new(text).map_err(|_| refused(path, "contains a zero byte".to_owned()))?;
+    // SAFETY: the text is NUL-terminated.
+    or_refused(path, || unsafe { expression(&source) }.map(|_| ()))
+}
+
+/// What the server says against a text, as a fault of ours.
+fn or_refused<T>(path: &str, act: impl FnOnce() -> Result<T, &'static str>) -> Result<T, Fault> {
+    PgTryBuilder::new(AssertUnwindSafe(|| {
+        act().map_err(|problem| refused(path, problem.to_owned()))
+    }))
+    // The error goes on as another one: nothing is continued after it.
+    .catch_others(|error| match error {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
+            Err(refused(path, report.message().to_owned()))
+        }
+        other => other.rethrow(),
+    })
+    .execute()
+}
+
+fn refused(path: &str, problem: String) -> Fault {
+    Fault::Predicate {
+        path: path.to_owned(),
+        problem,
+    }
+}
+
+/// The one expression that a text consists of, as it was written.
+///
 /// # Safety
-/// `table` must be a relation that the caller keeps from disappearing.
-unsafe fn analyse(table: pg_sys::Oid, text: &CStr) -> Result<Predicate, &'static str> {
-    // SAFETY: nodes live in the current memory context; the relation is open while it is used.
+/// The tree lives in the current memory context.
+unsafe fn expression(text: &CStr) -> Result<*mut pg_sys::Node, &'static str> {
+    // SAFETY: the text is NUL-terminated; the nodes are of the kinds that they say.
     unsafe {
         let mode = pg_sys::RawParseMode::RAW_PARSE_PLPGSQL_EXPR;
         let statements = PgList::<pg_sys::RawStmt>::from_pg(pg_sys::raw_parser(text.as_ptr(), mode));
@@ -120,7 +135,16 @@ unsafe fn analyse(table: pg_sys::Oid, text: &CStr) -> Result<Predicate, &'static
         if targets.len() != 1 || clauses.iter().any(|clause| !clause.is_null()) {
             return Err("is not one expression");
         }
+        Ok((*target).val)
+    }
+}
 
+/// # Safety
+/// `table` must be a relation that the caller keeps from disappearing.
+unsafe fn analyse(table: pg_sys::Oid, text: &CStr) -> Result<Predicate, &'static str> {
+    // SAFETY: nodes live in the current memory context; the relation is open while it is used.
+    unsafe {
+        let written_as = expression(text)?;
         let relation = pg_sys::table_open(table, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
         let state = pg_sys::make_parsestate(std::ptr::null_mut());
         let item = pg_sys::addRangeTableEntryForRelation(
@@ -134,7 +158,7 @@ unsafe fn analyse(table: pg_sys::Oid, text: &CStr) -> Result<Predicate, &'static
         pg_sys::addNSItemToQuery(state, item, false, true, true);
         // The kind of expression decides what is allowed: no subquery, no aggregate, no set of rows.
         let kind = pg_sys::ParseExprKind::EXPR_KIND_TRIGGER_WHEN;
-        let expression = pg_sys::transformWhereClause(state, (*target).val, kind, c"predicate".as_ptr());
+        let expression = pg_sys::transformWhereClause(state, written_as, kind, c"predicate".as_ptr());
         pg_sys::assign_expr_collations(state, expression);
         let mut columns = std::ptr::null_mut();
         pg_sys::pull_varattnos(expression, 1, &mut columns);

@@ -10,7 +10,8 @@ use super::time::{from_timestamp, to_timestamp};
 use crate::fault::Fault;
 use pgrx::{FromDatum, IntoDatum, pg_sys};
 use slotkeeper_core::Instant;
-use std::ffi::CStr;
+use std::cell::RefCell;
+use std::ffi::{CStr, c_char};
 
 /// A condition on one column of an index, in the order of its columns.
 #[derive(Clone, Copy)]
@@ -92,6 +93,9 @@ pub(crate) struct IndexScan {
     slot: *mut pg_sys::TupleTableSlot,
     scan: pg_sys::IndexScanDesc,
     snapshot: Snapshot,
+    /// Where it was opened. What the index keeps from one entry to the next (dead ones to mark) is made there too: a callback
+    /// that searches may run in a context that ends before the scan does.
+    memory: pg_sys::MemoryContext,
     order: pg_sys::ScanDirection::Type,
     /// Numbers of the index's columns in the table.
     columns: Vec<i32>,
@@ -99,7 +103,7 @@ pub(crate) struct IndexScan {
     steps: u64,
 }
 
-fn dirty_snapshot() -> pg_sys::SnapshotData {
+pub(super) fn dirty_snapshot() -> pg_sys::SnapshotData {
     pg_sys::SnapshotData {
         snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY,
         ..Default::default()
@@ -109,6 +113,35 @@ fn dirty_snapshot() -> pg_sys::SnapshotData {
 enum Snapshot {
     Dirty(Box<pg_sys::SnapshotData>),
     Registered(pg_sys::Snapshot),
+}
+
+impl Snapshot {
+    fn take(see: See) -> Self {
+        match see {
+            See::Uncommitted => Self::Dirty(Box::new(dirty_snapshot())),
+            // SAFETY: registered until it is dropped.
+            See::Committed => Self::Registered(unsafe { pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot()) }),
+        }
+    }
+
+    fn raw(&mut self) -> pg_sys::Snapshot {
+        match self {
+            Self::Dirty(data) => &mut **data,
+            Self::Registered(registered) => *registered,
+        }
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        // The abort that follows an error unregisters it.
+        if let Self::Registered(snapshot) = self
+            && !std::thread::panicking()
+        {
+            // SAFETY: registered by `take`, and unregistered once.
+            unsafe { pg_sys::UnregisterSnapshot(*snapshot) };
+        }
+    }
 }
 
 impl IndexScan {
@@ -131,14 +164,8 @@ impl IndexScan {
                 .iter()
                 .map(|&c| c.into())
                 .collect();
-            let mut snapshot = match see {
-                See::Uncommitted => Snapshot::Dirty(Box::new(dirty_snapshot())),
-                See::Committed => Snapshot::Registered(pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot())),
-            };
-            let raw: pg_sys::Snapshot = match &mut snapshot {
-                Snapshot::Dirty(data) => &mut **data,
-                Snapshot::Registered(registered) => *registered,
-            };
+            let mut snapshot = Snapshot::take(see);
+            let raw = snapshot.raw();
             #[cfg(not(feature = "pg18"))]
             let scan = pg_sys::index_beginscan(heap, index, raw, keys as i32, 0);
             #[cfg(feature = "pg18")]
@@ -151,11 +178,21 @@ impl IndexScan {
                 slot,
                 scan,
                 snapshot,
+                memory: pg_sys::CurrentMemoryContext,
                 order,
                 columns,
                 steps: 0,
             }
         }
+    }
+
+    /// From the next search on the scan sees other rows. Committed are those that are it now.
+    pub(crate) fn see(&mut self, see: See) {
+        let mut snapshot = Snapshot::take(see);
+        // SAFETY: the scan is open. It reads its snapshot when it fetches a row, none of which it is asked for before the next
+        // search; the snapshot lives as long as the scan.
+        unsafe { (*self.scan).xs_snapshot = snapshot.raw() };
+        self.snapshot = snapshot;
     }
 
     /// Starts over, at the first row that fits. `keys` are (number of the index's column, condition).
@@ -185,8 +222,9 @@ impl IndexScan {
             Order::Ascending => pg_sys::ScanDirection::ForwardScanDirection,
             Order::Descending => pg_sys::ScanDirection::BackwardScanDirection,
         };
-        // SAFETY: as many keys as the scan was opened with; the scan copies them.
+        // SAFETY: as many keys as the scan was opened with; the scan copies them. The context lives as long as the scan.
         unsafe {
+            let before = pg_sys::MemoryContextSwitchTo(self.memory);
             pg_sys::index_rescan(
                 self.scan,
                 scan_keys.as_mut_ptr(),
@@ -194,28 +232,35 @@ impl IndexScan {
                 std::ptr::null_mut(),
                 0,
             );
+            pg_sys::MemoryContextSwitchTo(before);
         }
     }
 
     /// The next row, or none.
     pub(crate) fn next(&mut self) -> Option<Found<'_>> {
-        // SAFETY: scan and slot belong together. This is index_getnext_slot, which does not tell how far it has gone.
-        unsafe {
-            loop {
+        // SAFETY: scan and slot belong together, and the context lives as long. This is index_getnext_slot, which does not tell
+        // how far it has gone.
+        let found = unsafe {
+            let before = pg_sys::MemoryContextSwitchTo(self.memory);
+            let found = loop {
                 if !(*self.scan).xs_heap_continue {
                     self.steps += 1;
                     if pg_sys::index_getnext_tid(self.scan, self.order).is_null() {
-                        return None;
+                        break false;
                     }
                 }
                 if pg_sys::index_fetch_heap(self.scan, self.slot) {
-                    return Some(Found { scan: self });
+                    break true;
                 }
-            }
-        }
+            };
+            pg_sys::MemoryContextSwitchTo(before);
+            found
+        };
+        found.then_some(Found { scan: self })
     }
 
-    /// The row that [`IndexScan::next`] gave last.
+    /// The row that [`IndexScan::next`] gave last. After a `next` that found no further row there is none: what it has
+    /// passed over lies in its place.
     pub(crate) fn current(&self) -> Found<'_> {
         Found { scan: self }
     }
@@ -237,9 +282,6 @@ impl Drop for IndexScan {
             pg_sys::ExecDropSingleTupleTableSlot(self.slot);
             pg_sys::index_close(self.index, pg_sys::NoLock as pg_sys::LOCKMODE);
             pg_sys::table_close(self.heap, pg_sys::NoLock as pg_sys::LOCKMODE);
-            if let Snapshot::Registered(snapshot) = self.snapshot {
-                pg_sys::UnregisterSnapshot(snapshot);
-            }
         }
     }
 }
@@ -286,15 +328,16 @@ impl Found<'_> {
     }
 
     fn datum(&self, name: &'static CStr) -> Result<(pg_sys::Datum, bool), Fault> {
-        // SAFETY: a syscache look-up of a NUL-terminated name.
-        let number = unsafe { pg_sys::get_attnum(self.table(), name.as_ptr()) };
-        if number <= 0 {
-            return Err(Fault::Internal(format!("column {} is missing", name.to_string_lossy())));
-        }
+        let number = column_number(self.table(), name)?;
         let mut is_null = false;
         // SAFETY: the slot holds the current row, which has this column.
         let datum = unsafe { pg_sys::slot_getattr(self.scan.slot, number.into(), &mut is_null) };
         Ok((datum, is_null))
+    }
+
+    /// Where the row is.
+    pub(super) fn slot(&self) -> *mut pg_sys::TupleTableSlot {
+        self.scan.slot
     }
 
     /// The value of a column of the table by its number; `None` when it is NULL.
@@ -402,6 +445,37 @@ impl Found<'_> {
             Snapshot::Registered(_) => None,
         }
     }
+}
+
+thread_local! {
+    /// Numbers of columns by table and name. A column's number never changes.
+    static NUMBERS: RefCell<Vec<(pg_sys::Oid, *const c_char, i16)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The number of a column of one of slotkeeper's tables. Names are told apart by where they lie: each constant is looked
+/// up once.
+pub(super) fn column_number(table: pg_sys::Oid, name: &'static CStr) -> Result<i16, Fault> {
+    let at = name.as_ptr();
+    let known = NUMBERS.with_borrow(|all| {
+        let known = all.iter().find(|known| (known.0, known.1) == (table, at));
+        known.map(|known| known.2)
+    });
+    if let Some(number) = known {
+        return Ok(number);
+    }
+    // SAFETY: a syscache look-up of a NUL-terminated name.
+    let number = unsafe { pg_sys::get_attnum(table, at) };
+    if number <= 0 {
+        return Err(Fault::Internal(format!("column {} is missing", name.to_string_lossy())));
+    }
+    NUMBERS.with_borrow_mut(|all| {
+        // Tables of an extension that was dropped and made again, again and again.
+        if all.len() > 512 {
+            all.clear();
+        }
+        all.push((table, at, number));
+    });
+    Ok(number)
 }
 
 fn is_valid(transaction: &pg_sys::TransactionId) -> bool {

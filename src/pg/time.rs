@@ -50,7 +50,8 @@ impl ServerZone {
         let name = CString::new(name).ok()?;
         // SAFETY: the name is NUL-terminated; the result lives as long as the backend.
         let zone = unsafe { pg_sys::pg_tzset(name.as_ptr()) };
-        (!zone.is_null()).then(|| Self {
+        // SAFETY: `zone` is not null when it is looked at. Zones with leap seconds ("right/…") are not among the server's own.
+        (!zone.is_null() && unsafe { pg_sys::pg_tz_acceptable(zone) }).then(|| Self {
             zone,
             last: Cell::new((0, 0, 0)),
         })

@@ -1,13 +1,13 @@
 //! `claim_due_content` and `claim_content`: handing a content to one worker.
 
 use super::due::{Again, Entry, Kind, Walk};
-use super::look::{self, Publication, State};
+use super::look::{self, Publication, QueueName, State, Subject};
 use super::outcome::Next;
 use super::row::{self, AppRow, Sources};
-use super::state::{Claim, Ending, Event, Told, change};
+use super::state::{Claim, Ending, Event, Taking, Told, change};
 use super::{already_published, held, home, lease_end, platform, token, turn};
 use crate::arguments::{identifier, lease_micros, limit, optional_identifier, platform_name, which_source};
-use crate::binding::row::Target;
+use crate::binding::row::{Target, spelled};
 use crate::booking::{Content, Which};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -26,6 +26,7 @@ use slotkeeper_core::policy::Verdict;
 use slotkeeper_core::publish_key::publish_key;
 use std::collections::{BTreeSet, HashMap, hash_map};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
 
 /// More than this are not handed out at once.
 const MAX_LIMIT: i32 = 1_000;
@@ -163,23 +164,22 @@ impl HandOut {
 /// Queues as one call sees them.
 struct Queues<'a> {
     platforms: Option<&'a BTreeSet<String>>,
-    known: HashMap<i64, (bool, bool)>,
+    known: HashMap<i64, Option<Rc<QueueName>>>,
 }
 
 impl Queues<'_> {
-    /// Whether a queue's platform is asked for, and whether it is active.
-    fn look(&mut self, queue_id: i64) -> Result<(bool, bool), Fault> {
+    /// The queue of this id, if its platform is asked for.
+    fn look(&mut self, queue_id: i64) -> Result<Option<Rc<QueueName>>, Fault> {
         let vacant = match self.known.entry(queue_id) {
-            hash_map::Entry::Occupied(known) => return Ok(*known.get()),
+            hash_map::Entry::Occupied(known) => return Ok(known.get().clone()),
             hash_map::Entry::Vacant(vacant) => vacant,
         };
-        let is = look::queue(queue_id)?.map_or((false, false), |queue| {
-            let wanted = self
-                .platforms
-                .is_none_or(|platforms| platforms.contains(&queue.platform));
-            (wanted, queue.status == "active")
-        });
-        Ok(*vacant.insert(is))
+        let wanted = |queue: &QueueName| {
+            self.platforms
+                .is_none_or(|platforms| platforms.contains(&queue.platform))
+        };
+        let queue = look::queue(queue_id)?.filter(wanted).map(Rc::new);
+        Ok(vacant.insert(queue).clone())
     }
 }
 
@@ -202,21 +202,22 @@ fn claim_due(
         now,
         until: lease_end(now, lease),
         again: Again::default(),
+        taking: None,
         sources: Sources::default(),
         settled: 0,
     };
     let (mut claimed, mut at_home) = (Vec::new(), false);
     while claimed.len() < limit {
         let Some(entry) = walk.next()? else { break };
-        let (wanted, active) = queues.look(entry.queue_id)?;
+        let queue = queues.look(entry.queue_id)?;
         let state = match entry.kind {
             Kind::Fresh => State::Scheduled,
             Kind::Woken => State::named(&walk.row(Kind::Woken).column::<String>(c"state")?.unwrap_or_default())?,
         };
         // An attempt whose lease ran out is settled also where nothing is handed out.
-        if !wanted || !(active || state == State::Publishing) {
+        let Some(queue) = queue.filter(|queue| queue.is_active() || state == State::Publishing) else {
             continue;
-        }
+        };
         walk.is_pending();
         // With many workers most of the oldest are in others' hands: those are stepped over at once.
         if entry.busy {
@@ -230,7 +231,7 @@ fn claim_due(
             at_home = true;
         }
         let taken = match entry.kind {
-            Kind::Fresh => taker.take_fresh(&walk, &entry)?,
+            Kind::Fresh => taker.take_fresh(&walk, &entry, &queue)?,
             Kind::Woken => taker.take_woken(&entry, state)?,
         };
         claimed.extend(taken);
@@ -256,25 +257,49 @@ struct Taker<'a> {
     now: Instant,
     until: Instant,
     again: Again,
+    taking: Option<Taking>,
     sources: Sources,
     settled: usize,
 }
 
-impl Taker<'_> {
-    fn hand_out<'s>(&'s self, booking_id: i64, event: fn(Claim<'s>) -> Event<'s>) -> Result<Option<HandOut>, Fault> {
-        let (text, digest) = token::new(booking_id)?;
-        let claim = Claim {
+impl<'w> Taker<'w> {
+    fn claim(&self, digest: u128) -> Claim<'w> {
+        Claim {
             token: digest,
             worker: self.worker,
             now: self.now,
             until: self.until,
+        }
+    }
+
+    /// Hands out for the first time what [`Again`] has just seen to be due. None where a success has closed the content
+    /// before: then its booking is taken up, and out of the way.
+    fn open(&mut self, booking_id: i64, queue: &QueueName) -> Result<Option<HandOut>, Fault> {
+        let (text, digest) = token::new(booking_id)?;
+        let claim = self.claim(digest);
+        let Some(row) = self.again.row(Kind::Fresh) else {
+            return Ok(None);
         };
-        change(booking_id, &event(claim))?
+        let subject = Subject::of(&row, queue)?;
+        if self.taking.is_none() {
+            self.taking = Some(Taking::begin()?);
+        }
+        let told = match &mut self.taking {
+            Some(taking) => taking.take(&row, subject, booking_id, &claim)?,
+            None => None,
+        };
+        told.map(|told| HandOut::new(told, text, self.until)).transpose()
+    }
+
+    /// Hands out again what publishing has taken up before.
+    fn reopen(&self, booking_id: i64) -> Result<Option<HandOut>, Fault> {
+        let (text, digest) = token::new(booking_id)?;
+        change(booking_id, &Event::Reclaimed(self.claim(digest)))?
             .map(|told| HandOut::new(told, text, self.until))
             .transpose()
     }
 
-    fn take_fresh(&mut self, walk: &Walk, entry: &Entry) -> Result<Option<HandOut>, Fault> {
+    fn take_fresh(&mut self, walk: &Walk, entry: &Entry, queue: &QueueName) -> Result<Option<HandOut>, Fault> {
         let row = walk.row(Kind::Fresh);
         let (content_id, source) = (row.column::<String>(c"content_id")?, row.column::<String>(c"source")?);
         let content = Content {
@@ -295,8 +320,7 @@ impl Taker<'_> {
         if !self.again.is_due(entry)? {
             return Ok(None);
         }
-        // None where a success has closed the content before: then its booking is taken up, and out of the way.
-        let handed = self.hand_out(entry.booking_id, Event::Claimed)?;
+        let handed = self.open(entry.booking_id, queue)?;
         drop(turn);
         self.tell_row(&target, handed.as_ref())?;
         if handed.is_none()
@@ -336,7 +360,7 @@ impl Taker<'_> {
             app.withdraw(&target, self.now)?;
             return Ok(None);
         }
-        let handed = self.hand_out(entry.booking_id, Event::Reclaimed)?;
+        let handed = self.reopen(entry.booking_id)?;
         drop(turn);
         self.tell_row(&target, handed.as_ref())?;
         Ok(handed)
@@ -388,11 +412,13 @@ fn claim_content(
     let platform = optional_identifier("p_platform", p_platform)?
         .map(|platform| platform_name("p_platform", platform))
         .transpose()?;
+    let source = which_source(p_source)?;
+    let content_id = spelled(identifier("p_content_id", p_content_id)?, source)?;
     let which = Which {
-        content_id: identifier("p_content_id", p_content_id)?,
+        content_id: &content_id,
         profile_id: optional_identifier("p_profile_id", p_profile_id)?,
         platform: platform.as_deref(),
-        source: which_source(p_source)?,
+        source,
     };
     let worker = identifier("p_worker", p_worker)?;
     let lease = lease_micros("p_lease", p_lease)?;
@@ -435,7 +461,7 @@ fn claim_one(which: &Which<'_>, worker: &str, lease: i64) -> Result<Reply, Fault
         if home::is_copy()? {
             return Ok(of(held("restored_copy")));
         }
-        let publication = look::publication(booking_id)?;
+        let publication = inner.publication()?;
         if publication
             .as_ref()
             .is_some_and(|p| p.state == State::Publishing && p.is_awake(now))
@@ -446,26 +472,29 @@ fn claim_one(which: &Which<'_>, worker: &str, lease: i64) -> Result<Reply, Fault
         if let Some(reason) = hindrance(publication.as_ref(), mine.booking.scheduled_at, now) {
             return Ok(of(reason));
         }
-        if let Some(reason) = queue_reason(&look::subject(booking_id)?.map_or_else(String::new, |s| s.queue_status)) {
-            return Ok(of(held(reason)));
-        }
-        let event = match (&publication, mine.booking.claimed) {
-            (Some(_), _) => Event::Reclaimed,
-            (None, false) => Event::Claimed,
-            (None, true) => {
-                let lost = format!("booking {booking_id} was taken up, and nothing is known of it");
-                return Err(Fault::Internal(lost));
-            }
+        let queue = look::queue(mine.booking.queue_id)?;
+        let Some(active) = queue.as_ref().filter(|queue| queue.is_active()) else {
+            let status = queue.as_ref().map_or("", |queue| queue.status.as_str());
+            return Ok(of(held(queue_reason(status).unwrap_or("queue_disabled"))));
         };
-        let taker = Taker {
+        if publication.is_none() && mine.booking.claimed {
+            let lost = format!("booking {booking_id} was taken up, and nothing is known of it");
+            return Err(Fault::Internal(lost));
+        }
+        let mut taker = Taker {
             worker,
             now,
             until: lease_end(now, lease),
             again: Again::default(),
+            taking: None,
             sources: Sources::default(),
             settled: 0,
         };
-        let claimed = taker.hand_out(booking_id, event)?;
+        let claimed = match publication {
+            Some(_) => taker.reopen(booking_id)?,
+            None if taker.again.is_due(&Entry::fresh(&mine.booking))? => taker.open(booking_id, active)?,
+            None => None,
+        };
         drop(inner);
         drop(mine);
         taker.tell_row(&target, claimed.as_ref())?;

@@ -9,6 +9,7 @@
 //! Walking then costs at most one part in fifty, and what came to lie before that place meanwhile (a queue resumed, a
 //! transaction committed late) is found after that while. Short walks leave nothing behind: they always see everything.
 
+use crate::booking::Booking;
 use crate::fault::Fault;
 use crate::pg::scan::{Found, IndexScan, Key, Order, See};
 use slotkeeper_core::Instant;
@@ -55,6 +56,19 @@ pub(crate) struct Entry {
     pub(crate) queue_id: i64,
     /// Another open transaction is at it.
     pub(crate) busy: bool,
+}
+
+impl Entry {
+    /// What the ledger's index has of a booking that was never handed out.
+    pub(crate) fn fresh(booking: &Booking) -> Self {
+        Self {
+            kind: Kind::Fresh,
+            due_at: booking.scheduled_at,
+            booking_id: booking.booking_id,
+            queue_id: booking.queue_id,
+            busy: false,
+        }
+    }
 }
 
 struct Source {
@@ -216,14 +230,15 @@ impl Again {
         }
         let Some(scan) = place else { return Ok(false) };
         scan.search(&[(1, Key::Is(entry.booking_id))], Order::Ascending);
-        let mut due = false;
-        while let Some(row) = scan.next() {
-            if row.inserter().is_some() || row.changer().is_some() {
-                return Ok(false);
-            }
-            due = row.time(due_at)? == Some(entry.due_at)
-                && (entry.kind == Kind::Woken || (row.is_null(c"released_at")? && row.is_null(c"claimed_at")?));
-        }
-        Ok(due)
+        // The first is enough, see `turn`; the scan stays on it.
+        let Some(row) = scan.next() else { return Ok(false) };
+        Ok(row.inserter().is_none()
+            && row.changer().is_none()
+            && row.time(due_at)? == Some(entry.due_at)
+            && (entry.kind == Kind::Woken || (row.is_null(c"released_at")? && row.is_null(c"claimed_at")?)))
+    }
+    /// The row that was looked at last.
+    pub(crate) fn row(&self, kind: Kind) -> Option<Found<'_>> {
+        self.0.get(kind as usize)?.as_ref().map(IndexScan::current)
     }
 }

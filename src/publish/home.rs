@@ -4,12 +4,13 @@ use crate::clock::now;
 use crate::fault::Fault;
 use crate::pg::durable::identity;
 use crate::pg::json::JsonReply;
-use crate::pg::refuse_read_only;
 use crate::pg::scan::{IndexScan, Order, See};
 use crate::pg::statement::{Statement, Value};
+use crate::pg::{refuse_read_only, statement_start, transaction_start};
 use crate::reply::Reply;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use std::cell::Cell;
 
 thread_local! {
     static SETTLE: Statement = const { Statement::new(c"
@@ -17,8 +18,26 @@ WITH gone AS (DELETE FROM slotkeeper.home)
 INSERT INTO slotkeeper.home (system_identifier, database, since) VALUES ($1, $2, $3)") };
 }
 
-/// Whether this database was copied from another one, and nobody has said yet that it is to publish.
+thread_local! {
+    /// The transaction and the statement that have seen that this is home.
+    static SEEN_BY: Cell<(i64, i64)> = const { Cell::new((0, 0)) };
+}
+
+/// Whether this database was copied from another one, and nobody has said yet that it is to publish. Looked at once a
+/// statement.
 pub(crate) fn is_copy() -> Result<bool, Fault> {
+    let asked_by = (transaction_start(), statement_start());
+    if SEEN_BY.get() == asked_by {
+        return Ok(false);
+    }
+    let is_copy = look()?;
+    if !is_copy {
+        SEEN_BY.set(asked_by);
+    }
+    Ok(is_copy)
+}
+
+fn look() -> Result<bool, Fault> {
     let here = identity();
     let mut scan = IndexScan::open(c"home", c"home_place", 0, See::Uncommitted)?;
     scan.search(&[], Order::Ascending);

@@ -3,9 +3,10 @@
 use super::claim::queue_reason;
 use super::look::{self, State, Subject};
 use super::row::{self, AppRow};
-use super::state::{Event, change};
+use super::state::{Event, change, start};
 use super::token::{self, Token};
-use super::{already_published, held, home, lease_end, platform, stale_token, turn};
+use super::turn::{self, Hold};
+use super::{already_published, held, home, lease_end, platform, stale_token};
 use crate::arguments::{identifier, lease_micros};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -34,14 +35,10 @@ fn begin(token: &Token) -> Result<Reply, Fault> {
     commit_durably();
     let app = AppRow::of(token.booking_id)?;
     let target = app.lock()?;
-    let _turn = turn::wait_on(token.booking_id)?;
+    let turn = turn::wait_on(token.booking_id)?;
     let now = now()?;
-    let event = Event::Begun {
-        token: token.digest,
-        now,
-    };
-    let Some(told) = change(token.booking_id, &event)? else {
-        return why_not(token, now);
+    let Some(told) = start(&turn, token, now)? else {
+        return why_not(&turn, token, now);
     };
     row::under_way(&target, "publishing", told.attempts, now)?;
     let is_async = told.timeouts > 0 && platform::policy(&told.platform)?.is_async(told.timeouts.unsigned_abs());
@@ -57,7 +54,7 @@ fn begin(token: &Token) -> Result<Reply, Fault> {
 }
 
 /// Why an attempt may not begin. Changes nothing, so it need not be told more than what is committed.
-fn why_not(token: &Token, now: Instant) -> Result<Reply, Fault> {
+fn why_not(turn: &Hold, token: &Token, now: Instant) -> Result<Reply, Fault> {
     let Some(subject) = look::subject(token.booking_id)? else {
         return Ok(stale_token(None));
     };
@@ -67,7 +64,7 @@ fn why_not(token: &Token, now: Instant) -> Result<Reply, Fault> {
             &success,
         ));
     }
-    let publication = look::publication(token.booking_id)?;
+    let publication = turn.publication()?;
     if let Some(publication) = publication.filter(|p| p.token == Some(token.digest)) {
         return Ok(match publication.state {
             // Whoever asks twice may have made the call already.

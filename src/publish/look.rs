@@ -2,7 +2,7 @@
 
 use crate::booking::{Content, Which};
 use crate::fault::Fault;
-use crate::pg::scan::{IndexScan, Key, Order, See};
+use crate::pg::scan::{Found, IndexScan, Key, Order, See};
 use crate::pg::statement::{Row, Statement, Value};
 use pgrx::Uuid;
 use slotkeeper_core::Instant;
@@ -55,12 +55,31 @@ pub(crate) struct Publication {
     pub(crate) token: Option<u128>,
     pub(crate) worker: Option<String>,
     pub(crate) begun_at: Option<Instant>,
+    pub(crate) claimed_at: Option<Instant>,
     pub(crate) attempts: i32,
-    tries: i32,
+    pub(crate) tries: i32,
     failures: i32,
+    pub(crate) timeouts: i32,
 }
 
 impl Publication {
+    /// What a row says that a scan has found.
+    pub(crate) fn of(row: &Found<'_>) -> Result<Self, Fault> {
+        let number = |name| Ok::<i32, Fault>(row.column(name)?.unwrap_or_default());
+        Ok(Self {
+            state: State::named(row.column::<&str>(c"state")?.unwrap_or_default())?,
+            wake_at: row.time(c"wake_at")?,
+            token: row.column::<Uuid>(c"token")?.map(|uuid| u128::from_be_bytes(*uuid)),
+            worker: row.column(c"worker")?,
+            begun_at: row.time(c"begun_at")?,
+            claimed_at: row.time(c"claimed_at")?,
+            attempts: number(c"attempts")?,
+            tries: number(c"tries")?,
+            failures: number(c"failures")?,
+            timeouts: number(c"timeouts")?,
+        })
+    }
+
     /// The lease has run out, or the next attempt is due.
     pub(crate) fn is_awake(&self, now: Instant) -> bool {
         self.wake_at.is_some_and(|at| at <= now)
@@ -130,6 +149,22 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
+    /// What a row of the ledger says that a scan has found.
+    pub(crate) fn of(row: &Found<'_>, queue: &QueueName) -> Result<Self, Fault> {
+        let text = |name| Ok::<String, Fault>(row.column(name)?.unwrap_or_default());
+        Ok(Self {
+            queue_id: row.column(c"queue_id")?.unwrap_or_default(),
+            source: text(c"source")?,
+            content_id: text(c"content_id")?,
+            user_id: row.column(c"user_id")?,
+            profile_id: queue.profile_id.clone(),
+            platform: queue.platform.clone(),
+            queue_status: queue.status.clone(),
+            scheduled_at: row.time(c"scheduled_at")?.unwrap_or_default(),
+            released: !row.is_null(c"released_at")?,
+        })
+    }
+
     pub(crate) fn content(&self) -> Content<'_> {
         Content {
             content_id: &self.content_id,
@@ -141,7 +176,7 @@ impl Subject {
 
 thread_local! {
     static PUBLICATION: Statement = const { Statement::by_index(c"
-SELECT p.state, p.wake_at, p.token, p.worker, p.begun_at, p.attempts, p.tries, p.failures
+SELECT p.state, p.wake_at, p.token, p.worker, p.begun_at, p.claimed_at, p.attempts, p.tries, p.failures, p.timeouts
 FROM slotkeeper.publication AS p WHERE p.booking_id OPERATOR(pg_catalog.=) $1") };
 
     static SUCCESS: Statement = const { Statement::by_index(c"
@@ -186,9 +221,11 @@ pub(crate) fn publication(booking_id: i64) -> Result<Option<Publication>, Fault>
                 token: row.get::<Uuid>(3)?.map(|uuid| u128::from_be_bytes(*uuid)),
                 worker: row.get(4)?,
                 begun_at: row.optional_instant(5)?,
-                attempts: row.must(6)?,
-                tries: row.must(7)?,
-                failures: row.must(8)?,
+                claimed_at: row.optional_instant(6)?,
+                attempts: row.must(7)?,
+                tries: row.must(8)?,
+                failures: row.must(9)?,
+                timeouts: row.must(10)?,
             })
         })
     })?;
@@ -251,20 +288,10 @@ pub(crate) fn subject(booking_id: i64) -> Result<Option<Subject>, Fault> {
         if row.inserter().is_some() {
             continue;
         }
-        let queue_id: i64 = row.column(c"queue_id")?.unwrap_or_default();
-        let Some(queue) = queue(queue_id)? else { break };
-        let text = |name| Ok::<String, Fault>(row.column(name)?.unwrap_or_default());
-        return Ok(Some(Subject {
-            queue_id,
-            source: text(c"source")?,
-            content_id: text(c"content_id")?,
-            user_id: row.column(c"user_id")?,
-            profile_id: queue.profile_id,
-            platform: queue.platform,
-            queue_status: queue.status,
-            scheduled_at: row.time(c"scheduled_at")?.unwrap_or_default(),
-            released: !row.is_null(c"released_at")?,
-        }));
+        let Some(queue) = queue(row.column(c"queue_id")?.unwrap_or_default())? else {
+            break;
+        };
+        return Ok(Some(Subject::of(&row, &queue)?));
     }
     subject_with_snapshot(booking_id)
 }
@@ -293,6 +320,13 @@ pub(crate) struct QueueName {
     pub(crate) profile_id: String,
     pub(crate) platform: String,
     pub(crate) status: String,
+}
+
+impl QueueName {
+    /// Whether it hands anything out.
+    pub(crate) fn is_active(&self) -> bool {
+        self.status == "active"
+    }
 }
 
 /// The queue of this id, as it is committed now. Without a snapshot first, which costs less; such a look may miss a row

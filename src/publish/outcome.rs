@@ -3,7 +3,7 @@
 use super::lease::of;
 use super::look::{self, Ended, Publication, State, Subject};
 use super::row::{self, AppRow};
-use super::state::{Closing, Ending, Event, Known, change, close, correct};
+use super::state::{Closing, Ending, Event, Known, Said, change, close, correct, succeed};
 use super::token::{self, Token};
 use super::turn::{self, settle};
 use super::{already_published, platform, stale_token};
@@ -45,13 +45,8 @@ fn confirm(token: &Token, provider_id: Option<&str>, url: Option<&str>) -> Resul
     let target = app.lock()?;
     let turn = turn::wait_on(token.booking_id)?;
     let now = now()?;
-    let event = Event::Published {
-        token: token.digest,
-        provider_id,
-        url,
-        now,
-    };
-    if let Some(told) = change(token.booking_id, &event)? {
+    let said = Said { provider_id, url, now };
+    if let Some(told) = succeed(&turn, token, &said)? {
         drop(turn);
         row::published(&target, told.attempts, url, now)?;
         let late = told.wake_at.is_some_and(|until| until < now);
@@ -195,7 +190,7 @@ fn fail(token: &Token, told: &Failed<'_>) -> Result<Reply, Fault> {
     let Some(subject) = look::subject(token.booking_id)? else {
         return Ok(stale_token(None));
     };
-    let publication = look::publication(token.booking_id)?;
+    let publication = turn.publication()?;
     let now = now()?;
     let Some(live) = publication.as_ref().filter(|p| p.token == Some(token.digest)) else {
         return fail_late(token, told, &subject, publication.as_ref(), &target, now);

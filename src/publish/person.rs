@@ -5,11 +5,11 @@ use super::look::{self, Publication, State};
 use super::outcome::Next;
 use super::row;
 use super::state::{Closing, Event, change, close};
-use super::turn::{self, Turn};
+use super::turn::{self, Hold, Turn};
 use super::{already_published, platform};
 use crate::arguments::{identifier, optional_identifier, platform_name, which_source};
 use crate::binding;
-use crate::binding::row::{Target, is_withdrawn};
+use crate::binding::row::{Target, is_withdrawn, spelled};
 use crate::booking::{Booking, Content, Mine, Which};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -33,7 +33,7 @@ const REVIVED: &str = "revived";
 /// Whether a booking may be moved or given back.
 pub(crate) enum Movable {
     /// It may, while this is held.
-    Yes { _turn: Option<Brief> },
+    Yes { _turn: Option<Hold> },
     /// It may not, for its content is in this state.
     No(&'static str),
     /// Another open transaction is at its publication.
@@ -94,7 +94,7 @@ pub(crate) fn published_by_application(booking: &Booking, now: Instant) -> Resul
             }
         };
         if look::success(&content)?.is_none() {
-            let publication = look::publication(booking.booking_id)?;
+            let publication = inner.publication()?;
             close(&Closing {
                 content,
                 booking_id: booking.booking_id,
@@ -119,7 +119,7 @@ struct Held<'w> {
     target: Target<'w>,
     mine: Mine,
     publication: Option<Publication>,
-    _turn: Brief,
+    _turn: Hold,
 }
 
 impl<'w> Held<'w> {
@@ -132,7 +132,7 @@ impl<'w> Held<'w> {
             match turn::on(mine.booking.booking_id)? {
                 Turn::Mine(turn) => {
                     return Ok(Some(Self {
-                        publication: look::publication(mine.booking.booking_id)?,
+                        publication: turn.publication()?,
                         target,
                         mine,
                         _turn: turn,
@@ -185,11 +185,13 @@ fn resolve_unknown(
     p_source: default!(Option<&str>, "NULL"),
 ) -> Result<JsonReply, ErrorReport> {
     let platform = platform_argument(p_platform)?;
+    let source = which_source(p_source)?;
+    let content_id = spelled(identifier("p_content_id", p_content_id)?, source)?;
     let which = Which {
-        content_id: identifier("p_content_id", p_content_id)?,
+        content_id: &content_id,
         profile_id: optional_identifier("p_profile_id", p_profile_id)?,
         platform: platform.as_deref(),
-        source: which_source(p_source)?,
+        source,
     };
     let published = p_published.ok_or(Fault::Null {
         argument: "p_published",
@@ -288,11 +290,13 @@ fn retry_content(
     p_source: default!(Option<&str>, "NULL"),
 ) -> Result<JsonReply, ErrorReport> {
     let platform = platform_argument(p_platform)?;
+    let source = which_source(p_source)?;
+    let content_id = spelled(identifier("p_content_id", p_content_id)?, source)?;
     let which = Which {
-        content_id: identifier("p_content_id", p_content_id)?,
+        content_id: &content_id,
         profile_id: optional_identifier("p_profile_id", p_profile_id)?,
         platform: platform.as_deref(),
-        source: which_source(p_source)?,
+        source,
     };
     refuse_read_only(c"retry_content()");
     Ok(retry(&which)?.into())

@@ -5,9 +5,12 @@
 
 use super::home;
 use super::look::{self, State, Subject};
-use super::turn::{self, Closed};
+use super::token::Token;
+use super::turn::{self, Closed, Hold};
 use crate::booking::Content;
 use crate::fault::Fault;
+use crate::pg::change::Writer;
+use crate::pg::scan::{Found, IndexScan};
 use crate::pg::statement::{Row, Statement, Value};
 use slotkeeper_core::Instant;
 use std::ffi::CStr;
@@ -15,12 +18,8 @@ use std::ffi::CStr;
 /// What happens to a content.
 #[derive(Clone, Copy)]
 pub(crate) enum Event<'a> {
-    /// It is handed out for the first time.
-    Claimed(Claim<'a>),
     /// It is handed out again: a retry is due, or a lease ran out before its attempt began.
     Reclaimed(Claim<'a>),
-    /// The external call may be made from now on.
-    Begun { token: u128, now: Instant },
     /// The lease lasts longer.
     Extended { token: u128, until: Instant },
     /// The live claim ended without a success.
@@ -36,13 +35,6 @@ pub(crate) enum Event<'a> {
     Moved { at: Instant, now: Instant },
     /// Its booking was given back; a claim that had not begun is void.
     Unscheduled { now: Instant },
-    /// The attempt that is under way has succeeded.
-    Published {
-        token: u128,
-        provider_id: Option<&'a str>,
-        url: Option<&'a str>,
-        now: Instant,
-    },
 }
 
 /// A hand-out.
@@ -132,16 +124,6 @@ FROM old WHERE old.token IS NOT NULL"
 }
 
 thread_local! {
-    static CLAIM: Statement = const { Statement::by_index(c"
-UPDATE slotkeeper.booking
-SET claimed_at = $2
-WHERE booking_id OPERATOR(pg_catalog.=) $1 AND released_at IS NULL AND claimed_at IS NULL
-RETURNING booking_id") };
-
-    static OPEN: Statement = const { Statement::by_index(c"
-INSERT INTO slotkeeper.publication (booking_id, queue_id, wake_at, claimed_at, token, state, worker)
-VALUES ($1, $2, $3, $4, $5, 'claimed', $6)") };
-
     static RECLAIM: Statement = const { Statement::by_index(sql!("
 WITH old AS (
     SELECT * FROM slotkeeper.publication AS o
@@ -150,17 +132,9 @@ WITH old AS (
 UPDATE slotkeeper.publication AS p
 SET state = 'claimed', token = $2, worker = $3, claimed_at = $4, wake_at = $5, begun_at = NULL",
 of_its_booking!(), "
-  AND p.wake_at OPERATOR(pg_catalog.<=) $4
+  AND (p.wake_at OPERATOR(pg_catalog.<=) $4) IS TRUE
   AND p.state OPERATOR(pg_catalog.=) ANY (ARRAY['scheduled', 'claimed', 'retrying'])
 RETURNING ", told!())) };
-
-    static BEGIN: Statement = const { Statement::by_index(c"
-UPDATE slotkeeper.publication
-SET state = 'publishing', begun_at = $3, attempts = attempts OPERATOR(pg_catalog.+) 1,
-    tries = tries OPERATOR(pg_catalog.+) 1
-WHERE booking_id OPERATOR(pg_catalog.=) $1 AND token OPERATOR(pg_catalog.=) $2
-  AND state OPERATOR(pg_catalog.=) 'claimed' AND wake_at OPERATOR(pg_catalog.>) $3
-RETURNING attempts, timeouts, wake_at") };
 
     static EXTEND: Statement = const { Statement::by_index(sql!("
 UPDATE slotkeeper.publication AS p
@@ -208,20 +182,9 @@ FROM old AS p
 JOIN slotkeeper.booking AS b ON b.booking_id OPERATOR(pg_catalog.=) p.booking_id
 JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id")) };
 
-    static PUBLISH: Statement = const { Statement::by_index(c"
-DELETE FROM slotkeeper.publication
-WHERE booking_id OPERATOR(pg_catalog.=) $1 AND token OPERATOR(pg_catalog.=) $2
-  AND state OPERATOR(pg_catalog.=) 'publishing'
-RETURNING attempts, timeouts, wake_at, worker, claimed_at, begun_at") };
-
     static CORRECT: Statement = const { Statement::by_index(c"
 UPDATE slotkeeper.attempt SET outcome = $3, error = $4, http_status = $5
 WHERE booking_id OPERATOR(pg_catalog.=) $1 AND token OPERATOR(pg_catalog.=) $2") };
-
-    static CLOSE: Statement = const { Statement::by_index(c"
-INSERT INTO slotkeeper.published (queue_id, booking_id, published_at, claimed_at, begun_at, attempt, late, source,
-                                  content_id, worker, provider_id, url)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)") };
 
     static CLOSE_BOOKING: Statement = const { Statement::by_index(c"
 UPDATE slotkeeper.booking SET claimed_at = $2
@@ -258,12 +221,10 @@ pub(crate) fn change<'a>(booking_id: i64, event: &Event<'a>) -> Result<Option<To
         (token, worker, Value::Time(claim.now), Value::Time(claim.until))
     };
     let changed = match event {
-        Event::Claimed(new) => return open(booking_id, new),
         Event::Reclaimed(new) => {
             let (token, worker, now, until) = claim(new);
             write(&RECLAIM, &[id, token, worker, now, until])?
         }
-        Event::Begun { token, now } => return begin(booking_id, *token, *now),
         Event::Extended { token, until } => write(&EXTEND, &[id, Value::Uuid(*token), Value::Time(*until)])?,
         Event::Ended(ending) => {
             let values = [
@@ -288,19 +249,6 @@ pub(crate) fn change<'a>(booking_id: i64, event: &Event<'a>) -> Result<Option<To
         }
         Event::Moved { at, now } => write(&MOVE, &[id, Value::Time(*at), Value::Time(*now)])?,
         Event::Unscheduled { now } => write(&UNSCHEDULE, &[id, Value::Time(*now)])?,
-        Event::Published {
-            token,
-            provider_id,
-            url,
-            now,
-        } => {
-            let said = Said {
-                provider_id: *provider_id,
-                url: *url,
-                now: *now,
-            };
-            return succeed(booking_id, *token, &said);
-        }
     };
     Ok(changed.into_iter().next())
 }
@@ -322,95 +270,122 @@ impl Told {
     }
 }
 
-/// Takes a booking up, and opens its publication; where a success has closed its content before, only the former.
-fn open(booking_id: i64, claim: &Claim<'_>) -> Result<Option<Told>, Fault> {
-    let Some(subject) = look::subject(booking_id)? else {
-        return Ok(None);
-    };
-    let closed = match turn::closed(&subject.content())? {
-        // Nobody knows yet: the next claim will.
-        Closed::Perhaps(_) => return Ok(None),
-        Closed::Yes => true,
-        Closed::No => false,
-    };
-    let values = [Value::Int8(booking_id), Value::Time(claim.now)];
-    let taken: Vec<i64> = CLAIM.with(|take| take.write(&values, |row| row.must(1)))?;
-    if taken.is_empty() || closed {
-        return Ok(None);
-    }
-    let values = [
-        Value::Int8(booking_id),
-        Value::Int8(subject.queue_id),
-        Value::Time(claim.until),
-        Value::Time(claim.now),
-        Value::Uuid(claim.token),
-        Value::Text(claim.worker),
-    ];
-    OPEN.with(|open| open.write(&values, |_| Ok(())))?;
-    Ok(Some(Told::of(subject, (0, 0, Some(claim.until)))))
+/// Takes contents up for the first time; what that needs stays open for a whole call.
+pub(crate) struct Taking {
+    bookings: Writer,
+    publications: Writer,
+    successes: IndexScan,
 }
 
-/// Lets an attempt begin, if its queue goes on and this is no copy.
-fn begin(booking_id: i64, token: u128, now: Instant) -> Result<Option<Told>, Fault> {
-    let subject = look::subject(booking_id)?.filter(|s| !s.released && s.queue_status == "active");
-    let Some(subject) = subject else { return Ok(None) };
-    if home::is_copy()? {
+impl Taking {
+    pub(crate) fn begin() -> Result<Self, Fault> {
+        Ok(Self {
+            bookings: Writer::open(c"booking")?,
+            publications: Writer::open(c"publication")?,
+            successes: turn::success_scan()?,
+        })
+    }
+
+    /// Takes a booking up, and opens its publication; where a success has closed its content before, only the former. The
+    /// row is one of the ledger that the caller has seen under the content's turn, live and not taken up.
+    pub(crate) fn take(
+        &mut self,
+        row: &Found<'_>,
+        subject: Subject,
+        booking_id: i64,
+        claim: &Claim<'_>,
+    ) -> Result<Option<Told>, Fault> {
+        let closed = match turn::closed_by(&mut self.successes, &subject.content()) {
+            // Nobody knows yet: the next claim will.
+            Closed::Perhaps(_) => return Ok(None),
+            Closed::Yes => true,
+            Closed::No => false,
+        };
+        let taken = [(c"claimed_at", Value::Time(claim.now))];
+        if !self.bookings.update(row, &taken)? || closed {
+            return Ok(None);
+        }
+        self.publications.insert(&[
+            (c"booking_id", Value::Int8(booking_id)),
+            (c"queue_id", Value::Int8(subject.queue_id)),
+            (c"wake_at", Value::Time(claim.until)),
+            (c"claimed_at", Value::Time(claim.now)),
+            (c"token", Value::Uuid(claim.token)),
+            (c"attempts", Value::Int4(0)),
+            (c"tries", Value::Int4(0)),
+            (c"failures", Value::Int4(0)),
+            (c"timeouts", Value::Int4(0)),
+            (c"state", Value::Text(State::Claimed.name())),
+            (c"worker", Value::Text(claim.worker)),
+        ])?;
+        Ok(Some(Told::of(subject, (0, 0, Some(claim.until)))))
+    }
+}
+
+/// Lets the attempt of a live lease begin, if its queue goes on and this is no copy.
+pub(crate) fn start(turn: &Hold, token: &Token, now: Instant) -> Result<Option<Told>, Fault> {
+    let (Some(row), Some(publication)) = (turn.row(), turn.publication()?) else {
+        return Ok(None);
+    };
+    let may = publication.token == Some(token.digest)
+        && publication.state == State::Claimed
+        && publication.wake_at.is_some_and(|until| until > now);
+    if !may || home::is_copy()? {
         return Ok(None);
     }
-    let values = [Value::Int8(booking_id), Value::Uuid(token), Value::Time(now)];
-    let begun = BEGIN.with(|begin| {
-        begin.write(&values, |row| {
-            Ok((row.must(1)?, row.must(2)?, row.optional_instant(3)?))
-        })
-    })?;
-    Ok(begun.into_iter().next().map(|row| Told::of(subject, row)))
+    let subject = look::subject(token.booking_id)?.filter(|s| !s.released && s.queue_status == "active");
+    let Some(subject) = subject else { return Ok(None) };
+    let attempts = publication.attempts.saturating_add(1);
+    let begun = Writer::open(c"publication")?.update(
+        &row,
+        &[
+            (c"state", Value::Text(State::Publishing.name())),
+            (c"begun_at", Value::Time(now)),
+            (c"attempts", Value::Int4(attempts)),
+            (c"tries", Value::Int4(publication.tries.saturating_add(1))),
+        ],
+    )?;
+    Ok(begun.then(|| Told::of(subject, (attempts, publication.timeouts, publication.wake_at))))
 }
 
 /// What a worker says of a success.
-struct Said<'a> {
-    provider_id: Option<&'a str>,
-    url: Option<&'a str>,
-    now: Instant,
+pub(crate) struct Said<'a> {
+    pub(crate) provider_id: Option<&'a str>,
+    pub(crate) url: Option<&'a str>,
+    pub(crate) now: Instant,
 }
 
 /// Closes the content of the attempt that is under way.
-fn succeed(booking_id: i64, token: u128, said: &Said<'_>) -> Result<Option<Told>, Fault> {
-    let values = [Value::Int8(booking_id), Value::Uuid(token)];
-    let ended = PUBLISH.with(|end| {
-        end.write(&values, |row| {
-            let attempt = (
-                row.get::<String>(4)?,
-                row.optional_instant(5)?,
-                row.optional_instant(6)?,
-            );
-            Ok(((row.must(1)?, row.must(2)?, row.optional_instant(3)?), attempt))
-        })
-    })?;
-    let Some((row, (worker, claimed_at, begun_at))) = ended.into_iter().next() else {
+pub(crate) fn succeed(turn: &Hold, token: &Token, said: &Said<'_>) -> Result<Option<Told>, Fault> {
+    let (Some(row), Some(publication)) = (turn.row(), turn.publication()?) else {
         return Ok(None);
     };
+    if publication.token != Some(token.digest) || publication.state != State::Publishing {
+        return Ok(None);
+    }
+    let booking_id = token.booking_id;
     let subject = look::subject(booking_id)?
         .ok_or_else(|| Fault::Internal(format!("publication {booking_id} has no booking")))?;
-    let queue_id = subject.queue_id;
-    let told = Told::of(subject, row);
+    if !Writer::open(c"publication")?.delete(&row) {
+        return Ok(None);
+    }
     record(&Closing {
-        content: Content {
-            content_id: &told.content_id,
-            source: &told.source,
-            queue_id,
-        },
+        content: subject.content(),
         booking_id,
         live: None,
-        attempt: told.attempts,
-        late: told.wake_at.is_some_and(|until| until < said.now),
-        worker: worker.as_deref(),
-        claimed_at,
-        begun_at,
+        attempt: publication.attempts,
+        late: publication.wake_at.is_some_and(|until| until < said.now),
+        worker: publication.worker.as_deref(),
+        claimed_at: publication.claimed_at,
+        begun_at: publication.begun_at,
         provider_id: said.provider_id,
         url: said.url,
         now: said.now,
     })?;
-    Ok(Some(told))
+    Ok(Some(Told::of(
+        subject,
+        (publication.attempts, publication.timeouts, publication.wake_at),
+    )))
 }
 
 /// A success that is not told by the holder of the live lease: late, or by a person.
@@ -444,22 +419,20 @@ pub(crate) fn close(closing: &Closing<'_>) -> Result<(), Fault> {
 /// Writes the row that proves a success.
 fn record(closing: &Closing<'_>) -> Result<(), Fault> {
     let content = &closing.content;
-    let values = [
-        Value::Int8(content.queue_id),
-        Value::Int8(closing.booking_id),
-        Value::Time(closing.now),
-        Value::OptionalTime(closing.claimed_at),
-        Value::OptionalTime(closing.begun_at),
-        Value::Int8(closing.attempt.into()),
-        Value::Bool(closing.late),
-        Value::Text(content.source),
-        Value::Text(content.content_id),
-        Value::OptionalText(closing.worker),
-        Value::OptionalText(closing.provider_id),
-        Value::OptionalText(closing.url),
-    ];
-    CLOSE.with(|close| close.write(&values, |_| Ok(())))?;
-    Ok(())
+    Writer::open(c"published")?.insert(&[
+        (c"queue_id", Value::Int8(content.queue_id)),
+        (c"booking_id", Value::Int8(closing.booking_id)),
+        (c"published_at", Value::Time(closing.now)),
+        (c"claimed_at", Value::OptionalTime(closing.claimed_at)),
+        (c"begun_at", Value::OptionalTime(closing.begun_at)),
+        (c"attempt", Value::Int4(closing.attempt)),
+        (c"late", Value::Bool(closing.late)),
+        (c"source", Value::Text(content.source)),
+        (c"content_id", Value::Text(content.content_id)),
+        (c"worker", Value::OptionalText(closing.worker)),
+        (c"provider_id", Value::OptionalText(closing.provider_id)),
+        (c"url", Value::OptionalText(closing.url)),
+    ])
 }
 
 /// What is known now of an attempt that had ended as unknown.

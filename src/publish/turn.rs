@@ -6,53 +6,78 @@ use super::look::{self, Publication, Subject, Success};
 use crate::booking::{self, Booking, Content};
 use crate::fault::Fault;
 use crate::pg::lock::{Brief, Key, wait_for};
-use crate::pg::scan::{IndexScan, Key as ScanKey, Order, See};
+use crate::pg::scan::{Found, IndexScan, Key as ScanKey, Order, See};
 use pgrx::pg_sys::TransactionId;
+
+/// The turn on one publication, with its row as the look under it has found it. Nobody else changes it meanwhile.
+pub(crate) struct Hold {
+    scan: IndexScan,
+    found: bool,
+    _turn: Brief,
+}
+
+impl Hold {
+    /// The publication's row, as it was when the turn was taken.
+    pub(crate) fn row(&self) -> Option<Found<'_>> {
+        self.found.then(|| self.scan.current())
+    }
+
+    /// What it says.
+    pub(crate) fn publication(&self) -> Result<Option<Publication>, Fault> {
+        self.row().map(|row| Publication::of(&row)).transpose()
+    }
+}
 
 /// The turn on one publication, or who has it.
 pub(crate) enum Turn {
-    /// Nobody else changes it while this is held.
-    Mine(Brief),
+    Mine(Hold),
     /// This open transaction has changed it.
     Busy(TransactionId),
 }
 
 /// Asks for the turn, without waiting for a transaction.
 pub(crate) fn on(booking_id: i64) -> Result<Turn, Fault> {
-    let turn = Brief::acquire(&Key::Publication { booking_id });
-    Ok(match busy(booking_id)? {
-        Some(transaction) => Turn::Busy(transaction),
-        None => Turn::Mine(turn),
-    })
+    look_under(Brief::acquire(&Key::Publication { booking_id }), booking_id)
 }
 
 /// The turn, if nobody is at this publication.
-pub(crate) fn try_on(booking_id: i64) -> Result<Option<Brief>, Fault> {
+pub(crate) fn try_on(booking_id: i64) -> Result<Option<Hold>, Fault> {
     let Some(turn) = Brief::try_acquire(&Key::Publication { booking_id }) else {
         return Ok(None);
     };
-    Ok(busy(booking_id)?.is_none().then_some(turn))
+    Ok(match look_under(turn, booking_id)? {
+        Turn::Mine(hold) => Some(hold),
+        Turn::Busy(_) => None,
+    })
 }
 
 /// The turn, after whoever has it.
-pub(crate) fn wait_on(booking_id: i64) -> Result<Brief, Fault> {
+pub(crate) fn wait_on(booking_id: i64) -> Result<Hold, Fault> {
     loop {
         match on(booking_id)? {
-            Turn::Mine(turn) => return Ok(turn),
+            Turn::Mine(hold) => return Ok(hold),
             Turn::Busy(transaction) => wait_for(transaction),
         }
     }
 }
 
-fn busy(booking_id: i64) -> Result<Option<TransactionId>, Fault> {
+fn look_under(turn: Brief, booking_id: i64) -> Result<Turn, Fault> {
     let mut scan = IndexScan::open(c"publication", c"publication_pkey", 1, See::Uncommitted)?;
     scan.search(&[(1, ScanKey::Is(booking_id))], Order::Ascending);
-    while let Some(row) = scan.next() {
-        if let Some(transaction) = row.inserter().or(row.changer()) {
-            return Ok(Some(transaction));
-        }
-    }
-    Ok(None)
+    // The first is enough: of a row that somebody is at, every version that a scan sees says so. And the scan must stay
+    // on it.
+    let found = match scan.next() {
+        Some(row) => match row.inserter().or(row.changer()) {
+            Some(transaction) => return Ok(Turn::Busy(transaction)),
+            None => true,
+        },
+        None => false,
+    };
+    Ok(Turn::Mine(Hold {
+        scan,
+        found,
+        _turn: turn,
+    }))
 }
 
 /// Everything that is known of a content, while nobody else changes any of it.
@@ -61,7 +86,7 @@ pub(crate) struct Settled {
     pub(crate) live: Option<Booking>,
     pub(crate) publication: Option<Publication>,
     pub(crate) success: Option<Success>,
-    _turns: (Brief, Option<Brief>),
+    _turns: (Brief, Option<Hold>),
 }
 
 /// Waits until no transaction is at the content, and takes all turns on it.
@@ -85,7 +110,7 @@ pub(crate) fn settle(subject: &Subject) -> Result<Settled, Fault> {
         let (publication, inner) = match &live {
             None => (None, None),
             Some(booking) => match on(booking.booking_id)? {
-                Turn::Mine(inner) => (look::publication(booking.booking_id)?, Some(inner)),
+                Turn::Mine(inner) => (inner.publication()?, Some(inner)),
                 Turn::Busy(transaction) => {
                     drop(turn);
                     wait_for(transaction);
@@ -110,9 +135,18 @@ pub(crate) enum Closed {
     Perhaps(TransactionId),
 }
 
+/// A scan for [`closed_by`].
+pub(crate) fn success_scan() -> Result<IndexScan, Fault> {
+    IndexScan::open(c"published", c"published_pkey", 3, See::Uncommitted)
+}
+
 /// Whether a success has closed this content.
 pub(crate) fn closed(content: &Content<'_>) -> Result<Closed, Fault> {
-    let mut scan = IndexScan::open(c"published", c"published_pkey", 3, See::Uncommitted)?;
+    Ok(closed_by(&mut success_scan()?, content))
+}
+
+/// The same with a scan that several looks share.
+pub(crate) fn closed_by(scan: &mut IndexScan, content: &Content<'_>) -> Closed {
     let keys = [
         (1, ScanKey::IsText(content.content_id)),
         (2, ScanKey::IsText(content.source)),
@@ -122,9 +156,9 @@ pub(crate) fn closed(content: &Content<'_>) -> Result<Closed, Fault> {
     let mut closed = Closed::No;
     while let Some(row) = scan.next() {
         match row.inserter().or(row.changer()) {
-            Some(transaction) => return Ok(Closed::Perhaps(transaction)),
+            Some(transaction) => return Closed::Perhaps(transaction),
             None => closed = Closed::Yes,
         }
     }
-    Ok(closed)
+    closed
 }

@@ -1,6 +1,6 @@
 //! `begin_request`: who may run a keyed request, and what everybody else is told.
 
-use super::row::{self, Look, New, Stored};
+use super::row::{self, Look, NOBODY, New, Own, Place, Stored};
 use super::tally;
 use super::{MAX_METHOD, MAX_PATH, bounded, lease, lifetime, purge, span, user};
 use crate::arguments::optional_identifier;
@@ -18,7 +18,7 @@ use slotkeeper_core::request::fingerprint::{Kind, fingerprint};
 use slotkeeper_core::request::life::Life;
 use slotkeeper_core::request::pace::Pace;
 use slotkeeper_core::request::token::Token;
-use slotkeeper_core::request::{Digest, Tree, key};
+use slotkeeper_core::request::{Tree, key};
 use slotkeeper_core::{Instant, Invalid, MICROS_PER_SEC};
 
 /// The longest wait for somebody else's answer.
@@ -64,7 +64,7 @@ fn begin_request(
     };
     let reply = match ask(&new, Patience::Until(clock().saturating_add(wait)))? {
         Answer::Started(started) => Reply::new("started")
-            .with("token", started.token.to_text())
+            .with("token", started.token.map(|token| token.to_text()))
             .with("attempt", i64::from(started.attempt))
             .with_instant("lease_until", started.at.saturating_add(lease)),
         Answer::Replayed(stored) => {
@@ -123,15 +123,18 @@ pub(crate) fn tree(argument: &'static str, value: Jsonb) -> Result<Tree, Fault> 
 pub(crate) enum Patience {
     /// Until this instant of the real clock.
     Until(Instant),
-    /// As long as it takes another transaction to end.
+    /// As long as it takes another transaction to end: for who finishes in his own.
     Forever,
 }
 
 /// A key that is the caller's now.
 pub(crate) struct Asked {
-    pub(crate) token: Token,
-    pub(crate) attempt: i16,
-    pub(crate) at: Instant,
+    /// None where the caller's own transaction is to finish it.
+    token: Option<Token>,
+    /// The row, where it is a new one.
+    pub(crate) own: Option<Own>,
+    attempt: i16,
+    at: Instant,
 }
 
 /// What became of asking for a key.
@@ -178,13 +181,19 @@ fn settle(new: &New<'_>, patience: Patience) -> Result<Answer, Fault> {
     let mut pace = Pace::default();
     loop {
         let at = now()?;
-        match judge(new, row::look(&new.name, at)?, at) {
-            Verdict::Answer(answer) => return Ok(answer),
-            Verdict::Free(_) => {
-                if let Some(started) = take(new, at)? {
-                    return Ok(Answer::Started(started));
-                }
+        let mut place = Place::open(&new.name)?;
+        let verdict = judge(new, place.look(at)?, at);
+        if let Verdict::Free(_) = verdict {
+            if let Some(started) = take(new, place, patience, at)? {
+                return Ok(Answer::Started(started));
             }
+            continue;
+        }
+        // Nobody holds anything while he waits.
+        drop(place);
+        match verdict {
+            Verdict::Answer(answer) => return Ok(answer),
+            Verdict::Free(_) => {}
             Verdict::Uncommitted(transaction) => match patience {
                 Patience::Forever => wait_for(transaction),
                 Patience::Until(deadline) => {
@@ -239,39 +248,38 @@ fn same(new: &New<'_>, stored: &Stored) -> bool {
 
 /// Takes a key that seemed free. Nobody else decides about it while we look again and write: everybody who does
 /// holds this brief lock. `None` where it is not free after all.
-fn take(new: &New<'_>, at: Instant) -> Result<Option<Asked>, Fault> {
+fn take(new: &New<'_>, mut place: Place, patience: Patience, at: Instant) -> Result<Option<Asked>, Fault> {
     let _turn = Brief::acquire(&Key::Request(new.name));
-    let Verdict::Free(found) = judge(new, row::look(&new.name, at)?, at) else {
+    let Verdict::Free(found) = judge(new, place.look(at)?, at) else {
         return Ok(None);
     };
-    let (token, attempt) = match found {
-        // A scan without a snapshot misses a row that is moved while it looks, a snapshot doesn't.
-        None if matches!(row::committed(&new.name, at)?, Look::Nothing) => {
-            let token = new_token(&new.name)?;
-            row::insert(new, token.holder(), at)?;
-            (token, 1)
-        }
-        None => return Ok(None),
-        Some(old) => {
-            let token = new_token(&new.name)?;
-            let over = old.times.life(at) == Life::Gone;
-            let taken = if over {
-                row::start_over(&old, new, token.holder(), at)?
-            } else {
-                row::take_over(&old, new, token.holder(), at)?
-            };
-            if !taken {
-                return Ok(None);
-            }
-            (token, if over { 1 } else { old.attempt.saturating_add(1) })
-        }
+    let token = match patience {
+        Patience::Until(_) => Some(Token {
+            name: new.name,
+            secret: secret()?,
+        }),
+        Patience::Forever => None,
     };
-    Ok(Some(Asked { token, attempt, at }))
-}
-
-fn new_token(name: &Digest) -> Result<Token, Fault> {
-    Ok(Token {
-        name: *name,
-        secret: secret()?,
+    let holder = token.map_or(NOBODY, |token| token.holder());
+    let started = |own, attempt| {
+        Some(Asked {
+            token,
+            own,
+            attempt,
+            at,
+        })
+    };
+    Ok(match found {
+        // A scan without a snapshot misses a row that is moved while it looks, a snapshot doesn't.
+        None if matches!(place.committed(at)?, Look::Nothing) => started(Some(row::insert(new, holder, at)?), 1),
+        None => None,
+        Some(old) if old.times.life(at) == Life::Gone => {
+            let taken = row::start_over(&old, new, holder, at)?;
+            taken.then(|| started(None, 1)).flatten()
+        }
+        Some(old) => {
+            let taken = row::take_over(&old, new, holder, at)?;
+            taken.then(|| started(None, old.attempt.saturating_add(1))).flatten()
+        }
     })
 }

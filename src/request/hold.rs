@@ -1,6 +1,6 @@
 //! `extend_request`, `finish_request`, `abandon_request`: what the holder of a request may do, and nobody else.
 
-use super::row::{self, Look, Response, Stored};
+use super::row::{self, Look, New, Place, Response, Stored};
 use super::{MAX_RESPONSE, begin, lease};
 use crate::arguments::{identifier, optional_identifier};
 use crate::clock::now;
@@ -60,7 +60,7 @@ fn finish_request(
             return Ok(row::release(&token.name, token.holder())?.then(|| Reply::new("released")));
         }
         let until = kept_until(held.times.lifetime, at);
-        Ok(row::finish(&token.name, token.holder(), until, &response)?.then(|| finished(until)))
+        Ok(row::finish(held, &token.name, until, &response)?.then(|| finished(until)))
     })?;
     Ok(reply.into())
 }
@@ -79,9 +79,9 @@ fn abandon_request(p_token: Option<&str>) -> Result<JsonReply, ErrorReport> {
 }
 
 /// Finishes a request that this very transaction has begun.
-pub(crate) fn finish_own(token: &Token, lifetime: i32, response: &Response<'_>) -> Result<(), Fault> {
+pub(crate) fn finish_own(begun: Option<row::Own>, new: &New<'_>, response: &Response<'_>) -> Result<(), Fault> {
     check_size(response)?;
-    if row::finish(&token.name, token.holder(), kept_until(lifetime, now()?), response)? {
+    if row::finish_own(begun, &new.name, kept_until(new.lifetime, now()?), response)? {
         Ok(())
     } else {
         Err(Fault::Internal(
@@ -111,9 +111,13 @@ fn holding(
     loop {
         let at = now()?;
         let turn = Brief::acquire(&Key::Request(token.name));
-        let look = match row::look(&token.name, at)? {
-            Look::Nothing => row::committed(&token.name, at)?,
-            look => look,
+        let mut place = Place::open(&token.name)?;
+        let look = match place.look(at)? {
+            Look::Nothing => place.committed(at)?,
+            look => {
+                drop(place);
+                look
+            }
         };
         match look {
             Look::Nothing => return Ok(stale()),

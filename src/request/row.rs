@@ -1,10 +1,12 @@
 //! The rows of `slotkeeper.request`: how they are found, made and changed. Nobody else touches them.
 
 use crate::fault::Fault;
+use crate::pg::insert::{Columns, Inserter};
 use crate::pg::json::Jsonb;
 use crate::pg::scan::{Found, IndexScan, Key, Order, See};
 use crate::pg::statement::{Statement, Value};
 use crate::pg::subtransaction::until_not_overtaken;
+use crate::pg::update::{Changed, update};
 use pgrx::pg_sys;
 use slotkeeper_core::request::Digest;
 use slotkeeper_core::request::life::{Life, Times, sweep_minute};
@@ -30,6 +32,8 @@ mod column {
 
 /// A stored request.
 pub(crate) struct Stored {
+    /// Where the row lies.
+    id: u64,
     pub(crate) fingerprint: i64,
     pub(crate) times: Times,
     pub(crate) holder: i64,
@@ -55,38 +59,50 @@ pub(crate) enum Look {
     Row(Box<Stored>),
 }
 
-/// Looks with the eyes of a unique check: rows of open transactions are seen. A row that is finished and not yet
-/// expired is what it is, also while another transaction is at it: counting its replays, or removing it.
-///
-/// `Nothing` may be wrong while a row is moved inside the table; [`committed`] tells.
-pub(crate) fn look(name: &Digest, now: Instant) -> Result<Look, Fault> {
-    find(name, See::Uncommitted, now)
+/// The place of one name, open for looking.
+pub(crate) struct Place {
+    scan: IndexScan,
+    name: Digest,
 }
 
-/// Looks at what is committed now, and the caller's own.
-pub(crate) fn committed(name: &Digest, now: Instant) -> Result<Look, Fault> {
-    find(name, See::Committed, now)
-}
-
-fn find(name: &Digest, see: See, now: Instant) -> Result<Look, Fault> {
-    let mut scan = IndexScan::open(c"request", c"request_pkey", 1, see)?;
-    scan.search(&[(1, Key::IsUuid(*name))], Order::Ascending);
-    let Some(found) = scan.next() else {
-        return Ok(Look::Nothing);
-    };
-    if let Some(inserter) = found.inserter() {
-        return Ok(Look::Busy(inserter));
+impl Place {
+    pub(crate) fn open(name: &Digest) -> Result<Self, Fault> {
+        let scan = IndexScan::open(c"request", c"request_pkey", 1, See::Uncommitted)?;
+        Ok(Self { scan, name: *name })
     }
-    let stored = read(&found)?;
-    match found.changer() {
-        Some(changer) if !matches!(stored.times.life(now), Life::Finished | Life::Expired) => Ok(Look::Busy(changer)),
-        _ => Ok(Look::Row(Box::new(stored))),
+
+    /// Looks with the eyes of a unique check: rows of open transactions are seen. A row that is finished and not yet
+    /// expired is what it is, also while another transaction is at it: counting its replays, or removing it.
+    ///
+    /// `Nothing` may be wrong while a row is moved inside the table; [`Place::committed`] tells.
+    pub(crate) fn look(&mut self, now: Instant) -> Result<Look, Fault> {
+        self.scan.search(&[(1, Key::IsUuid(self.name))], Order::Ascending);
+        let Some(found) = self.scan.next() else {
+            return Ok(Look::Nothing);
+        };
+        if let Some(inserter) = found.inserter() {
+            return Ok(Look::Busy(inserter));
+        }
+        let stored = read(&found)?;
+        match found.changer() {
+            Some(changer) if !matches!(stored.times.life(now), Life::Finished | Life::Expired) => {
+                Ok(Look::Busy(changer))
+            }
+            _ => Ok(Look::Row(Box::new(stored))),
+        }
+    }
+
+    /// Looks at what is committed now, and the caller's own.
+    pub(crate) fn committed(mut self, now: Instant) -> Result<Look, Fault> {
+        self.scan.see(See::Committed);
+        self.look(now)
     }
 }
 
 fn read(found: &Found<'_>) -> Result<Stored, Fault> {
     let status: Option<i16> = found.value(column::STATUS)?;
     Ok(Stored {
+        id: found.id(),
         fingerprint: found.must(column::FINGERPRINT)?,
         times: Times {
             started_at: found.instant_at(column::STARTED_AT)?,
@@ -108,6 +124,9 @@ fn read(found: &Found<'_>) -> Result<Stored, Fault> {
     })
 }
 
+/// The holder of a request that begins and ends in one transaction: there is no token of it.
+pub(crate) const NOBODY: i64 = 0;
+
 /// A request that somebody begins.
 pub(crate) struct New<'a> {
     pub(crate) name: Digest,
@@ -127,12 +146,26 @@ impl New<'_> {
     }
 }
 
-thread_local! {
-    static INSERT: Statement = const { Statement::new(c"
-INSERT INTO slotkeeper.request
-     (name, fingerprint, started_at, held_until, holder, lifetime, sweep_at, attempt, user_id, key, method, path)
- VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, $9, $10, $11)") };
+/// What [`insert`] writes.
+static BEGUN: Columns = Columns {
+    table: c"request",
+    names: &[
+        c"name",
+        c"fingerprint",
+        c"started_at",
+        c"held_until",
+        c"holder",
+        c"lifetime",
+        c"sweep_at",
+        c"attempt",
+        c"user_id",
+        c"key",
+        c"method",
+        c"path",
+    ],
+};
 
+thread_local! {
     static START_OVER: Statement = const { Statement::new(c"
 UPDATE slotkeeper.request
  SET fingerprint = $3, started_at = $4, held_until = $5, holder = $6, lifetime = $7, sweep_at = $8, replays = NULL,
@@ -169,9 +202,14 @@ fn changed(statement: &Statement, values: &[Value<'_>]) -> Result<bool, Fault> {
     Ok(!rows.is_empty())
 }
 
+/// A row that this transaction has inserted.
+#[derive(Clone, Copy)]
+pub(crate) struct Own(u64);
+
 /// Inserts the row of a request that begins.
-pub(crate) fn insert(new: &New<'_>, holder: i64, now: Instant) -> Result<(), Fault> {
-    let values = [
+pub(crate) fn insert(new: &New<'_>, holder: i64, now: Instant) -> Result<Own, Fault> {
+    let mut inserter = Inserter::open(&BEGUN)?;
+    let id = inserter.insert(&[
         Value::uuid(new.name),
         Value::Int8(new.fingerprint),
         Value::Time(now),
@@ -179,13 +217,14 @@ pub(crate) fn insert(new: &New<'_>, holder: i64, now: Instant) -> Result<(), Fau
         Value::Int8(holder),
         Value::Int4(new.lifetime),
         Value::Int4(new.sweep_at(now)),
+        Value::Int2(1),
         Value::OptionalText(new.user_id),
         Value::Text(new.key),
         Value::Text(new.method),
         Value::Text(new.path),
-    ];
-    INSERT.with(|insert| insert.write(&values, |_| Ok(())))?;
-    Ok(())
+    ])?;
+    inserter.flush();
+    Ok(Own(id))
 }
 
 /// Begins anew in the row of a request that is gone. False where somebody else was quicker.
@@ -232,18 +271,39 @@ pub(crate) struct Response<'a> {
     pub(crate) resource: Option<&'a str>,
 }
 
-/// Stores the response, kept until this instant.
-pub(crate) fn finish(name: &Digest, holder: i64, until: Instant, response: &Response<'_>) -> Result<bool, Fault> {
-    let values = [
-        Value::uuid(*name),
-        Value::Int8(holder),
-        Value::Time(until),
-        Value::Int2(response.status),
-        Value::OptionalText(response.resource),
-        Value::Jsonb(response.headers),
-        Value::Jsonb(response.body),
+/// Stores the response of the request that was found, kept until this instant. False where somebody else was quicker.
+pub(crate) fn finish(held: &Stored, name: &Digest, until: Instant, response: &Response<'_>) -> Result<bool, Fault> {
+    store(Some(held.id), name, held.holder, until, response)
+}
+
+/// The same of a request that this very transaction has begun for [`NOBODY`].
+pub(crate) fn finish_own(
+    row: Option<Own>,
+    name: &Digest,
+    until: Instant,
+    response: &Response<'_>,
+) -> Result<bool, Fault> {
+    store(row.map(|Own(id)| id), name, NOBODY, until, response)
+}
+
+fn store(id: Option<u64>, name: &Digest, holder: i64, until: Instant, response: &Response<'_>) -> Result<bool, Fault> {
+    let set = [
+        (column::HELD_UNTIL, Value::Time(until)),
+        (column::STATUS, Value::Int2(response.status)),
+        (column::RESOURCE, Value::OptionalText(response.resource)),
+        (column::HEADERS, Value::Jsonb(response.headers)),
+        (column::BODY, Value::Jsonb(response.body)),
     ];
-    FINISH.with(|update| changed(update, &values))
+    match id.map(|id| update(c"request", id, &set)).transpose()? {
+        Some(Changed::Done) => Ok(true),
+        Some(Changed::Overtaken) => Ok(false),
+        Some(Changed::Triggers) | None => {
+            let [until, status, resource, headers, body] = set.map(|(_, value)| value);
+            let name_and_holder = [Value::uuid(*name), Value::Int8(holder)];
+            let values = [name_and_holder.as_slice(), &[until, status, resource, headers, body]].concat();
+            FINISH.with(|update| changed(update, &values))
+        }
+    }
 }
 
 /// Frees the key.

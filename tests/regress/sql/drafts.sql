@@ -58,6 +58,10 @@ SELECT slotkeeper.publish_draft('"EventCreatorDraft"', '00000000-0000-0000-0000-
 ROLLBACK;
 SELECT slotkeeper.claim_draft('"EventCreatorDraft"', '00000000-0000-0000-0000-000000000007', 'eventId') ->> 'outcome' AS outcome;
 
+-- A predicate is one expression, and cannot close the parentheses around it.
+SELECT p || E'\n' || pg_temp.fault(format($$SELECT slotkeeper.publish_draft('"EventCreatorDraft"', '00000000-0000-0000-0000-000000000008', '"Event"', '{"id": "evt_8", "titleText": "T"}', 'eventId', p_published_when => %L)$$, p)) AS fault
+FROM unnest(ARRAY['false) OR (true', 'true); DROP TABLE "Event"; --', 'true LIMIT 1', 'true, false', 'SELECT true']) AS p;
+
 -- An insert that fails, in any way, leaves nothing behind.
 SELECT count(*) AS events FROM "Event"
 \gset
