@@ -31,6 +31,9 @@ struct Indexed {
 /// What a column is set to.
 pub(crate) type Set<'a> = (&'static CStr, Value<'a>);
 
+/// A value for each column of the table, whether it is NULL, and whether it is set.
+type Columns = (Vec<pg_sys::Datum>, Vec<bool>, Vec<bool>);
+
 impl Writer {
     pub(crate) fn open(table: &'static CStr) -> Result<Self, Fault> {
         let oid = relation_oid(table)?;
@@ -56,8 +59,7 @@ impl Writer {
         })
     }
 
-    /// The columns' values, NULL flags, and which of them are set.
-    fn columns(&self, set: &[Set<'_>]) -> Result<(Vec<pg_sys::Datum>, Vec<bool>, Vec<bool>), Fault> {
+    fn columns(&self, set: &[Set<'_>]) -> Result<Columns, Fault> {
         // SAFETY: the table is open.
         let (oid, width) = unsafe { ((*self.table).rd_id, (*(*self.table).rd_att).natts as usize) };
         let (mut values, mut nulls, mut named) = (
