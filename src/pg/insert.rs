@@ -274,8 +274,9 @@ impl Drop for Inserter {
             }
             match &self.by {
                 By::Hand(indexes) => {
+                    // The table's lock, which stays, keeps them as they are.
                     for &index in indexes {
-                        pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
+                        pg_sys::index_close(index, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
                     }
                 }
                 By::Executor(executor, target) => {
@@ -374,7 +375,7 @@ unsafe fn plain(table: pg_sys::Relation) -> Option<Plain> {
 /// # Safety
 /// The index must be one of a table that is open and locked.
 unsafe fn plain_index(oid: pg_sys::Oid) -> Option<PlainIndex> {
-    // SAFETY: as our caller promises; the index is closed again, its lock stays.
+    // SAFETY: as our caller promises; the index is closed again.
     unsafe {
         let index = pg_sys::index_open(oid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
         let entry = (*index).rd_index;
@@ -391,7 +392,7 @@ unsafe fn plain_index(oid: pg_sys::Oid) -> Option<PlainIndex> {
         let conditions = PgList::<pg_sys::Node>::from_pg(pg_sys::RelationGetIndexPredicate(index));
         let only_if: Option<Vec<(usize, bool)>> = conditions.iter_ptr().map(|node| null_test(node)).collect();
         let unique = (*entry).indisunique;
-        pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
+        pg_sys::index_close(index, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
         Some(PlainIndex {
             oid,
             unique,
