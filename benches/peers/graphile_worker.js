@@ -6,7 +6,7 @@ const { Logger, run, runMigrations } = require('graphile-worker');
 const common = require('./common.js');
 
 // More than one process gets through.
-const jobs = common.seconds * 30_000;
+const jobs = common.seconds * 60_000;
 
 const preset = {
   worker: {
