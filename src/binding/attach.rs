@@ -141,9 +141,9 @@ pub(super) fn source_of(table: &Table, kind: &str) -> Result<String, Fault> {
     Ok(source)
 }
 
-/// While attaching, passes over what has changed go on until it was so few rows in one, or so many passes were made.
+/// While attaching, passes over what has changed go on until it was so few rows in one, or not less than half of what the
+/// pass before had: then the writers are as quick as the passes, and waiting longer leaves more to do, not less.
 const FEW: usize = 200;
-const MOST_PASSES: u32 = 6;
 
 /// The tables that the rows lie in, where what has changed in them can be told from the rows: not in foreign storage.
 fn parts_of(table: &Table) -> Result<Option<Vec<u32>>, Fault> {
@@ -331,9 +331,8 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
     }
     let (mut ledger, mut all) = (first.ledger, first.collisions);
     let (mut also, mut booked) = (first.unmet, first.booked as i64);
-    let mut few = false;
-    for pass in 1..=MOST_PASSES {
-        let last = few || pass == MOST_PASSES;
+    let (mut last, mut before) = (false, usize::try_from(first.rows).unwrap_or(usize::MAX));
+    loop {
         if last {
             make_triggers(&binding, &triggers)?;
         }
@@ -346,12 +345,14 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
         let later = collisions::reconcile(&binding, &mut ledger, &next, changes.as_ref(), "attach")?;
         (then, also) = (next, HashSet::new());
         booked += later.booked;
-        few = later.looked_at.len() <= FEW;
         all.retain(|collision| !later.looked_at.contains(&collision.content_id));
         all.extend(later.collisions);
         if last {
             break;
         }
+        let looked_at = later.looked_at.len();
+        last = looked_at <= FEW || looked_at > before / 2;
+        before = looked_at;
     }
     remember_relations(&binding)?;
     forget_known();

@@ -278,10 +278,10 @@ impl Drop for Inserter {
             for &slot in &self.slots {
                 pg_sys::ExecDropSingleTupleTableSlot(slot);
             }
-            // The executor closes its own, before the table.
+            // The executor closes its own, before the table. The table's lock, which stays, keeps the indexes as they are.
             if let By::Hand(indexes) = std::mem::replace(&mut self.by, By::Hand(Vec::new())) {
                 for index in indexes {
-                    pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
+                    pg_sys::index_close(index, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
                 }
             }
             pg_sys::table_close(self.table, pg_sys::NoLock as pg_sys::LOCKMODE);
@@ -357,7 +357,7 @@ unsafe fn plain(table: pg_sys::Relation) -> Option<Plain> {
 /// # Safety
 /// The index must be one of a table that is open and locked.
 unsafe fn plain_index(oid: pg_sys::Oid) -> Option<PlainIndex> {
-    // SAFETY: as our caller promises; the index is closed again, its lock stays.
+    // SAFETY: as our caller promises; the index is closed again.
     unsafe {
         let index = pg_sys::index_open(oid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
         let entry = (*index).rd_index;
@@ -374,7 +374,7 @@ unsafe fn plain_index(oid: pg_sys::Oid) -> Option<PlainIndex> {
         let conditions = PgList::<pg_sys::Node>::from_pg(pg_sys::RelationGetIndexPredicate(index));
         let only_if: Option<Vec<(usize, bool)>> = conditions.iter_ptr().map(|node| null_test(node)).collect();
         let unique = (*entry).indisunique;
-        pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
+        pg_sys::index_close(index, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
         Some(PlainIndex {
             oid,
             unique,
