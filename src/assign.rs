@@ -118,7 +118,7 @@ impl Request<'_> {
                 let (state, adopted) = booking::state_of_row(&content)?;
                 if let Some(own) = adopted {
                     drop(turn);
-                    target.scheduled(&own.slot(), now()?)?;
+                    let own = target.scheduled(&own.slot(), now()?)?.unwrap_or(own);
                     return Ok(Reply::new("already_assigned").with_seat(&Seat::of(&own, &queue)));
                 }
                 state
@@ -151,8 +151,11 @@ impl Request<'_> {
             seeker.keep_findings(&mut reader)?;
             return Ok(match taken {
                 Taken::Seat { slot, booking_id } => {
-                    target.scheduled(&slot, now)?;
-                    Reply::new("assigned").with_seat(&self.seat(&queue, &content).at_slot(&slot, Some(booking_id)))
+                    let reply = Reply::new("assigned");
+                    match target.scheduled(&slot, now)? {
+                        Some(own) => reply.with_seat(&Seat::of(&own, &queue)),
+                        None => reply.with_seat(&self.seat(&queue, &content).at_slot(&slot, Some(booking_id))),
+                    }
                 }
                 Taken::Full | Taken::Lost => queue_full(content.content_id, &queue, now),
             });

@@ -227,10 +227,18 @@ fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Reply, Fault> {
         let now = now()?;
         let attempt = undoing(|| Halt::Lost, || attempt(items, &queues, now, all_or_nothing, careful));
         match attempt {
-            Ok((reply, rows)) => {
+            Ok((mut reply, rows)) => {
                 // Not inside the attempt: an error of the application's own is none to try again for.
                 let rows: Vec<(&Target<'_>, &Slot)> = rows.iter().map(|(target, slot)| (target, slot)).collect();
-                Target::all_scheduled(&rows, now)?;
+                let others = Target::all_scheduled(&rows, now)?;
+                let seats: Vec<Seat<'_>> = others
+                    .iter()
+                    .filter_map(|own| {
+                        let queue = queues.values().find(|queue| queue.queue_id == own.queue_id)?;
+                        Some(Seat::of(own, queue))
+                    })
+                    .collect();
+                reply.correct(&seats);
                 return Ok(reply);
             }
             Err(Halt::Rejected(reply)) => return Ok(reply),

@@ -77,7 +77,7 @@ fn schedule(
             let (state, adopted) = booking::state_of_row(&content)?;
             if let Some(own) = adopted {
                 drop(turn);
-                target.scheduled(&own.slot(), now()?)?;
+                let own = target.scheduled(&own.slot(), now()?)?.unwrap_or(own);
                 return Ok(Reply::new("already_assigned").with_seat(&Seat::of(&own, &queue)));
             }
             state
@@ -110,29 +110,37 @@ fn schedule(
             continue;
         };
         drop(turn);
-        record(&settled, wish, target, now)?;
+        let settled = record(settled, wish, target, now)?;
         return reply_of(&settled, wish, &mover, user_id);
     }
 }
 
-/// What was settled goes into the application's row, and a move into the content's history.
-fn record(settled: &Settled, wish: &Wish, target: &Target<'_>, now: Instant) -> Result<(), Fault> {
+/// What was settled goes into the application's row, and a move into the content's history. Returns what holds then: a trigger
+/// of the application's may have given the row another time.
+fn record(settled: Settled, wish: &Wish, target: &Target<'_>, now: Instant) -> Result<Settled, Fault> {
     if wish.dry_run {
-        return Ok(());
+        return Ok(settled);
     }
-    let (slot, from) = match settled {
+    let (slot, from) = match &settled {
         Settled::Placed { slot, .. } => (slot, None),
         Settled::Moved {
             slot,
             booking_id,
             conflicts_with,
         } => (slot, booking_id.map(|id| (id, conflicts_with.as_ref()))),
-        Settled::Full { .. } | Settled::Conflict { .. } => return Ok(()),
+        Settled::Full { .. } | Settled::Conflict { .. } => return Ok(settled),
     };
     if let Some((booking_id, other)) = from {
         history::moved(booking_id, wish.at, slot.at, other, now)?;
     }
-    target.scheduled(slot, now)
+    Ok(match target.scheduled(slot, now)? {
+        Some(own) if own.scheduled_at != slot.at => Settled::Moved {
+            slot: own.slot(),
+            booking_id: Some(own.booking_id),
+            conflicts_with: None,
+        },
+        _ => settled,
+    })
 }
 
 #[pg_extern(schema = "slotkeeper")]
@@ -205,7 +213,7 @@ fn reschedule(which: &Which<'_>, wish: &Wish) -> Result<Reply, Fault> {
         if let (Settled::Placed { slot, .. }, false) = (&settled, wish.dry_run) {
             history::moved(booking.booking_id, booking.scheduled_at, slot.at, None, mover.now)?;
         }
-        record(&settled, wish, &target, mover.now)?;
+        let settled = record(settled, wish, &target, mover.now)?;
         return reply_of(&settled, wish, &mover, booking.user_id.as_deref());
     }
 }

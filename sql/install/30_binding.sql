@@ -120,6 +120,7 @@ LEFT JOIN pg_catalog.pg_class AS c
 LEFT JOIN LATERAL (
     -- The guard's triggers with a condition only carry it: they are disabled on purpose.
     SELECT count(*) AS triggers,
+           count(*) FILTER (WHERE t.tgqual IS NOT NULL) AS conditions,
            count(*) FILTER (WHERE t.tgenabled <> 'A' AND NOT (b.kind = 'content' AND t.tgqual IS NOT NULL)) AS disabled
     FROM pg_catalog.pg_trigger AS t
     JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
@@ -158,6 +159,7 @@ CROSS JOIN LATERAL (
                WHEN c.oid IS NULL THEN 'the table does not exist'
                WHEN missing.names IS NOT NULL THEN 'columns are missing: ' || missing.names
                WHEN guard.triggers = 0 THEN 'the triggers are missing'
+               WHEN b.kind = 'content' AND guard.conditions < 4 THEN 'triggers are missing, as when a column that a predicate reads was dropped'
                WHEN guard.disabled > 0 THEN 'triggers are disabled'
                WHEN b.dropped_at IS NOT NULL THEN 'the table was dropped and made again'
                WHEN root.triggers = 'refused' THEN 'a replicated row could not be followed'
@@ -165,7 +167,7 @@ CROSS JOIN LATERAL (
                WHEN late.names IS NOT NULL THEN 'triggers fire after the guard: ' || late.names
                WHEN partitions.names IS NOT NULL THEN 'partitions were truncated, detached or changed: ' || partitions.names
            END AS reason,
-           coalesce(missing.names IS NOT NULL OR guard.triggers = 0, false) AS rebuild
+           coalesce(missing.names IS NOT NULL OR guard.triggers = 0 OR b.kind = 'content' AND guard.conditions < 4, false) AS rebuild
 ) AS broken;
 
 COMMENT ON VIEW slotkeeper.binding_health IS 'One row per bound table: ok, broken (with reason and remedy) or dropped.';

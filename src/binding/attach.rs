@@ -1,7 +1,7 @@
 //! `attach_table`, `detach_table`: guarding a table, and leaving it alone again.
 
 use super::collisions::{self, listed};
-use super::existing::{Changes, survey};
+use super::existing::{Changes, Seen, survey};
 use super::release::release_all;
 use super::table::Table;
 use super::triggers::{self, Conditions, Timing};
@@ -12,6 +12,7 @@ use crate::fault::Fault;
 use crate::manage;
 use crate::pg::dynamic::{Moment, command, qualified};
 use crate::pg::json::{JsonArg, JsonReply};
+use crate::pg::lock::take_source;
 use crate::pg::refuse_read_only;
 use crate::pg::role::caller_name;
 use crate::pg::statement::{Statement, Value};
@@ -141,9 +142,9 @@ pub(super) fn source_of(table: &Table, kind: &str) -> Result<String, Fault> {
     Ok(source)
 }
 
-/// While attaching, passes over what has changed go on until it was so few rows in one, or so many passes were made.
+/// While attaching, passes over what has changed go on until it was so few rows in one, or not less than half of what the
+/// pass before had: then the writers are as quick as the passes, and waiting longer leaves more to do, not less.
 const FEW: usize = 200;
-const MOST_PASSES: u32 = 6;
 
 /// The tables that the rows lie in, where what has changed in them can be told from the rows: not in foreign storage.
 fn parts_of(table: &Table) -> Result<Option<Vec<u32>>, Fault> {
@@ -331,11 +332,19 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
     }
     let (mut ledger, mut all) = (first.ledger, first.collisions);
     let (mut also, mut booked) = (first.unmet, first.booked as i64);
-    let mut few = false;
-    for pass in 1..=MOST_PASSES {
-        let last = few || pass == MOST_PASSES;
+    let (mut last, mut before) = (false, usize::try_from(first.rows).unwrap_or(usize::MAX));
+    loop {
         if last {
             make_triggers(&binding, &triggers)?;
+            take_source(&binding.source);
+            // Calls may have booked under this source before it was a table's: only rows keep bookings from here on.
+            for (content_id, seen) in collisions::live(&binding.source)? {
+                let as_known = |known: &Seen| known.queue_id == seen.queue_id && known.at == seen.at;
+                if !ledger.get(&content_id).is_some_and(as_known) {
+                    also.insert(content_id.clone());
+                    ledger.insert(content_id, seen);
+                }
+            }
         }
         // Whoever deletes a row after this moment is met by the next pass: so the moment comes first.
         let next = Moment::now();
@@ -346,12 +355,14 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
         let later = collisions::reconcile(&binding, &mut ledger, &next, changes.as_ref(), "attach")?;
         (then, also) = (next, HashSet::new());
         booked += later.booked;
-        few = later.looked_at.len() <= FEW;
         all.retain(|collision| !later.looked_at.contains(&collision.content_id));
         all.extend(later.collisions);
         if last {
             break;
         }
+        let looked_at = later.looked_at.len();
+        last = looked_at <= FEW || looked_at > before / 2;
+        before = looked_at;
     }
     remember_relations(&binding)?;
     forget_known();

@@ -505,11 +505,11 @@ fn move_one(
         }
         _ => return Ok(None),
     };
-    target.scheduled(slot, now)?;
+    let scheduled_at = target.scheduled(slot, now)?.map_or(slot.at, |own| own.scheduled_at);
     forget(&binding.source, content_id)?;
     Ok(Some(
         Reply::of("content_id", content_id)
             .with("from", format_utc(at))
-            .with_instant("scheduled_at", slot.at),
+            .with_instant("scheduled_at", scheduled_at),
     ))
 }

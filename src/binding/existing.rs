@@ -188,7 +188,7 @@ pub(super) struct Survey {
     pub(super) unknown_queues: BTreeSet<(String, String)>,
     /// What the ledger says now of each row, to be compared with the rows later.
     pub(super) ledger: HashMap<String, Seen>,
-    /// Ids of which the ledger knows, and no row takes a seat.
+    /// Ids of which the ledger knows, and no row takes a seat, or takes another.
     pub(super) unmet: HashSet<String>,
 }
 
@@ -252,6 +252,10 @@ pub(super) fn survey(binding: &Binding, moment: &Moment, book: bool) -> Result<S
                     .get(&row.content_id)
                     .copied()
                     .unwrap_or(Seen { at: None, ..seen });
+                // Booked under this source by a call that knew of no row: its own time is the row's.
+                if seen.at != Some(row.at) || seen.queue_id != place.queue.queue_id {
+                    survey.unmet.insert(row.content_id.clone());
+                }
             }
             Seated::Contended => seen.at = None,
             Seated::Not => survey.collisions.push(Collision {

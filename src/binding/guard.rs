@@ -18,6 +18,7 @@ use crate::pg::before_row::TriggerRow;
 use crate::pg::condition::Conditions;
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::scan::{existing_row, row_is_inserted_since};
+use crate::pg::subtransaction::{current_subtransaction, is_subtransaction_active};
 use crate::pg::trigger::{Fired, Record, Version, is_replica, running_command};
 use crate::publish::{self, Movable};
 use crate::queue::Queue;
@@ -115,13 +116,6 @@ fn insert(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
 /// The row is stored.
 fn stored(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
     let Some(new) = fired.new_row() else { return Ok(None) };
-    // Mostly it is what was booked for it, and the conditions need not be asked again.
-    if is_pending() {
-        let binding = of_guarded(fired.table(), source)?;
-        if Writer::of(&binding, fired, new).is_as_booked() {
-            return Ok(None);
-        }
-    }
     if !decide(fired, source)?.takes(Version::New) {
         return Ok(None);
     }
@@ -201,13 +195,25 @@ struct Pending {
     /// The table or partition that the row is to lie in, and its column with the id.
     table: pg_sys::Oid,
     column: i16,
-    /// The command that inserts it.
+    /// The statement that inserts it: its command, and the subtransaction that it runs in. One that was undone leaves its
+    /// command's number to the next.
     command: pg_sys::CommandId,
+    subtransaction: pg_sys::SubTransactionId,
 }
 
 impl Pending {
     fn is_of(&self, binding: &Binding, content_id: &str) -> bool {
         self.binding_id == binding.binding_id && self.content_id == content_id
+    }
+
+    /// Whether it was booked by the statement that runs.
+    fn is_of_statement(&self) -> bool {
+        self.command == running_command() && self.subtransaction == current_subtransaction()
+    }
+
+    /// Whether its statement was undone, and the booking with it.
+    fn is_undone(&self) -> bool {
+        !is_subtransaction_active(self.subtransaction)
     }
 
     /// Whether its row belongs to a statement that goes on around the one that has ended. A row that was there before, or
@@ -218,8 +224,7 @@ impl Pending {
 }
 
 thread_local! {
-    /// When the transaction began, and what waits for its row. What an aborted statement has left behind is found
-    /// to hold nothing.
+    /// When the transaction began, and what waits for its row.
     static PENDING: RefCell<(i64, VecDeque<Pending>)> = const { RefCell::new((0, VecDeque::new())) };
 }
 
@@ -243,7 +248,8 @@ fn is_pending() -> bool {
 /// Takes out what waits for the row of this content, which has its seat now.
 fn no_longer_pending(binding: &Binding, content_id: &str) -> Option<Pending> {
     with_pending(|pending| {
-        let place = pending.iter().position(|p| p.is_of(binding, content_id));
+        let is_it = |p: &Pending| p.is_of(binding, content_id) && p.is_of_statement();
+        let place = pending.iter().position(is_it);
         // Rows are stored in the order in which they were booked: mostly it is the first.
         place.and_then(|place| pending.remove(place))
     })
@@ -259,7 +265,11 @@ fn drop_ghosts(binding: &Binding) -> Result<Option<Record>, Fault> {
         mine
     });
     for ghost in waiting {
-        if ghost.goes_on()? {
+        if ghost.is_undone() {
+            continue;
+        }
+        // Of this statement's own rows all that are stored have been confirmed by now. One of the same id is another row.
+        if !ghost.is_of_statement() && ghost.goes_on()? {
             with_pending(|pending| pending.push_back(ghost));
         } else {
             release_in(binding, &ghost.content_id, ghost.queue_id, now()?)?;
@@ -277,7 +287,7 @@ fn leave(binding: &Binding, fired: &Fired<'_>, old: &Record) -> Result<(), Fault
     let elsewhere = with_pending(|pending| {
         pending
             .iter()
-            .find(|p| p.is_of(binding, &content_id) && p.table != fired.table())
+            .find(|p| p.is_of(binding, &content_id) && p.table != fired.table() && !p.is_undone())
             .cloned()
     });
     // What an undone statement has left behind is no row elsewhere.
@@ -434,19 +444,15 @@ impl<'a> Writer<'a> {
         self.take()
     }
 
-    /// Whether the stored row is as the booking expects it, which then waits no longer.
-    fn is_as_booked(&self) -> bool {
-        let binding = self.binding;
-        let at = self.new.time(binding.at.number, &binding.time);
-        let content_id = self.new.text(binding.id.number);
-        let expected = content_id.and_then(|content_id| no_longer_pending(binding, &content_id));
-        expected.is_some_and(|expected| Some(expected.at) == at)
-    }
-
-    /// The row is stored, and nothing waits for it: its booking stays.
+    /// The row is stored: its booking stays.
     fn confirm(&self) -> Result<Option<Record>, Fault> {
         let binding = self.binding;
-        if is_replica() || self.new.is_null(binding.id.number) {
+        let Some(content_id) = self.new.text(binding.id.number) else {
+            return Ok(None);
+        };
+        let expected = no_longer_pending(binding, &content_id);
+        let at = self.new.time(binding.at.number, &binding.time);
+        if is_replica() || expected.is_some_and(|expected| Some(expected.at) == at) {
             return Ok(None);
         }
         // It had its booking before it was inserted; or a statement that ended inside this one has taken it for a
@@ -572,6 +578,7 @@ impl<'a> Writer<'a> {
                 table: self.fired.table(),
                 column: self.binding.id.number,
                 command: running_command(),
+                subtransaction: current_subtransaction(),
             };
             with_pending(|all| all.push_back(pending));
         }

@@ -2,11 +2,12 @@
 //! book for. Locked before anything of slotkeeper's, as a drag in the application's own interface does it.
 
 use super::table::Column;
-use super::{Binding, Source, all, known, of_source, triggers};
+use super::{Binding, Source, all, forget_known, known, of_source, triggers};
 use crate::arguments::NO_SOURCE;
-use crate::booking::Content;
+use crate::booking::{self, Booking, Content};
 use crate::fault::Fault;
 use crate::pg::dynamic::{self, See, literal};
+use crate::pg::lock::use_source;
 use crate::pg::predicate::RowOf;
 use crate::pg::scan::row_exists;
 use crate::pg::statement::Value;
@@ -47,6 +48,9 @@ impl<'a> Target<'a> {
     /// Finds the content among the bound tables; `source` names one of them, or none is known.
     pub(crate) fn find(content_id: &'a str, source: Option<&'a str>, for_change: bool) -> Result<Self, Fault> {
         if let Some(source) = source {
+            if for_change {
+                settle_source(source)?;
+            }
             return match of_source(source)? {
                 Some(binding) => look(&binding, content_id, Lock::wait_if(for_change)),
                 None => Ok(Self::Unbound { content_id, source }),
@@ -90,6 +94,12 @@ impl<'a> Target<'a> {
     /// As [`Target::find`] with locks, for many contents: one statement a binding, and the rows are locked in the order of
     /// their ids.
     pub(crate) fn find_all(wanted: &[(&'a str, Option<&'a str>)]) -> Result<Vec<Self>, Fault> {
+        let mut sources: Vec<&str> = wanted.iter().filter_map(|(_, source)| *source).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        for source in sources {
+            settle_source(source)?;
+        }
         let mut found: Vec<Vec<Self>> = Vec::new();
         found.resize_with(wanted.len(), Vec::new);
         let mut hidden = vec![false; wanted.len()];
@@ -145,6 +155,9 @@ impl<'a> Target<'a> {
         };
         if source == NO_SOURCE {
             return Ok(unbound);
+        }
+        if for_change {
+            settle_source(source)?;
         }
         match of_source(source)? {
             Some(binding) => look(&binding, content_id, Lock::wait_if(for_change)),
@@ -255,32 +268,42 @@ impl<'a> Target<'a> {
         matches!(self, Self::Row(_))
     }
 
-    /// Writes into many rows that their contents have these slots: one statement a binding.
-    pub(crate) fn all_scheduled(targets: &[(&Self, &Slot)], now: Instant) -> Result<(), Fault> {
+    /// Writes into many rows that their contents have these slots: one statement a binding. Returns the bookings of those that
+    /// got another time, as [`Target::scheduled`] does.
+    pub(crate) fn all_scheduled(targets: &[(&Self, &Slot)], now: Instant) -> Result<Vec<Booking>, Fault> {
         let mut by_binding: BTreeMap<i64, Vec<(&Row, &Slot)>> = BTreeMap::new();
         for (target, slot) in targets {
             if let Self::Row(row) = target {
                 by_binding.entry(row.binding.binding_id).or_default().push((row, slot));
             }
         }
+        let mut others = Vec::new();
         for rows in by_binding.values() {
-            write_all(rows, now)?;
+            others.extend(write_all(rows, now)?);
         }
-        Ok(())
+        Ok(others)
     }
 
-    /// Writes into the row that its content has this slot.
-    pub(crate) fn scheduled(&self, slot: &Slot, now: Instant) -> Result<(), Fault> {
-        let Self::Row(row) = self else { return Ok(()) };
+    /// Writes into the row that its content has this slot. Where a trigger of the application's gave the row another time,
+    /// the guard has moved its booking: then returns that one.
+    pub(crate) fn scheduled(&self, slot: &Slot, now: Instant) -> Result<Option<Booking>, Fault> {
+        let Self::Row(row) = self else { return Ok(None) };
         let values = Values {
             scheduled_at: Some(slot.at),
             slot_ref: slot.slot_ref.as_deref(),
             now: Some(now),
             ..Values::default()
         };
-        match row.write("scheduled", &values)? {
-            true => Ok(()),
-            false => Err(row.exempt()),
+        match row.update("scheduled", &values, "true")? {
+            Some(Written { seated: true, as_asked }) => {
+                if as_asked {
+                    Ok(None)
+                } else {
+                    row.booking()
+                }
+            }
+            Some(_) => Err(row.exempt()),
+            None => Err(row.unwritable()),
         }
     }
 
@@ -484,6 +507,17 @@ pub(super) fn id_list(column: &Column) -> Result<String, Fault> {
         "(pg_catalog.array_agg(t.{id}::pg_catalog.text ORDER BY t.{id}))[1:100]",
         id = column.quoted()?
     ))
+}
+
+/// Keeps a source that no table is attached under as it is until the transaction ends: otherwise what is booked for it
+/// could be missed by a table that is just being attached.
+fn settle_source(source: &str) -> Result<(), Fault> {
+    if matches!(of_source(source), Ok(None)) {
+        use_source(source);
+        // It may have been attached while we waited, and nothing that was read since need have told us.
+        forget_known();
+    }
+    Ok(())
 }
 
 fn admits(column: &Column, content_id: &str) -> bool {
@@ -710,7 +744,7 @@ impl Row {
     /// Writes what the binding says for a state; returns whether the row takes a seat then.
     pub(crate) fn write(&self, state: &str, values: &Values<'_>) -> Result<bool, Fault> {
         match self.update(state, values, "true")? {
-            Some(occupies) => Ok(occupies),
+            Some(written) => Ok(written.seated),
             None => Err(self.unwritable()),
         }
     }
@@ -737,14 +771,21 @@ impl Row {
         Ok(found.into_iter().any(|exempt| exempt))
     }
 
-    /// Writes a state where a condition holds; returns whether the row takes a seat then, `None` where nothing was written.
-    fn update(&self, state: &str, values: &Values<'_>, condition: &str) -> Result<Option<bool>, Fault> {
+    /// What the row's content holds now.
+    fn booking(&self) -> Result<Option<Booking>, Fault> {
+        let held = booking::of_source(&self.content_id, &self.binding.source)?;
+        Ok(held.into_iter().next().map(|(booking, _)| booking))
+    }
+
+    /// Writes a state where a condition holds; `None` where nothing was written.
+    fn update(&self, state: &str, values: &Values<'_>, condition: &str) -> Result<Option<Written>, Fault> {
         let binding = &*self.binding;
         let table = &binding.table;
         let mut write = Write {
             binding,
             values: vec![Bound::Text(Some(self.content_id.clone()))],
             sets: Vec::new(),
+            at: None,
         };
         write.set_all(state, &|variable| match variable {
             Variable::ScheduledAt => Operand::Time(values.scheduled_at),
@@ -756,18 +797,27 @@ impl Row {
             Variable::Attempt => Operand::Text(values.attempt.map(|n| n.to_string())),
         })?;
         if write.sets.is_empty() {
-            return Ok(Some(false));
+            return Ok(Some(Written {
+                seated: false,
+                as_asked: true,
+            }));
         }
         let sql = format!(
-            "UPDATE {} AS t SET {} WHERE {} AND ({condition}) RETURNING ({})",
+            "UPDATE {} AS t SET {} WHERE {} AND ({condition}) RETURNING ({}), {}",
             table.quoted()?,
             write.sets.join(", "),
             id_is(&binding.id, "t")?,
-            triggers::Conditions::of(binding)?.takes_seat(RowOf::Table)?
+            triggers::Conditions::of(binding)?.takes_seat(RowOf::Table)?,
+            write.as_asked()?
         );
         let bound: Vec<Value<'_>> = write.values.iter().map(Bound::value).collect();
-        let occupies = dynamic::execute(&sql, See::Caller, &bound, |row| row.must::<bool>(1))?;
-        Ok(occupies.into_iter().next())
+        let written = dynamic::execute(&sql, See::Caller, &bound, |row| {
+            Ok(Written {
+                seated: row.must(1)?,
+                as_asked: row.must(2)?,
+            })
+        })?;
+        Ok(written.into_iter().next())
     }
 
     fn unwritable(&self) -> Fault {
@@ -783,9 +833,12 @@ impl Row {
     }
 }
 
-/// Writes into rows of one binding, which the caller has locked, that their contents are scheduled.
-fn write_all(rows: &[(&Row, &Slot)], now: Instant) -> Result<(), Fault> {
-    let Some((first, _)) = rows.first() else { return Ok(()) };
+/// Writes into rows of one binding, which the caller has locked, that their contents are scheduled; returns the bookings of
+/// those that got another time.
+fn write_all(rows: &[(&Row, &Slot)], now: Instant) -> Result<Vec<Booking>, Fault> {
+    let Some((first, _)) = rows.first() else {
+        return Ok(Vec::new());
+    };
     let binding = &*first.binding;
     let of_type = IdType::of(&binding.id).ok_or_else(|| Fault::Internal("an id of an unknown type".to_owned()))?;
     let mut write = Write {
@@ -793,6 +846,7 @@ fn write_all(rows: &[(&Row, &Slot)], now: Instant) -> Result<(), Fault> {
         // The arrays come first.
         values: vec![Bound::Text(None), Bound::Text(None), Bound::Text(None)],
         sets: Vec::new(),
+        at: None,
     };
     write.set_all("scheduled", &|variable| match variable {
         Variable::ScheduledAt => Operand::TimeOfRow("v.at"),
@@ -804,11 +858,13 @@ fn write_all(rows: &[(&Row, &Slot)], now: Instant) -> Result<(), Fault> {
     let sql = format!(
         "UPDATE {table} AS t SET {sets} \
          FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS v (id, at, slot_ref) \
-         WHERE t.{id} OPERATOR(pg_catalog.=) v.id::{cast} RETURNING t.{id}::pg_catalog.text, ({takes})",
+         WHERE t.{id} OPERATOR(pg_catalog.=) v.id::{cast} \
+         RETURNING t.{id}::pg_catalog.text, ({takes}), {as_asked}",
         table = binding.table.quoted()?,
         sets = write.sets.join(", "),
         cast = of_type.cast(),
-        takes = triggers::Conditions::of(binding)?.takes_seat(RowOf::Table)?
+        takes = triggers::Conditions::of(binding)?.takes_seat(RowOf::Table)?,
+        as_asked = write.as_asked()?
     );
     let ids: Vec<Option<&str>> = rows.iter().map(|(row, _)| Some(row.content_id.as_str())).collect();
     let times: Vec<String> = rows.iter().map(|(_, slot)| format_utc(slot.at)).collect();
@@ -816,19 +872,28 @@ fn write_all(rows: &[(&Row, &Slot)], now: Instant) -> Result<(), Fault> {
     let refs: Vec<Option<&str>> = rows.iter().map(|(_, slot)| slot.slot_ref.as_deref()).collect();
     let mut values = vec![Value::Texts(&ids), Value::Texts(&times), Value::Texts(&refs)];
     values.extend(write.values.iter().skip(values.len()).map(Bound::value));
-    let written: HashMap<String, bool> = dynamic::execute(&sql, See::Caller, &values, |row| {
-        Ok((row.must::<String>(1)?, row.must::<bool>(2)?))
+    let written: HashMap<String, Written> = dynamic::execute(&sql, See::Caller, &values, |row| {
+        let written = Written {
+            seated: row.must(2)?,
+            as_asked: row.must(3)?,
+        };
+        Ok((row.must::<String>(1)?, written))
     })?
     .into_iter()
     .collect();
+    let mut others = Vec::new();
     for (row, _) in rows {
         match written.get(&row.content_id) {
-            Some(true) => {}
-            Some(false) => return Err(row.exempt()),
+            Some(Written {
+                seated: true,
+                as_asked: true,
+            }) => {}
+            Some(Written { seated: true, .. }) => others.extend(row.booking()?),
+            Some(_) => return Err(row.exempt()),
             None => return Err(row.unwritable()),
         }
     }
-    Ok(())
+    Ok(others)
 }
 
 /// What a variable stands for in an UPDATE.
@@ -861,6 +926,17 @@ struct Write<'a> {
     binding: &'a Binding,
     values: Vec<Bound>,
     sets: Vec<String>,
+    /// What is written into the row's time, where that is an instant.
+    at: Option<String>,
+}
+
+/// What has become of a row that was written.
+#[derive(Clone, Copy)]
+struct Written {
+    /// It takes a seat.
+    seated: bool,
+    /// It has the time that was written, which a trigger may have changed.
+    as_asked: bool,
 }
 
 impl Write<'_> {
@@ -892,6 +968,7 @@ impl Write<'_> {
         let column = self.binding.table.column("states", name)?.clone();
         let is_text = matches!(column.type_oid, pg_sys::TEXTOID | pg_sys::VARCHAROID);
         let as_text = |text: String| format!("CAST({text}::pg_catalog.text AS {})", column.type_name);
+        let is_instant = matches!(operand, Operand::Time(Some(_)) | Operand::TimeOfRow(_)) && !is_text;
         let expression = match operand {
             Operand::Text(text) => as_text(self.parameter(Bound::Text(text))),
             Operand::Time(None) => as_text(self.parameter(Bound::Text(None))),
@@ -906,7 +983,21 @@ impl Write<'_> {
             Operand::TimeOfRow(text) => self.time(&column, &format!("{text}::pg_catalog.timestamptz"))?,
         };
         self.sets.push(format!("{} = {expression}", column.quoted()?));
+        if is_instant && column.number == self.binding.at.number {
+            self.at = Some(expression);
+        }
         Ok(())
+    }
+
+    /// Whether the row has the time that was written, in SQL.
+    fn as_asked(&self) -> Result<String, Fault> {
+        Ok(match &self.at {
+            Some(at) => {
+                let column = self.binding.at.quoted()?;
+                format!("coalesce(t.{column} OPERATOR(pg_catalog.=) ({at}), false)")
+            }
+            None => "false".to_owned(),
+        })
     }
 
     /// An instant in SQL as the column's type has it.

@@ -1,15 +1,17 @@
-//! Changing rows of slotkeeper's own tables without a query: the heap's routines for one row that a scan has found.
+//! Changing rows of slotkeeper's own tables without a query: the heap's routines for one row that a scan has found, or that
+//! this transaction has just inserted.
 //!
 //! A kept plan costs more than what it does when it does one row, and is made when its table is small: the index that
 //! it has chosen then may be the wrong one later. Here the row is at hand: the caller has looked under his lock, with
 //! a scan that sees uncommitted rows, and changes what he has seen. An update that changes no indexed column touches no
-//! index, and opens none.
+//! index, and opens none. A table that asks more than that of its rows is left to the executor.
 //!
-//! A row that was changed meanwhile (by somebody without these locks) is waited for and then left alone: the call
-//! returns false, as an UPDATE whose condition no longer holds would.
+//! A row that was changed meanwhile (by somebody without these locks) is left alone, which is told; nothing raises 40001.
+//! Who decided by what he read may therefore rely on it: what was changed is the very version that was read.
 
+use super::executor::{Entries, Executor, asks_more};
 use super::relation_oid;
-use super::scan::{Found, column_number};
+use super::scan::{Found, column_number, dirty_snapshot};
 use super::statement::Value;
 use crate::fault::Fault;
 use pgrx::pg_sys;
@@ -18,158 +20,166 @@ use std::ffi::CStr;
 /// A table, open for changing.
 pub(crate) struct Writer {
     table: pg_sys::Relation,
-    /// Opened by the first change that needs the indexes.
-    indexed: Option<Indexed>,
-}
-
-struct Indexed {
-    executor: *mut pg_sys::EState,
-    target: *mut pg_sys::ResultRelInfo,
-    slot: *mut pg_sys::TupleTableSlot,
+    asks_more: bool,
+    /// Opened by the first change that needs the indexes, in the context where the table was.
+    executor: Option<Executor>,
+    memory: pg_sys::MemoryContext,
 }
 
 /// What a column is set to.
 pub(crate) type Set<'a> = (&'static CStr, Value<'a>);
 
+/// What became of a change by handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Changed {
+    Done,
+    /// Somebody else was quicker.
+    Overtaken,
+    /// The table asks more of its rows (triggers, a CHECK): a statement must do it.
+    AsksMore,
+}
+
 impl Writer {
     pub(crate) fn open(table: &'static CStr) -> Result<Self, Fault> {
         let oid = relation_oid(table)?;
         // SAFETY: the relation stays open, with its lock to the end of the transaction, until drop.
-        let table = unsafe { pg_sys::table_open(oid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE) };
-        Ok(Self { table, indexed: None })
+        unsafe {
+            let table = pg_sys::table_open(oid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+            Ok(Self {
+                table,
+                asks_more: asks_more(table),
+                executor: None,
+                memory: pg_sys::CurrentMemoryContext,
+            })
+        }
     }
 
-    fn indexed(&mut self) -> &Indexed {
-        let table = self.table;
-        self.indexed.get_or_insert_with(|| {
-            // SAFETY: the table is open; the executor's state owns the memory of the rest. A range-table index of 0 says
-            // that there is no range table.
+    fn executor(&mut self) -> &Executor {
+        let (table, memory) = (self.table, self.memory);
+        self.executor.get_or_insert_with(|| {
+            // SAFETY: the table is open, and the context lives, as long as we do.
             unsafe {
-                let executor = pg_sys::CreateExecutorState();
-                let target: *mut pg_sys::ResultRelInfo = pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast();
-                (*target).type_ = pg_sys::NodeTag::T_ResultRelInfo;
-                pg_sys::InitResultRelInfo(target, table, 0, std::ptr::null_mut(), 0);
-                pg_sys::ExecOpenIndices(target, false);
-                let slot = pg_sys::MakeSingleTupleTableSlot((*table).rd_att, &pg_sys::TTSOpsHeapTuple);
-                Indexed { executor, target, slot }
+                let before = pg_sys::MemoryContextSwitchTo(memory);
+                let executor = Executor::open(table);
+                pg_sys::MemoryContextSwitchTo(before);
+                executor
             }
         })
     }
 
-    /// The columns' values, NULL flags, and which of them are set.
-    fn columns(&self, set: &[Set<'_>]) -> Result<(Vec<pg_sys::Datum>, Vec<bool>, Vec<bool>), Fault> {
-        // SAFETY: the table is open.
-        let (oid, width) = unsafe { ((*self.table).rd_id, (*(*self.table).rd_att).natts as usize) };
-        let (mut values, mut nulls, mut named) = (
-            vec![pg_sys::Datum::from(0); width],
-            vec![true; width],
-            vec![false; width],
-        );
+    /// A row with other values in some columns.
+    ///
+    /// # Safety
+    /// The tuple must be one of this table.
+    unsafe fn modified(&self, old: pg_sys::HeapTuple, set: &[Set<'_>]) -> Result<pg_sys::HeapTuple, Fault> {
+        let (mut numbers, mut values, mut nulls) = (Vec::new(), Vec::new(), Vec::new());
         for (name, value) in set {
-            let place = column_number(oid, name)? as usize - 1;
-            named[place] = true;
-            if let Some(datum) = value.datum() {
-                (values[place], nulls[place]) = (datum, false);
+            // SAFETY: the table is open.
+            let (oid, columns) = unsafe { ((*self.table).rd_id, (*self.table).rd_att) };
+            let number = i32::from(column_number(oid, name)?);
+            // SAFETY: the table is open; the server checks the number.
+            if unsafe { pg_sys::SPI_gettypeid(columns, number) } != value.type_oid() {
+                return Err(Fault::Internal(format!("table column {number} has another type")));
             }
+            let datum = value.datum();
+            numbers.push(number);
+            nulls.push(datum.is_none());
+            values.push(datum.unwrap_or(pg_sys::Datum::from(0)));
         }
-        Ok((values, nulls, named))
+        // SAFETY: as our caller promises; the values are of their columns' types.
+        Ok(unsafe {
+            pg_sys::heap_modify_tuple_by_cols(
+                old,
+                (*self.table).rd_att,
+                numbers.len() as i32,
+                numbers.as_mut_ptr(),
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            )
+        })
     }
 
-    /// Inserts a row. Columns that are not named are NULL, whatever their default is.
-    pub(crate) fn insert(&mut self, set: &[Set<'_>]) -> Result<(), Fault> {
-        let (mut values, mut nulls, _) = self.columns(set)?;
-        let table = self.table;
-        let to = self.indexed();
-        // SAFETY: as many values as the table has columns, of their types; the executor checks NOT NULL and CHECK.
+    /// Puts a new version in the place of the one that lies there.
+    ///
+    /// # Safety
+    /// The tuple must be made of the one that was seen there.
+    unsafe fn replace(&mut self, at: &mut pg_sys::ItemPointerData, new: pg_sys::HeapTuple, wait: bool) -> bool {
+        // SAFETY: as our caller promises; the heap checks the old version again under the buffer's lock. It tells in the
+        // tuple where it has put it, and whether on the same page, also where it has stored a toasted copy.
         unsafe {
-            let tuple = pg_sys::heap_form_tuple((*table).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
-            pg_sys::ExecStoreHeapTuple(tuple, to.slot, false);
-            pg_sys::ExecSimpleRelationInsert(to.target, to.executor, to.slot);
-            pg_sys::ExecClearTuple(to.slot);
+            let Some(entries) = heap_update(self.table, at, new, wait) else {
+                return false;
+            };
+            if entries != Entries::None {
+                self.executor().enter(new, entries);
+            }
             pg_sys::CommandCounterIncrement();
         }
-        Ok(())
+        true
     }
 
-    /// Updates the row that a scan of this table has reached. False where it was changed meanwhile.
+    /// Updates the row that a scan of this table has reached. Waits for whoever is at it; false where it was changed.
     pub(crate) fn update(&mut self, row: &Found<'_>, set: &[Set<'_>]) -> Result<bool, Fault> {
-        let (mut values, mut nulls, mut named) = self.columns(set)?;
-        // SAFETY: the row is one of this table, and stays in its buffer while the scan stands on it; the new tuple is
-        // ours. Entries are added to the indexes as the executor would.
+        // SAFETY: the row is one of this table, and stays in its buffer while the scan stands on it; the new tuple is ours.
         unsafe {
             let mut must_free = false;
             let old = pg_sys::ExecFetchSlotHeapTuple(row.slot(), false, &mut must_free);
-            let new = pg_sys::heap_modify_tuple(
-                old,
-                (*self.table).rd_att,
-                values.as_mut_ptr(),
-                nulls.as_mut_ptr(),
-                named.as_mut_ptr(),
-            );
-            let mut failure = pg_sys::TM_FailureData::default();
-            let mut mode: pg_sys::LockTupleMode::Type = 0;
-            #[cfg(not(feature = "pg15"))]
-            let mut indexes: pg_sys::TU_UpdateIndexes::Type = 0;
-            let result = pg_sys::heap_update(
-                self.table,
-                &mut (*old).t_self,
-                new,
-                pg_sys::GetCurrentCommandId(true),
-                std::ptr::null_mut(),
-                true,
-                &mut failure,
-                &mut mode,
-                #[cfg(not(feature = "pg15"))]
-                &mut indexes,
-            );
-            if result != pg_sys::TM_Result::TM_Ok {
-                return Ok(false);
-            }
-            #[cfg(feature = "pg15")]
-            let on_page = u32::from((*(*new).t_data).t_infomask2) & pg_sys::HEAP_ONLY_TUPLE != 0;
-            #[cfg(not(feature = "pg15"))]
-            let on_page = indexes == pg_sys::TU_UpdateIndexes::TU_None;
-            if !on_page {
-                let to = self.indexed();
-                pg_sys::ExecStoreHeapTuple(new, to.slot, false);
-                pg_sys::ExecInsertIndexTuples(
-                    to.target,
-                    to.slot,
-                    to.executor,
-                    false,
-                    false,
-                    std::ptr::null_mut(),
-                    std::ptr::null_mut(),
-                    #[cfg(not(feature = "pg15"))]
-                    false,
-                );
-                pg_sys::ExecClearTuple(to.slot);
-            }
-            pg_sys::CommandCounterIncrement();
+            let new = self.modified(old, set)?;
+            let done = if self.asks_more {
+                let done = self.executor().update(row.slot(), new);
+                pg_sys::CommandCounterIncrement();
+                done
+            } else {
+                let mut at = (*row.slot()).tts_tid;
+                self.replace(&mut at, new, true)
+            };
+            pg_sys::heap_freetuple(new);
+            Ok(done)
         }
-        Ok(true)
+    }
+
+    /// Updates the row with this handle, which was visible within this statement. Waits for nobody. The row's key must stay
+    /// what it is.
+    pub(crate) fn update_at(&mut self, id: u64, set: &[Set<'_>]) -> Result<Changed, Fault> {
+        if self.asks_more {
+            return Ok(Changed::AsksMore);
+        }
+        // SAFETY: the statement's snapshot keeps vacuum from giving the row's place to another; the old tuple is read while
+        // its buffer is pinned.
+        unsafe {
+            let mut at = pg_sys::ItemPointerData::default();
+            pgrx::itemptr::u64_to_item_pointer(id, &mut at);
+            let mut old = pg_sys::HeapTupleData {
+                t_self: at,
+                ..Default::default()
+            };
+            let (mut snapshot, mut buffer) = (dirty_snapshot(), 0);
+            if !pg_sys::heap_fetch(self.table, &mut snapshot, &mut old, &mut buffer, false) {
+                return Ok(Changed::Overtaken);
+            }
+            let new = self.modified(&mut old, set);
+            pg_sys::ReleaseBuffer(buffer);
+            let new = new?;
+            let done = self.replace(&mut at, new, false);
+            pg_sys::heap_freetuple(new);
+            Ok(if done { Changed::Done } else { Changed::Overtaken })
+        }
     }
 
     /// Deletes the row that a scan of this table has reached. False where it was changed meanwhile.
     pub(crate) fn delete(&mut self, row: &Found<'_>) -> bool {
         // SAFETY: the row is one of this table; the heap checks it again under the buffer's lock.
         unsafe {
-            let mut at = (*row.slot()).tts_tid;
-            let mut failure = pg_sys::TM_FailureData::default();
-            let result = pg_sys::heap_delete(
-                self.table,
-                &mut at,
-                pg_sys::GetCurrentCommandId(true),
-                std::ptr::null_mut(),
-                true,
-                &mut failure,
-                false,
-            );
-            let gone = result == pg_sys::TM_Result::TM_Ok;
-            if gone {
+            let done = if self.asks_more {
+                self.executor().delete(row.slot());
+                true
+            } else {
+                heap_delete(self.table, &mut (*row.slot()).tts_tid.clone(), true)
+            };
+            if done {
                 pg_sys::CommandCounterIncrement();
             }
-            gone
+            done
         }
     }
 }
@@ -179,15 +189,73 @@ impl Drop for Writer {
         if std::thread::panicking() {
             return; // the abort that is under way closes everything
         }
-        // SAFETY: each was opened by this and is closed once.
-        unsafe {
-            if let Some(to) = self.indexed.take() {
-                pg_sys::ExecDropSingleTupleTableSlot(to.slot);
-                pg_sys::ExecCloseIndices(to.target);
-                pg_sys::FreeExecutorState(to.executor);
-                pg_sys::pfree(to.target.cast());
-            }
-            pg_sys::table_close(self.table, pg_sys::NoLock as pg_sys::LOCKMODE);
+        self.executor = None; // closes the indexes, before the table
+        // SAFETY: opened by `open`, and closed once.
+        unsafe { pg_sys::table_close(self.table, pg_sys::NoLock as pg_sys::LOCKMODE) };
+    }
+}
+
+/// The heap's update, and which indexes have to be told; `None` where the old version is no longer the latest or, without
+/// waiting, somebody is at it.
+///
+/// # Safety
+/// The tuple must be one for this table, made of the one that was seen there.
+unsafe fn heap_update(
+    table: pg_sys::Relation,
+    at: &mut pg_sys::ItemPointerData,
+    new: pg_sys::HeapTuple,
+    wait: bool,
+) -> Option<Entries> {
+    let mut failure = pg_sys::TM_FailureData::default();
+    let mut lock = pg_sys::LockTupleMode::LockTupleNoKeyExclusive;
+    let no_crosscheck = std::ptr::null_mut();
+    // SAFETY: as our caller promises; what it tells of is ours.
+    unsafe {
+        let command = pg_sys::GetCurrentCommandId(true);
+        #[cfg(feature = "pg15")]
+        let result = pg_sys::heap_update(table, at, new, command, no_crosscheck, wait, &mut failure, &mut lock);
+        #[cfg(not(feature = "pg15"))]
+        let mut told = pg_sys::TU_UpdateIndexes::TU_None;
+        #[cfg(not(feature = "pg15"))]
+        let result = pg_sys::heap_update(
+            table,
+            at,
+            new,
+            command,
+            no_crosscheck,
+            wait,
+            &mut failure,
+            &mut lock,
+            &mut told,
+        );
+        if result != pg_sys::TM_Result::TM_Ok {
+            return None;
         }
+        #[cfg(feature = "pg15")]
+        return Some(
+            match u32::from((*(*new).t_data).t_infomask2) & pg_sys::HEAP_ONLY_TUPLE {
+                0 => Entries::All,
+                _ => Entries::None,
+            },
+        );
+        #[cfg(not(feature = "pg15"))]
+        Some(match told {
+            pg_sys::TU_UpdateIndexes::TU_None => Entries::None,
+            pg_sys::TU_UpdateIndexes::TU_Summarizing => Entries::Summarizing,
+            _ => Entries::All,
+        })
+    }
+}
+
+/// The heap's delete. False where the version is no longer the latest or, without waiting, somebody is at it.
+///
+/// # Safety
+/// The place must be one of a row of this table that this statement has seen.
+pub(super) unsafe fn heap_delete(table: pg_sys::Relation, at: &mut pg_sys::ItemPointerData, wait: bool) -> bool {
+    let mut failure = pg_sys::TM_FailureData::default();
+    // SAFETY: as our caller promises.
+    unsafe {
+        let (command, no_crosscheck) = (pg_sys::GetCurrentCommandId(true), std::ptr::null_mut());
+        pg_sys::heap_delete(table, at, command, no_crosscheck, wait, &mut failure, false) == pg_sys::TM_Result::TM_Ok
     }
 }

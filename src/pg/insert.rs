@@ -10,6 +10,7 @@
 //! looked under their locks before, so it happens only where somebody inserts without them: then a single call fails and
 //! can be made again, and a batch, which runs in a subtransaction, starts over.
 
+use super::executor::{Executor, asks_more};
 use super::statement::Value;
 use super::{relation_oid, relations_generation};
 use crate::fault::Fault;
@@ -70,13 +71,15 @@ pub(crate) struct Inserter {
     by: By,
     /// One for each row that is inserted at once.
     slots: Vec<*mut pg_sys::TupleTableSlot>,
+    /// Where it was opened, and slots are made: a row may be given in a context that ends before.
+    memory: pg_sys::MemoryContext,
 }
 
 /// Who does it.
 enum By {
     /// We do; these are the indexes of the layout, open.
     Hand(Vec<pg_sys::Relation>),
-    Executor(*mut pg_sys::EState, *mut pg_sys::ResultRelInfo),
+    Executor(Executor),
 }
 
 /// So many rows are written into the table at once.
@@ -97,18 +100,19 @@ impl Inserter {
                     };
                     By::Hand(plain.indexes.iter().map(open).collect())
                 }
-                None => by_executor(table),
+                None => By::Executor(Executor::open(table)),
             };
             Ok(Self {
                 table,
                 layout,
                 by,
                 slots: vec![pg_sys::table_slot_create(table, std::ptr::null_mut())],
+                memory: pg_sys::CurrentMemoryContext,
             })
         }
     }
 
-    /// Inserts a row, and tells where it lies: a handle for [`super::update`].
+    /// Inserts a row, and tells where it lies: a handle for [`super::change`].
     pub(crate) fn insert(&mut self, values: &[Value<'_>]) -> Result<u64, Fault> {
         self.fill(0, values)?;
         let slot = self.slots[0];
@@ -120,7 +124,7 @@ impl Inserter {
                     pg_sys::simple_table_tuple_insert(self.table, slot);
                     self.enter(slot);
                 }
-                By::Executor(executor, target) => pg_sys::ExecSimpleRelationInsert(*target, *executor, slot),
+                By::Executor(executor) => executor.insert(slot),
             }
             Ok(pgrx::itemptr::item_pointer_to_u64((*slot).tts_tid))
         }
@@ -160,8 +164,10 @@ impl Inserter {
         // compared.
         unsafe {
             while self.slots.len() <= n {
+                let before = pg_sys::MemoryContextSwitchTo(self.memory);
                 self.slots
                     .push(pg_sys::table_slot_create(self.table, std::ptr::null_mut()));
+                pg_sys::MemoryContextSwitchTo(before);
             }
             let slot = self.slots[n];
             pg_sys::ExecClearTuple(slot);
@@ -272,34 +278,14 @@ impl Drop for Inserter {
             for &slot in &self.slots {
                 pg_sys::ExecDropSingleTupleTableSlot(slot);
             }
-            match &self.by {
-                By::Hand(indexes) => {
-                    for &index in indexes {
-                        pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
-                    }
-                }
-                By::Executor(executor, target) => {
-                    pg_sys::ExecCloseIndices(*target);
-                    pg_sys::FreeExecutorState(*executor);
-                    pg_sys::pfree((*target).cast());
+            // The executor closes its own, before the table. The table's lock, which stays, keeps the indexes as they are.
+            if let By::Hand(indexes) = std::mem::replace(&mut self.by, By::Hand(Vec::new())) {
+                for index in indexes {
+                    pg_sys::index_close(index, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
                 }
             }
             pg_sys::table_close(self.table, pg_sys::NoLock as pg_sys::LOCKMODE);
         }
-    }
-}
-
-/// # Safety
-/// The table must be open for longer than what is returned is used.
-unsafe fn by_executor(table: pg_sys::Relation) -> By {
-    // SAFETY: the state owns the memory of the rest. A range-table index of 0 says that there is no range table.
-    unsafe {
-        let executor = pg_sys::CreateExecutorState();
-        let target: *mut pg_sys::ResultRelInfo = pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast();
-        (*target).type_ = pg_sys::NodeTag::T_ResultRelInfo;
-        pg_sys::InitResultRelInfo(target, table, 0, std::ptr::null_mut(), 0);
-        pg_sys::ExecOpenIndices(target, false);
-        By::Executor(executor, target)
     }
 }
 
@@ -355,10 +341,7 @@ unsafe fn column(table: pg_sys::Relation, name: &'static CStr) -> Result<(i16, p
 unsafe fn plain(table: pg_sys::Relation) -> Option<Plain> {
     // SAFETY: as our caller promises; the list of indexes is a copy.
     unsafe {
-        let constraints = (*(*table).rd_att).constr;
-        let checks = !constraints.is_null() && ((*constraints).num_check > 0 || (*constraints).has_generated_stored);
-        let ordinary = (*(*table).rd_rel).relkind as u8 == b'r' && !(*(*table).rd_rel).relispartition;
-        if checks || !ordinary || !(*table).trigdesc.is_null() {
+        if asks_more(table) {
             return None;
         }
         let attributes = PgTupleDesc::from_pg_unchecked((*table).rd_att);
@@ -374,7 +357,7 @@ unsafe fn plain(table: pg_sys::Relation) -> Option<Plain> {
 /// # Safety
 /// The index must be one of a table that is open and locked.
 unsafe fn plain_index(oid: pg_sys::Oid) -> Option<PlainIndex> {
-    // SAFETY: as our caller promises; the index is closed again, its lock stays.
+    // SAFETY: as our caller promises; the index is closed again.
     unsafe {
         let index = pg_sys::index_open(oid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
         let entry = (*index).rd_index;
@@ -391,7 +374,7 @@ unsafe fn plain_index(oid: pg_sys::Oid) -> Option<PlainIndex> {
         let conditions = PgList::<pg_sys::Node>::from_pg(pg_sys::RelationGetIndexPredicate(index));
         let only_if: Option<Vec<(usize, bool)>> = conditions.iter_ptr().map(|node| null_test(node)).collect();
         let unique = (*entry).indisunique;
-        pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
+        pg_sys::index_close(index, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
         Some(PlainIndex {
             oid,
             unique,
@@ -419,24 +402,5 @@ unsafe fn null_test(node: *mut pg_sys::Node) -> Option<(usize, bool)> {
         let number = usize::try_from((*column.cast::<pg_sys::Var>()).varattno).ok()?;
         let null = (*test).nulltesttype == pg_sys::NullTestType::IS_NULL;
         Some((number.checked_sub(1)?, null))
-    }
-}
-
-/// Enters a row into the table's indexes by the executor's own routine.
-///
-/// # Safety
-/// The slot must hold a row that was just inserted into the target.
-pub(super) unsafe fn insert_index_entries(
-    target: *mut pg_sys::ResultRelInfo,
-    slot: *mut pg_sys::TupleTableSlot,
-    executor: *mut pg_sys::EState,
-) {
-    let (none, nothing) = (std::ptr::null_mut(), std::ptr::null_mut());
-    // SAFETY: as our caller promises; neither an update nor ON CONFLICT.
-    unsafe {
-        #[cfg(feature = "pg15")]
-        pg_sys::ExecInsertIndexTuples(target, slot, executor, false, false, none, nothing);
-        #[cfg(not(feature = "pg15"))]
-        pg_sys::ExecInsertIndexTuples(target, slot, executor, false, false, none, nothing, false);
     }
 }

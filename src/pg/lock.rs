@@ -49,6 +49,8 @@ pub(crate) enum Key<'a> {
     Queue { profile_id: &'a str, platform: &'a str },
     /// No queue of this bucket may.
     Bucket(u64),
+    /// One of the sources that no table is attached under: shared by whoever books for it.
+    Source(u64),
     /// One slug of a column of an application's table: held by the transaction that it was given to.
     Slug {
         table: u32,
@@ -253,6 +255,24 @@ pub(crate) fn take_queue(key: &Key<'_>, wait: bool) -> bool {
     // The mode on the bucket conflicts with sharing it, but not with others who take a queue of the same bucket.
     acquire(&key.tag(), pg_sys::ExclusiveLock, wait)
         && acquire(&Key::Bucket(key.bucket()).tag(), pg_sys::RowExclusiveLock, wait)
+}
+
+fn source_key(source: &str) -> Key<'static> {
+    // By buckets: a transaction may name any number of sources.
+    let mut hasher = SipHasher13::new();
+    source.hash(&mut hasher);
+    Key::Source(hasher.finish() % BUCKETS)
+}
+
+/// Until the transaction ends no table is attached under this source; waits for one that just is.
+pub(crate) fn use_source(source: &str) {
+    acquire(&source_key(source).tag(), pg_sys::ShareLock, true);
+}
+
+/// Waits for everyone who has booked under this source while no table was attached under it, and keeps others from it
+/// until the transaction ends.
+pub(crate) fn take_source(source: &str) {
+    acquire(&source_key(source).tag(), pg_sys::ExclusiveLock, true);
 }
 
 /// Waits until a transaction has ended, whichever way.

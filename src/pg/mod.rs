@@ -7,6 +7,7 @@ pub(crate) mod change;
 pub(crate) mod condition;
 pub(crate) mod durable;
 pub(crate) mod dynamic;
+mod executor;
 pub(crate) mod insert;
 pub(crate) mod json;
 pub(crate) mod lock;
@@ -21,7 +22,6 @@ pub(crate) mod table;
 pub(crate) mod time;
 pub(crate) mod transaction;
 pub(crate) mod trigger;
-pub(crate) mod update;
 
 use crate::fault::Fault;
 use pgrx::pg_sys;

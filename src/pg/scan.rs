@@ -4,6 +4,7 @@
 //! checks look before they wait. Rows come in index order; a row that changes while the scan runs may be seen in
 //! either state, so whoever decides looks again under a lock, and the unique indexes have the last word.
 
+use super::change::heap_delete;
 use super::json::Jsonb;
 use super::relation_oid;
 use super::time::{from_timestamp, to_timestamp};
@@ -607,17 +608,7 @@ pub(crate) fn delete_unless_busy(table: &'static CStr, ids: &[u64]) -> Result<()
             if dirty.xmax != pg_sys::InvalidTransactionId {
                 continue;
             }
-            let mut failure = pg_sys::TM_FailureData::default();
-            let command = pg_sys::GetCurrentCommandId(true);
-            pg_sys::heap_delete(
-                heap,
-                &mut tid,
-                command,
-                std::ptr::null_mut(),
-                false,
-                &mut failure,
-                false,
-            );
+            heap_delete(heap, &mut tid, false);
         }
         pg_sys::table_close(heap, pg_sys::NoLock as pg_sys::LOCKMODE);
         pg_sys::CommandCounterIncrement();

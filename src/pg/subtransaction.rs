@@ -131,3 +131,9 @@ pub(crate) fn current_subtransaction() -> pg_sys::SubTransactionId {
     // SAFETY: reads a field of the transaction state.
     unsafe { pg_sys::GetCurrentSubTransactionId() }
 }
+
+/// Whether a subtransaction of this transaction is the current one or around it. One that is not has ended.
+pub(crate) fn is_subtransaction_active(id: pg_sys::SubTransactionId) -> bool {
+    // SAFETY: walks over the transaction state.
+    unsafe { pg_sys::SubTransactionIsActive(id) }
+}

@@ -10,6 +10,7 @@ use super::turn::{self, Closed, Hold};
 use crate::booking::Content;
 use crate::fault::Fault;
 use crate::pg::change::Writer;
+use crate::pg::insert::{Columns, Inserter};
 use crate::pg::scan::{Found, IndexScan};
 use crate::pg::statement::{Row, Statement, Value};
 use slotkeeper_core::Instant;
@@ -270,10 +271,47 @@ impl Told {
     }
 }
 
+/// What [`Taking::take`] writes into `publication`.
+static OPENED: Columns = Columns {
+    table: c"publication",
+    names: &[
+        c"booking_id",
+        c"queue_id",
+        c"wake_at",
+        c"claimed_at",
+        c"token",
+        c"attempts",
+        c"tries",
+        c"failures",
+        c"timeouts",
+        c"state",
+        c"worker",
+    ],
+};
+
+/// What [`record`] writes into `published`.
+static SUCCESS: Columns = Columns {
+    table: c"published",
+    names: &[
+        c"queue_id",
+        c"booking_id",
+        c"published_at",
+        c"claimed_at",
+        c"begun_at",
+        c"attempt",
+        c"late",
+        c"source",
+        c"content_id",
+        c"worker",
+        c"provider_id",
+        c"url",
+    ],
+};
+
 /// Takes contents up for the first time; what that needs stays open for a whole call.
 pub(crate) struct Taking {
     bookings: Writer,
-    publications: Writer,
+    publications: Inserter,
     successes: IndexScan,
 }
 
@@ -281,7 +319,7 @@ impl Taking {
     pub(crate) fn begin() -> Result<Self, Fault> {
         Ok(Self {
             bookings: Writer::open(c"booking")?,
-            publications: Writer::open(c"publication")?,
+            publications: Inserter::open(&OPENED)?,
             successes: turn::success_scan()?,
         })
     }
@@ -306,18 +344,19 @@ impl Taking {
             return Ok(None);
         }
         self.publications.insert(&[
-            (c"booking_id", Value::Int8(booking_id)),
-            (c"queue_id", Value::Int8(subject.queue_id)),
-            (c"wake_at", Value::Time(claim.until)),
-            (c"claimed_at", Value::Time(claim.now)),
-            (c"token", Value::Uuid(claim.token)),
-            (c"attempts", Value::Int4(0)),
-            (c"tries", Value::Int4(0)),
-            (c"failures", Value::Int4(0)),
-            (c"timeouts", Value::Int4(0)),
-            (c"state", Value::Text(State::Claimed.name())),
-            (c"worker", Value::Text(claim.worker)),
+            Value::Int8(booking_id),
+            Value::Int8(subject.queue_id),
+            Value::Time(claim.until),
+            Value::Time(claim.now),
+            Value::Uuid(claim.token),
+            Value::Int4(0),
+            Value::Int4(0),
+            Value::Int4(0),
+            Value::Int4(0),
+            Value::Text(State::Claimed.name()),
+            Value::Text(claim.worker),
         ])?;
+        self.publications.flush();
         Ok(Some(Told::of(subject, (0, 0, Some(claim.until)))))
     }
 }
@@ -419,20 +458,23 @@ pub(crate) fn close(closing: &Closing<'_>) -> Result<(), Fault> {
 /// Writes the row that proves a success.
 fn record(closing: &Closing<'_>) -> Result<(), Fault> {
     let content = &closing.content;
-    Writer::open(c"published")?.insert(&[
-        (c"queue_id", Value::Int8(content.queue_id)),
-        (c"booking_id", Value::Int8(closing.booking_id)),
-        (c"published_at", Value::Time(closing.now)),
-        (c"claimed_at", Value::OptionalTime(closing.claimed_at)),
-        (c"begun_at", Value::OptionalTime(closing.begun_at)),
-        (c"attempt", Value::Int4(closing.attempt)),
-        (c"late", Value::Bool(closing.late)),
-        (c"source", Value::Text(content.source)),
-        (c"content_id", Value::Text(content.content_id)),
-        (c"worker", Value::OptionalText(closing.worker)),
-        (c"provider_id", Value::OptionalText(closing.provider_id)),
-        (c"url", Value::OptionalText(closing.url)),
-    ])
+    let mut published = Inserter::open(&SUCCESS)?;
+    published.insert(&[
+        Value::Int8(content.queue_id),
+        Value::Int8(closing.booking_id),
+        Value::Time(closing.now),
+        Value::OptionalTime(closing.claimed_at),
+        Value::OptionalTime(closing.begun_at),
+        Value::Int4(closing.attempt),
+        Value::Bool(closing.late),
+        Value::Text(content.source),
+        Value::Text(content.content_id),
+        Value::OptionalText(closing.worker),
+        Value::OptionalText(closing.provider_id),
+        Value::OptionalText(closing.url),
+    ])?;
+    published.flush();
+    Ok(())
 }
 
 /// What is known now of an attempt that had ended as unknown.

@@ -1,12 +1,12 @@
 //! The rows of `slotkeeper.request`: how they are found, made and changed. Nobody else touches them.
 
 use crate::fault::Fault;
+use crate::pg::change::{Changed, Writer};
 use crate::pg::insert::{Columns, Inserter};
 use crate::pg::json::Jsonb;
 use crate::pg::scan::{Found, IndexScan, Key, Order, See};
 use crate::pg::statement::{Statement, Value};
 use crate::pg::subtransaction::until_not_overtaken;
-use crate::pg::update::{Changed, update};
 use pgrx::pg_sys;
 use slotkeeper_core::request::Digest;
 use slotkeeper_core::request::life::{Life, Times, sweep_minute};
@@ -288,16 +288,17 @@ pub(crate) fn finish_own(
 
 fn store(id: Option<u64>, name: &Digest, holder: i64, until: Instant, response: &Response<'_>) -> Result<bool, Fault> {
     let set = [
-        (column::HELD_UNTIL, Value::Time(until)),
-        (column::STATUS, Value::Int2(response.status)),
-        (column::RESOURCE, Value::OptionalText(response.resource)),
-        (column::HEADERS, Value::Jsonb(response.headers)),
-        (column::BODY, Value::Jsonb(response.body)),
+        (c"held_until", Value::Time(until)),
+        (c"status", Value::Int2(response.status)),
+        (c"resource", Value::OptionalText(response.resource)),
+        (c"headers", Value::Jsonb(response.headers)),
+        (c"body", Value::Jsonb(response.body)),
     ];
-    match id.map(|id| update(c"request", id, &set)).transpose()? {
+    let write = |id| Writer::open(c"request")?.update_at(id, &set);
+    match id.map(write).transpose()? {
         Some(Changed::Done) => Ok(true),
         Some(Changed::Overtaken) => Ok(false),
-        Some(Changed::Triggers) | None => {
+        Some(Changed::AsksMore) | None => {
             let [until, status, resource, headers, body] = set.map(|(_, value)| value);
             let name_and_holder = [Value::uuid(*name), Value::Int8(holder)];
             let values = [name_and_holder.as_slice(), &[until, status, resource, headers, body]].concat();

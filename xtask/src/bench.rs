@@ -10,6 +10,7 @@ mod bindings;
 mod figures;
 mod ground;
 mod memory;
+mod peers;
 mod pgbench;
 mod plot;
 mod publish;
@@ -26,6 +27,7 @@ use clap::Args;
 
 use crate::bench::figures::{Line, Unit, Who};
 use crate::bench::ground::{Ground, Pace};
+use crate::bench::peers::Peers;
 use crate::cluster::Cluster;
 use crate::host::Host;
 use crate::{build, ui};
@@ -90,7 +92,7 @@ impl Job {
         }
     }
 
-    fn measure(&self, ground: &mut Ground<'_>, peers: bool) -> Result<Vec<Line>> {
+    fn measure(&self, ground: &mut Ground<'_>, peers: &Peers) -> Result<Vec<Line>> {
         let tell = |unit: Unit| {
             move |round: u32, rounds: u32, values: &[(Who, f64)]| {
                 let mut shown: Vec<_> = values.to_vec();
@@ -107,6 +109,7 @@ impl Job {
             Self::Batch(batch) => vec![batch.measure(ground, tell(Unit::RowsPerSecond))?],
             Self::Bound(bound) => vec![bound.measure(ground, tell(bound.unit()))?],
             Self::Written(written) => vec![written.measure(ground, tell(written.unit()))?],
+            Self::Publish(publish) if !publish.possible(peers) => Vec::new(),
             Self::Publish(publish) => vec![publish.measure(ground, peers, tell(publish.unit()))?],
             Self::Requests(requests) => {
                 let unit = if requests.id == "request-storage" {
@@ -144,14 +147,16 @@ pub(crate) fn run(host: &Host, options: &Options) -> Result<ExitCode> {
         Cluster::open(host, "bench", &ground::settings())
     })?;
     let mut ground = ui::step("queues and tables", || Ground::prepare(host, &cluster, pace))?;
-    if options.peers {
-        ui::step("the peers: pgmq", || publish::install_peers(host, &mut ground))?;
-    }
+    let peers = if options.peers {
+        Peers::install(host, &mut ground)?
+    } else {
+        Peers::default()
+    };
     let mut lines = Vec::new();
     for (index, job) in jobs.iter().enumerate() {
         ui::heading(&format!("{} ({} of {})", job.id(), index + 1, jobs.len()));
         lines.extend(
-            job.measure(&mut ground, options.peers)
+            job.measure(&mut ground, &peers)
                 .with_context(|| format!("measuring {}", job.id()))?,
         );
     }

@@ -110,6 +110,22 @@ SELECT pg_temp.live('part');
 DELETE FROM part WHERE id IN (1, 101);
 SELECT pg_temp.live('part');
 
+-- Two rows of one id in one statement: what was booked for the second is given back, whatever became of the first.
+CREATE TABLE twice (id int PRIMARY KEY, queue text, at timestamptz, state text);
+SELECT slotkeeper.attach_table('twice', :'base'::jsonb || '{"platform": "queue", "occupies": "state = ''on''"}') ->> 'outcome' AS outcome;
+INSERT INTO twice VALUES (1, 'x', '2026-05-01 09:00Z', 'off'), (1, 'x', '2026-05-01 09:00Z', 'on'), (2, 'x', '2026-05-02 09:00Z', 'on'), (2, 'y', '2026-05-02 09:00Z', 'on') ON CONFLICT DO NOTHING;
+SELECT * FROM twice ORDER BY id;
+SELECT pg_temp.live('twice');
+-- A statement that was undone leaves nothing that would be given back later.
+BEGIN;
+SAVEPOINT s;
+INSERT INTO twice VALUES (3, 'x', '2026-05-03 09:00Z', 'on'), (3, 'x', '2026-05-04 09:00Z', 'on');
+ROLLBACK TO s;
+INSERT INTO twice VALUES (3, 'y', '2026-05-03 09:00Z', 'on');
+INSERT INTO twice VALUES (4, 'x', '2026-05-04 09:00Z', 'on') ON CONFLICT DO NOTHING;
+COMMIT;
+SELECT pg_temp.live('twice');
+
 SET client_min_messages = warning;
 DROP SCHEMA attaching CASCADE;
 SELECT slotkeeper.drop_queue('attaching', p, true) ->> 'outcome' AS outcome FROM unnest(ARRAY['x', 'y', 'free']) AS p;

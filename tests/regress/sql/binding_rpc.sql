@@ -198,6 +198,20 @@ SELECT b.source, b.content_id, pg_temp.utc(b.scheduled_at) FROM slotkeeper.booki
 SELECT 'tweet' AS t, id, pg_temp.utc(at) FROM tweet UNION ALL SELECT 'reel', id, pg_temp.utc(at) FROM reel ORDER BY 1, 2;
 DROP TABLE tweet, reel;
 
+-- A trigger of the application's gives the row another time than was written: the reply says which.
+CREATE TABLE late (id int PRIMARY KEY, at timestamptz);
+CREATE FUNCTION later() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF new.at IS DISTINCT FROM old.at THEN new.at := new.at + interval '1 hour'; END IF; RETURN new; END $$;
+CREATE TRIGGER later BEFORE UPDATE ON late FOR EACH ROW EXECUTE FUNCTION later();
+INSERT INTO late SELECT generate_series(1, 5);
+SELECT slotkeeper.create_queue('elsewhere', 'late', 'UTC', '{"every": "1 hour"}') ->> 'outcome' AS queue;
+SELECT slotkeeper.attach_table('late', '{"content_id": "id", "profile_id": {"value": "elsewhere"}, "platform": {"value": "late"}, "at": "at", "states": {"unscheduled": {"at": null}}}') ->> 'outcome' AS attached;
+SELECT pg_temp.said(slotkeeper.assign_next_available_slot('elsewhere', 'late', '1', p_not_before => '2026-02-01 09:00Z'));
+SELECT pg_temp.said(slotkeeper.schedule_content('elsewhere', 'late', '2', '2026-02-02 09:00Z'));
+SELECT pg_temp.said(slotkeeper.reschedule_content('2', '2026-02-02 15:00Z'));
+SELECT pg_temp.batch(slotkeeper.assign_slots('[{"profile_id": "elsewhere", "platform": "late", "content_id": 3, "not_before": "2026-02-03T09:00:00Z"}, {"profile_id": "elsewhere", "platform": "late", "content_id": 4, "not_before": "2026-02-04T09:00:00Z"}]'));
+SELECT b.content_id, pg_temp.utc(b.scheduled_at) AS booked, pg_temp.utc(late.at) AS row FROM slotkeeper.booking AS b JOIN late ON late.id::text = b.content_id WHERE source = 'rpc.late' AND released_at IS NULL ORDER BY 1;
+DROP TABLE late;
+
 SET client_min_messages = warning;
 DROP SCHEMA rpc CASCADE;
 SELECT slotkeeper.drop_queue(profile_id, platform, true) ->> 'outcome' AS outcome FROM slotkeeper.queue WHERE profile_id IN (:profile, 'elsewhere') ORDER BY profile_id, platform;

@@ -11,7 +11,7 @@ use crate::cluster::{Cluster, Settings, explained};
 use crate::host::Host;
 use crate::ui;
 
-const DATABASE: &str = "slotkeeper_bench";
+pub(crate) const DATABASE: &str = "slotkeeper_bench";
 
 /// The queues of most lines.
 pub(crate) const SPREAD_QUEUES: u32 = 2000;

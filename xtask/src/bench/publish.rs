@@ -1,18 +1,11 @@
 //! Lines about publishing. The peers' own calls are in the same run if `--peers` asks for them.
 
-use std::fs;
-use std::path::PathBuf;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::bench::figures::{Limit, Line, Unit, Who};
 use crate::bench::ground::{Ground, State};
+use crate::bench::peers::{Driven, Peers};
 use crate::bench::pgbench::{Run, Until};
-use crate::host::Host;
-use crate::process;
-
-/// The release of the pgmq crate whose embedded SQL is measured.
-const PGMQ: &str = "=0.33.7";
 
 /// Contents in the line about an old snapshot.
 const MANY: u32 = 300_000;
@@ -22,6 +15,8 @@ const MANY: u32 = 300_000;
 pub(crate) enum Publish {
     /// Whole publishes, so many contents a call, against pgmq.
     Whole { at_once: u32 },
+    /// Whole publishes, so many contents a call, against a queue with a client library of its own.
+    Against { peer: Driven, at_once: u32 },
     /// Claims where many more are booked ahead, against few.
     Ahead,
     /// Claims where many due contents are in a paused queue, against none.
@@ -32,9 +27,21 @@ pub(crate) enum Publish {
     OldSnapshot,
 }
 
-pub(crate) const ALL: [Publish; 6] = [
+pub(crate) const ALL: [Publish; 9] = [
     Publish::Whole { at_once: 1 },
     Publish::Whole { at_once: 50 },
+    Publish::Against {
+        peer: Driven::GraphileWorker,
+        at_once: 50,
+    },
+    Publish::Against {
+        peer: Driven::PgBoss,
+        at_once: 50,
+    },
+    Publish::Against {
+        peer: Driven::PgBoss,
+        at_once: 1,
+    },
     Publish::Ahead,
     Publish::Blocked,
     Publish::Idle,
@@ -49,6 +56,12 @@ impl Publish {
         match self {
             Self::Whole { at_once: 1 } => "publish-1",
             Self::Whole { .. } => "publish-50",
+            Self::Against {
+                peer: Driven::GraphileWorker,
+                ..
+            } => "publish-50-graphile-worker",
+            Self::Against { at_once: 1, .. } => "publish-1-pg-boss",
+            Self::Against { .. } => "publish-50-pg-boss",
             Self::Ahead => "claim-ahead",
             Self::Blocked => "claim-blocked",
             Self::Idle => "claim-idle",
@@ -59,11 +72,16 @@ impl Publish {
     pub(crate) fn unit(self) -> Unit {
         match self {
             Self::Ahead | Self::Blocked => Unit::Microseconds,
-            Self::Whole { .. } | Self::Idle | Self::OldSnapshot => Unit::PerSecond,
+            Self::Whole { .. } | Self::Against { .. } | Self::Idle | Self::OldSnapshot => Unit::PerSecond,
         }
     }
 
-    fn line(self, peers: bool) -> Line {
+    /// Whether this can be measured; where it cannot, the line is left out.
+    pub(crate) fn possible(self, peers: &Peers) -> bool {
+        !matches!(self, Self::Against { .. }) || peers.node.is_some()
+    }
+
+    fn line(self, peers: &Peers) -> Line {
         let (title, baseline, required) = match self {
             Self::Whole { at_once: 1 } => (
                 "claim 1, begin, confirm, 16 workers (contents)",
@@ -74,6 +92,15 @@ impl Publish {
                 "claim 50, begins, confirms, 16 workers (contents)",
                 "pgmq read 50, archive 50",
                 Limit::AtLeast(0.6),
+            ),
+            Self::Against { peer, at_once } => (
+                if at_once == 1 {
+                    "claim 1, begin, confirm, 16 workers (contents)"
+                } else {
+                    "claim 50, begins, confirms, 16 workers (contents)"
+                },
+                peer.title(at_once),
+                Limit::AtLeast(1.0),
             ),
             Self::Ahead => ("claim, many ahead", "only what is due", Limit::AtMost(1.3)),
             Self::Blocked => (
@@ -88,7 +115,7 @@ impl Publish {
                 Limit::AtLeast(0.5),
             ),
         };
-        let measured = peers || !matches!(self, Self::Whole { .. });
+        let measured = peers.pgmq || !matches!(self, Self::Whole { .. });
         Line {
             id: self.id().to_owned(),
             title: title.to_owned(),
@@ -103,7 +130,7 @@ impl Publish {
     pub(crate) fn measure(
         self,
         ground: &mut Ground<'_>,
-        peers: bool,
+        peers: &Peers,
         mut tell: impl FnMut(u32, u32, &[(Who, f64)]),
     ) -> Result<Line> {
         let mut line = self.line(peers);
@@ -122,12 +149,14 @@ impl Publish {
         Ok(line)
     }
 
-    fn value(self, ground: &mut Ground<'_>, who: Who, peers: bool) -> Result<Option<f64>> {
+    fn value(self, ground: &mut Ground<'_>, who: Who, peers: &Peers) -> Result<Option<f64>> {
         let ours = who == Who::Slotkeeper;
         let far = ground.pace.far;
         Ok(match self {
-            Self::Whole { .. } if !ours && !peers => None,
+            Self::Whole { .. } if !ours && !peers.pgmq => None,
             Self::Whole { at_once } => Some(whole(ground, ours, at_once)?),
+            Self::Against { at_once, .. } if ours => Some(whole(ground, true, at_once)?),
+            Self::Against { peer, at_once } => Some(peers.rate(ground, peer, at_once)?),
             Self::Ahead => Some(claims(ground, (1_000, 0, if ours { far } else { 0 }))?),
             Self::Blocked => Some(claims(ground, (1_000, if ours { far / 10 } else { 0 }, 0))?),
             Self::Idle => Some(idle(ground, ours)?),
@@ -225,31 +254,7 @@ fn many(ground: &mut Ground<'_>, old_snapshot: bool) -> Result<f64> {
         published >= i64::from(contents) - 800 && written <= 4 * published,
         "{published} of {contents} contents were published, with {written} row versions"
     );
+    let each = f64::from(i32::try_from(written)?) / f64::from(i32::try_from(published)?);
+    println!("  {published} contents published, {each:.2} row versions each");
     Ok(rate * 50.0)
-}
-
-/// Puts the peers' queue into the benchmark's database: pgmq, from the SQL that its crate embeds.
-pub(crate) fn install_peers(host: &Host, ground: &mut Ground<'_>) -> Result<()> {
-    let folder = host.repo.target.join("peers");
-    fs::create_dir_all(folder.join("src")).with_context(|| folder.display().to_string())?;
-    let manifest = format!(
-        "[package]\nname = \"peers\"\nversion = \"0.0.0\"\nedition = \"2021\"\n\n[dependencies]\npgmq = \"{PGMQ}\"\n\n[workspace]\n"
-    );
-    fs::write(folder.join("Cargo.toml"), manifest)?;
-    fs::write(folder.join("src/lib.rs"), "")?;
-    let mut cargo = process::command("cargo");
-    cargo.current_dir(&folder).args(["metadata", "--format-version", "1"]);
-    let metadata: serde_json::Value =
-        serde_json::from_str(&process::output(&mut cargo, "cargo metadata of the peers")?)?;
-    let packages = metadata["packages"].as_array().context("no packages")?;
-    let pgmq = packages
-        .iter()
-        .find(|package| package["name"] == "pgmq")
-        .and_then(|package| package["manifest_path"].as_str())
-        .context("the pgmq crate is not there")?;
-    let file = PathBuf::from(pgmq).with_file_name("src/install/embedded/sql/pgmq.sql");
-    let sql = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    ground.sql("DROP SCHEMA IF EXISTS pgmq CASCADE; CREATE SCHEMA pgmq")?;
-    ground.sql(&sql)?;
-    ground.sql("SELECT pgmq.create('q')")
 }

@@ -112,7 +112,10 @@ pub(crate) fn markdown(lines: &[Line], host: &Host, pace: &Pace, quick: bool, lo
          - **Memory**: one backend, calls of every kind over 1,000 queues, one of twenty fails; read from \
            `pg_backend_memory_contexts` and the kernel (RssAnon).\n\
          - **Publishing**: contents booked by plain INSERTs in 2,000 queues, due minutes ago; each call in a transaction of its own, \
-           16 workers. With `--peers` pgmq, from the SQL that its crate embeds, reads and archives as many messages at once. Claims \
+           16 workers. With `--peers` pgmq, from the SQL that its crate embeds, reads and archives as many messages at once; \
+           graphile-worker and pg-boss, from npm, run in one Node process: 16 tasks at once that do nothing, fetched into a local \
+           queue of 500 and completed in batches; 16 loops that fetch and complete as many jobs at once, out of few seconds' \
+           work, since each fetch sorts all that waits. Claims \
            with many ahead, or a tenth as many blocked in a paused queue: 500 claims of one content by one client. The old snapshot is a \
            REPEATABLE READ transaction that stays open; the row versions written meanwhile are counted: at most 4 a content.\n\
          - **Checked after every run**: no transaction failed, and the tables hold exactly the rows that the calls \
