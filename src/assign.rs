@@ -123,7 +123,7 @@ impl Request<'_> {
                 }
                 state
             } else {
-                booking::state(&mut booking::content_scan()?, &content)?
+                booking::state(&mut booking::content_scan_to_book()?, &content)?
             };
             match state {
                 State::Free => {}
@@ -140,7 +140,7 @@ impl Request<'_> {
             }
             let now = now()?;
             let mut seeker = self.seeker(&queue, now);
-            let mut reader = Reader::default();
+            let mut reader = Reader::to_book();
             let taken = seeker.take_first(&mut reader, |slot, seat| {
                 booking::insert(&content, self.user_id, slot, seat, now)
             })?;

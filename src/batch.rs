@@ -525,8 +525,8 @@ fn book_all(
 ) -> Result<Vec<Outcome>, Halt> {
     let mut outcomes: Vec<Outcome> = Vec::with_capacity(wanted.len());
     let mut sources = Sources::new();
-    let mut reader = Reader::default();
-    let mut contents = booking::content_scan()?;
+    let mut reader = Reader::to_book();
+    let mut contents = booking::content_scan_to_book()?;
     let mut bookings = Bookings::open()?;
     for chunk in wanted.chunks(CHUNK) {
         let mut keys: Vec<Key<'_>> = chunk.iter().map(|wanted| wanted.content.key()).collect();

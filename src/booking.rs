@@ -105,6 +105,11 @@ pub(crate) fn content_scan() -> Result<IndexScan, Fault> {
     IndexScan::open(c"booking", c"booking_content", 3, See::Uncommitted)
 }
 
+/// The same where the content is to be booked.
+pub(crate) fn content_scan_to_book() -> Result<IndexScan, Fault> {
+    IndexScan::open_to_write(c"booking", c"booking_content", 3)
+}
+
 const COLUMNS: i32 = 10;
 
 fn booking(row: &Row) -> Result<Booking, Fault> {

@@ -19,29 +19,49 @@ const READ_AHEAD_ROWS: usize = 256;
 /// Open scans, shared by all queues of a call. A scan pins a page only while it is read.
 #[derive(Default)]
 pub(crate) struct Reader {
+    /// Whether a seat that is found is to be booked.
+    to_book: bool,
     seats: Option<IndexScan>,
     runs: Option<IndexScan>,
     holes: Option<IndexScan>,
 }
 
-fn opened<'s>(
-    scan: &'s mut Option<IndexScan>,
-    table: &'static std::ffi::CStr,
-    index: &'static std::ffi::CStr,
-    keys: usize,
-) -> Result<&'s mut IndexScan, Fault> {
+/// The scan, which `open` opens where it is not.
+fn opened(
+    scan: &mut Option<IndexScan>,
+    open: impl FnOnce() -> Result<IndexScan, Fault>,
+) -> Result<&mut IndexScan, Fault> {
     if scan.is_none() {
-        *scan = Some(IndexScan::open(table, index, keys, See::Uncommitted)?);
+        *scan = Some(open()?);
     }
     scan.as_mut().ok_or_else(|| Fault::Internal("no scan".to_owned()))
 }
 
 impl Reader {
-    /// A reader whose scan of seats is open already.
+    /// A reader for who books.
+    pub(crate) fn to_book() -> Self {
+        Self {
+            to_book: true,
+            ..Self::default()
+        }
+    }
+
+    /// The same, whose scan of seats is open already.
     pub(crate) fn of_seats() -> Result<Self, Fault> {
-        let mut reader = Self::default();
-        opened(&mut reader.seats, c"booking", c"booking_seat", 3)?;
+        let mut reader = Self::to_book();
+        reader.open_seats()?;
         Ok(reader)
+    }
+
+    fn open_seats(&mut self) -> Result<&mut IndexScan, Fault> {
+        let (table, index) = (c"booking", c"booking_seat");
+        opened(&mut self.seats, || {
+            if self.to_book {
+                IndexScan::open_to_write(table, index, 3)
+            } else {
+                IndexScan::open(table, index, 3, See::Uncommitted)
+            }
+        })
     }
 
     /// Appends (granule, seat) of the rows in the granules `from..to`; returns the granule up to which it has read,
@@ -53,7 +73,7 @@ impl Reader {
         to: i64,
         rows: &mut Vec<(i64, Held)>,
     ) -> Result<i64, Fault> {
-        let scan = opened(&mut self.seats, c"booking", c"booking_seat", 3)?;
+        let scan = self.open_seats()?;
         scan.search(
             &[(1, Key::Is(queue_id)), (2, Key::AtLeast(from)), (2, Key::Below(to))],
             Order::Ascending,
@@ -77,7 +97,9 @@ impl Reader {
     }
 
     fn first_hole(&mut self, queue: &Queue, on_slot: bool, from: i64, to: i64) -> Result<Option<Hole>, Fault> {
-        let scan = opened(&mut self.holes, c"hole", c"hole_granule", 5)?;
+        let scan = opened(&mut self.holes, || {
+            IndexScan::open(c"hole", c"hole_granule", 5, See::Uncommitted)
+        })?;
         let keys = [
             (1, Key::Is(queue.queue_id)),
             (2, Key::Is(queue.version)),
@@ -112,7 +134,9 @@ impl Reader {
         order: Order,
         mut more: impl FnMut(Run, u64) -> bool,
     ) -> Result<(), Fault> {
-        let scan = opened(&mut self.runs, c"full_run", c"full_run_from", 5)?;
+        let scan = opened(&mut self.runs, || {
+            IndexScan::open(c"full_run", c"full_run_from", 5, See::Uncommitted)
+        })?;
         let keys = [
             (1, Key::Is(queue.queue_id)),
             (2, Key::Is(queue.version)),

@@ -68,7 +68,11 @@ impl Mover<'_> {
                 conflicts_with: None,
             }));
         }
-        let mut reader = Reader::default();
+        let mut reader = if wish.dry_run {
+            Reader::default()
+        } else {
+            Reader::to_book()
+        };
         let places = match wish.on_conflict {
             OnConflict::NextSlot => Places::of(self.queue),
             OnConflict::NextFree | OnConflict::Reject => Places::Granules,
@@ -121,7 +125,7 @@ impl Mover<'_> {
         &self,
         write: impl FnMut(&Slot, i16) -> Result<Option<i64>, Fault>,
     ) -> Result<Option<Settled>, Fault> {
-        let mut reader = Reader::default();
+        let mut reader = Reader::to_book();
         let mut seeker = self.seeker(Places::of(self.queue), self.now, self.queue.horizon(self.now));
         let taken = seeker.take_first(&mut reader, write)?;
         if !matches!(taken, Taken::Lost) {

@@ -81,8 +81,10 @@ fn schedule(
                 return Ok(Reply::new("already_assigned").with_seat(&Seat::of(&own, &queue)));
             }
             state
-        } else {
+        } else if wish.dry_run {
             booking::state(&mut booking::content_scan()?, &content)?
+        } else {
+            booking::state(&mut booking::content_scan_to_book()?, &content)?
         };
         match state {
             State::Busy(transaction) if !wish.dry_run => {

@@ -303,14 +303,10 @@ unsafe fn layout_of(table: pg_sys::Relation, columns: &'static Columns) -> Resul
     }
     // SAFETY: as our caller promises.
     let layout = unsafe {
-        Rc::new(Layout {
-            columns: columns
-                .names
-                .iter()
-                .map(|name| column(table, name))
-                .collect::<Result<_, _>>()?,
-            plain: plain(table),
-        })
+        let names = columns.names.iter();
+        let columns = names.map(|name| column(table, name)).collect::<Result<Vec<_>, _>>()?;
+        let plain = plain(table, &columns);
+        Rc::new(Layout { columns, plain })
     };
     LAYOUTS.with_borrow_mut(|(of, all)| {
         if *of != generation {
@@ -338,7 +334,7 @@ unsafe fn column(table: pg_sys::Relation, name: &'static CStr) -> Result<(i16, p
 ///
 /// # Safety
 /// The table must be open.
-unsafe fn plain(table: pg_sys::Relation) -> Option<Plain> {
+unsafe fn plain(table: pg_sys::Relation, written: &[(i16, pg_sys::Oid)]) -> Option<Plain> {
     // SAFETY: as our caller promises; the list of indexes is a copy.
     unsafe {
         if asks_more(table) {
@@ -349,7 +345,14 @@ unsafe fn plain(table: pg_sys::Relation) -> Option<Plain> {
             .filter(|&n| attributes.get(n).is_some_and(|attribute| attribute.attnotnull))
             .collect();
         let oids = PgList::<pg_sys::Oid>::from_pg(pg_sys::RelationGetIndexList(table));
-        let indexes = oids.iter_oid().map(|oid| plain_index(oid)).collect::<Option<_>>()?;
+        let mut indexes: Vec<PlainIndex> = oids.iter_oid().map(|oid| plain_index(oid)).collect::<Option<_>>()?;
+        // What no row of ours enters need not be opened.
+        let is_written = |column: usize| {
+            written
+                .iter()
+                .any(|(number, _)| usize::try_from(*number) == Ok(column + 1))
+        };
+        indexes.retain(|index| index.only_if.iter().all(|&(column, null)| null || is_written(column)));
         Some(Plain { required, indexes })
     }
 }

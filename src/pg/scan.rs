@@ -87,6 +87,13 @@ pub(crate) enum See {
     Committed,
 }
 
+/// What a scan is a part of.
+#[derive(Clone, Copy)]
+enum To {
+    Read,
+    Write,
+}
+
 /// A scan over one index, of one of slotkeeper's tables mostly.
 pub(crate) struct IndexScan {
     heap: pg_sys::Relation,
@@ -148,15 +155,33 @@ impl Drop for Snapshot {
 impl IndexScan {
     /// Opens a scan whose every search has `keys` conditions.
     pub(crate) fn open(table: &'static CStr, index: &'static CStr, keys: usize, see: See) -> Result<Self, Fault> {
-        Ok(Self::open_at(relation_oid(table)?, relation_oid(index)?, keys, see))
+        Ok(Self::open_at(
+            relation_oid(table)?,
+            relation_oid(index)?,
+            keys,
+            see,
+            To::Read,
+        ))
     }
 
-    fn open_at(table: pg_sys::Oid, index: pg_sys::Oid, keys: usize, see: See) -> Self {
+    /// The same as a part of what ends with a row in this table, uncommitted rows of others included: with the locks that the
+    /// insert needs, which then has no others to ask for.
+    pub(crate) fn open_to_write(table: &'static CStr, index: &'static CStr, keys: usize) -> Result<Self, Fault> {
+        let (table, index) = (relation_oid(table)?, relation_oid(index)?);
+        Ok(Self::open_at(table, index, keys, See::Uncommitted, To::Write))
+    }
+
+    fn open_at(table: pg_sys::Oid, index: pg_sys::Oid, keys: usize, see: See, to: To) -> Self {
+        let lock = match to {
+            To::Read => pg_sys::AccessShareLock,
+            To::Write => pg_sys::RowExclusiveLock,
+        } as pg_sys::LOCKMODE;
         // SAFETY: the relations are opened with a lock that lasts to the end of the transaction, as a query would;
-        // the snapshot outlives the scan (boxed, or registered until drop).
+        // the snapshot outlives the scan (boxed, or registered until drop). The index has a lock of its own, though its table
+        // has one: ALTER INDEX … SET TABLESPACE and, for readers, REINDEX ask for none of the table that would conflict.
         unsafe {
-            let heap = pg_sys::table_open(table, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-            let index = pg_sys::index_open(index, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+            let heap = pg_sys::table_open(table, lock);
+            let index = pg_sys::index_open(index, lock);
             let attributes = (*(*index).rd_index).indnatts as usize;
             let columns = (*(*index).rd_index)
                 .indkey
@@ -538,7 +563,7 @@ fn row_scan(table: pg_sys::Oid, column: i16, id: &str) -> Result<Option<IndexSca
         _ => None,
     };
     let Some(key) = key else { return Ok(None) };
-    let mut scan = IndexScan::open_at(table, index, 1, See::Uncommitted);
+    let mut scan = IndexScan::open_at(table, index, 1, See::Uncommitted, To::Read);
     scan.search(&[(1, key)], Order::Ascending);
     Ok(Some(scan))
 }

@@ -14,20 +14,24 @@ const YEARS_PER_CYCLE: i64 = 400;
 /// them so), those before 0000 a minus sign.
 pub fn format_local(zone: impl Zone, instant: Instant) -> String {
     let (local, offset) = local_of(zone, instant);
-    let micros = instant.rem_euclid(MICROS_PER_SEC);
     let (year, month, day) = date_of(local.div_euclid(SECS_PER_DAY));
-    let clock = local.rem_euclid(SECS_PER_DAY);
-    let (hour, minute, second) = (clock / 3_600, clock / 60 % 60, clock % 60);
-    let sign = if year < 0 { "-" } else { "" };
-    let mut text = format!(
-        "{sign}{:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}",
-        year.abs()
-    );
-    if micros != 0 {
-        text.push('.');
-        text.push_str(format!("{micros:06}").trim_end_matches('0'));
+    // By hand: replies are full of instants, and the formatting machinery takes ten times as long.
+    let mut text = String::with_capacity(LONGEST);
+    if year < 0 {
+        text.push('-');
     }
-    push_offset(&mut text, offset);
+    push_year(&mut text, year.unsigned_abs());
+    text.push('-');
+    push_two(&mut text, month);
+    text.push('-');
+    push_two(&mut text, day);
+    text.push('T');
+    // Not negative, as a remainder, and less than a day.
+    push_clock(&mut text, local.rem_euclid(SECS_PER_DAY) as u32, true);
+    push_fraction(&mut text, instant.rem_euclid(MICROS_PER_SEC) as u32);
+    let size = offset.unsigned_abs();
+    text.push(if offset < 0 { '-' } else { '+' });
+    push_clock(&mut text, size, !size.is_multiple_of(60));
     text
 }
 
@@ -36,12 +40,49 @@ pub fn format_utc(instant: Instant) -> String {
     format_local(FixedZone(0), instant)
 }
 
-fn push_offset(text: &mut String, offset: i32) {
-    let size = offset.unsigned_abs();
-    text.push(if offset < 0 { '-' } else { '+' });
-    text.push_str(&format!("{:02}:{:02}", size / 3_600, size / 60 % 60));
-    if !size.is_multiple_of(60) {
-        text.push_str(&format!(":{:02}", size % 60));
+/// Bytes of the longest text: a year of six digits, a fraction, an offset with seconds.
+const LONGEST: usize = "-290308-12-21T19:59:05.224192+00:00:00".len();
+
+/// The lowest digit of a number.
+fn push_digit(text: &mut String, number: u32) {
+    text.push(char::from(b'0' + (number % 10) as u8));
+}
+
+fn push_two(text: &mut String, number: u32) {
+    push_digit(text, number / 10);
+    push_digit(text, number);
+}
+
+/// At least four digits.
+fn push_year(text: &mut String, year: u64) {
+    let Some(low) = u32::try_from(year).ok().filter(|&year| year < 10_000) else {
+        return text.push_str(&year.to_string());
+    };
+    push_two(text, low / 100);
+    push_two(text, low % 100);
+}
+
+/// Hours and minutes, and seconds where they are wanted.
+fn push_clock(text: &mut String, seconds: u32, all: bool) {
+    push_two(text, seconds / 3_600);
+    text.push(':');
+    push_two(text, seconds / 60 % 60);
+    if all {
+        text.push(':');
+        push_two(text, seconds % 60);
+    }
+}
+
+/// Nothing where there is no fraction, and no zeros at its end.
+fn push_fraction(text: &mut String, micros: u32) {
+    if micros == 0 {
+        return;
+    }
+    text.push('.');
+    for high in [100_000, 10_000, 1_000, 100, 10, 1] {
+        if !micros.is_multiple_of(high * 10) {
+            push_digit(text, micros / high);
+        }
     }
 }
 
