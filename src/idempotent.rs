@@ -4,13 +4,13 @@
 //! together. Everything else runs with the caller's own rights.
 
 use crate::arguments::optional_identifier;
+use crate::document::Document;
 use crate::fault::Fault;
-use crate::pg::dynamic::{See, execute, identifier};
+use crate::pg::dynamic::{Parts, Row, See, composed, execute, identifier};
 use crate::pg::json::{Json, JsonReply, Jsonb};
 use crate::pg::refuse_read_only;
-use crate::pg::statement::Value;
 use crate::pg::subtransaction::{Failure, attempt};
-use crate::pg::table::{RegClass, Table, type_name};
+use crate::pg::table::{RegClass, Table};
 use crate::reply::Reply;
 use crate::request::row::{New, Response};
 use crate::request::{Answer, Patience, ask, expired, finish_own, in_progress, lifetime, mismatch, tree, user};
@@ -208,10 +208,11 @@ impl<'a> Work<'a> {
 
     fn run(&self) -> Result<Done, Fault> {
         let table = Table::open(self.table)?;
-        for (name, _) in self.row {
-            table.column(name)?;
-        }
         if let Some(slug) = &self.slug {
+            // What is wrong with the row is said before a slug is looked for.
+            for (name, _) in self.row {
+                table.column(name)?;
+            }
             table.column(slug.from)?;
         }
         let row = match &self.slug {
@@ -396,41 +397,34 @@ fn document(row: &Members) -> Jsonb {
 /// where a trigger or a rule has discarded it.
 ///
 /// Only the columns that are given are named, so that all others have their defaults.
-fn insert(table: &Table, row: &Members, document: Jsonb) -> Result<Option<Jsonb>, Fault> {
-    let (mut names, mut values, mut types) = (Vec::new(), Vec::new(), Vec::new());
-    for (name, _) in row {
-        let column = table.column(name)?;
-        let quoted = identifier(&column.name)?;
-        values.push(format!("x.{quoted}"));
-        types.push(format!("{quoted} {}", type_name(column.type_oid, column.modifier)));
-        names.push(quoted);
-    }
-    let source = if names.is_empty() {
-        "DEFAULT VALUES".to_owned()
-    } else {
-        format!(
-            "({}) SELECT {} FROM pg_catalog.jsonb_to_record($1) AS x({})",
-            names.join(", "),
-            values.join(", "),
-            types.join(", ")
-        )
+fn insert(table: &Table, row: &Members, json: Jsonb) -> Result<Option<Jsonb>, Fault> {
+    let document = Document::of(row, json);
+    let write = |shown: &str| {
+        let table_name = table.name();
+        Ok(match document.columns(table, 1)? {
+            None => format!("INSERT INTO {table_name} AS r DEFAULT VALUES RETURNING {shown}"),
+            Some(columns) => format!(
+                "INSERT INTO {table_name} AS r ({}) {} RETURNING {shown}",
+                columns.names, columns.query
+            ),
+        })
     };
-    let text = format!("INSERT INTO {} AS r {source} RETURNING {}", table.name(), shown(table)?);
-    let arguments = [Value::Jsonb(Some(document))];
-    let arguments = if names.is_empty() {
-        &arguments[..0]
+    let value = [document.value()];
+    let values = if document.is_empty() { &[][..] } else { &value[..] };
+    let read = |row: &Row| row.jsonb(1);
+    // What the caller may read of a table hangs on roles too, whose changes no table tells.
+    let rows = if table.allows_all(pg_sys::ACL_SELECT) {
+        let parts = Parts::of("insert").and_number(table.oid().to_u32());
+        let text = composed(document.parts(parts), || write("pg_catalog.to_jsonb(r.*)"))?;
+        execute(&text, See::Caller, values, read)?
     } else {
-        &arguments[..]
+        execute(&write(&readable(table)?)?, See::Caller, values, read)?
     };
-    let rows = execute(&text, See::Caller, arguments, |row| row.jsonb(1))?;
     Ok(rows.into_iter().next().flatten())
 }
 
 /// The stored row as jsonb: the columns that the caller may read.
-fn shown(table: &Table) -> Result<String, Fault> {
-    if table.allows_all(pg_sys::ACL_SELECT) {
-        return Ok("pg_catalog.to_jsonb(r.*)".to_owned());
-    }
+fn readable(table: &Table) -> Result<String, Fault> {
     let readable = table
         .columns()
         .filter(|column| table.allows(column, pg_sys::ACL_SELECT));

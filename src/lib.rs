@@ -9,6 +9,7 @@ mod batch;
 mod binding;
 mod booking;
 mod clock;
+mod document;
 mod draft;
 mod fault;
 mod history;
@@ -163,5 +164,5 @@ extension_sql_file!(
 extern "C-unwind" fn _PG_init() {
     slug::define_settings();
     clock::define_settings();
-    pg::watch_relations();
+    pg::watch_catalogs();
 }

@@ -1,17 +1,16 @@
 //! Drafts: `publish_draft` and `claim_draft`. Any number of callers, one target row.
 
-mod document;
 mod row;
 
 use crate::arguments::identifier;
+use crate::document::Document;
 use crate::fault::Fault;
-use crate::pg::dynamic::{self, See, execute};
+use crate::pg::dynamic::{self, Parts, See, composed, execute};
 use crate::pg::json::{JsonReply, Jsonb};
 use crate::pg::refuse_read_only;
 use crate::pg::statement::Value;
 use crate::pg::table::{Column, RegClass, Table, cast_to};
 use crate::reply::Reply;
-use document::Document;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use row::{Draft, State};
@@ -60,7 +59,7 @@ fn draft<'a>(
     table: Option<RegClass>,
     id: Option<&'a str>,
     link: Option<&str>,
-    published_when: Option<&str>,
+    published_when: Option<&'a str>,
 ) -> Result<Draft<'a>, Fault> {
     let table = table.ok_or(Fault::Null {
         argument: "p_draft_table",
@@ -94,12 +93,17 @@ struct Publication<'a> {
     target: Table,
     /// The column of the target that the draft's link holds.
     id: Column,
-    row: Document,
-    changes: Option<Document>,
+    row: Document<'a>,
+    changes: Option<Document<'a>>,
 }
 
 impl<'a> Publication<'a> {
-    fn new(draft: &'a Draft<'a>, target: Table, row: Document, changes: Option<Document>) -> Result<Self, Fault> {
+    fn new(
+        draft: &'a Draft<'a>,
+        target: Table,
+        row: Document<'a>,
+        changes: Option<Document<'a>>,
+    ) -> Result<Self, Fault> {
         if !matches!(target.kind(), 'r' | 'p') {
             return Err(Fault::WrongTable {
                 table: target.name(),
@@ -150,14 +154,18 @@ impl<'a> Publication<'a> {
     }
 
     fn insert(&self) -> Result<Option<String>, Fault> {
-        let (table, id) = (self.target.name(), dynamic::identifier(&self.id.name)?);
-        let text = match self.row.columns(&self.target, 1)? {
-            None => format!("INSERT INTO {table} DEFAULT VALUES RETURNING {id}::pg_catalog.text"),
-            Some(columns) => format!(
-                "INSERT INTO {table} ({}) {} RETURNING {id}::pg_catalog.text",
-                columns.names, columns.query
-            ),
-        };
+        let parts = Parts::of("publish").and_number(self.target.oid().to_u32());
+        let parts = self.row.parts(parts.and_name(&self.id.name));
+        let text = composed(parts, || {
+            let (table, id) = (self.target.name(), dynamic::identifier(&self.id.name)?);
+            Ok(match self.row.columns(&self.target, 1)? {
+                None => format!("INSERT INTO {table} DEFAULT VALUES RETURNING {id}::pg_catalog.text"),
+                Some(columns) => format!(
+                    "INSERT INTO {table} ({}) {} RETURNING {id}::pg_catalog.text",
+                    columns.names, columns.query
+                ),
+            })
+        })?;
         let values = self.row.value();
         let values = if self.row.is_empty() { &[][..] } else { &[values][..] };
         let found = execute(&text, See::Latest, values, |row| row.get::<String>(1))?;
@@ -167,20 +175,25 @@ impl<'a> Publication<'a> {
     /// From NULL to the target's id: that this update writes a row is the proof that the draft was published once.
     fn link(&self, target_id: &str) -> Result<bool, Fault> {
         let draft = self.draft;
-        let link = dynamic::identifier(&draft.link().name)?;
-        let mut set = format!("{link} = $2::{}", cast_to(draft.link()));
-        let mut values = vec![Value::Text(draft.id()), Value::Text(target_id)];
-        if let Some(changes) = &self.changes
-            && let Some(columns) = changes.columns(draft.table(), 3)?
-        {
-            set.push_str(&format!(", ({}) = ({})", columns.names, columns.query));
-            values.push(changes.value());
+        let changes = self.changes.as_ref().filter(|changes| !changes.is_empty());
+        let mut parts = draft.parts("link");
+        if let Some(changes) = changes {
+            parts = changes.parts(parts);
         }
-        let text = format!(
-            "UPDATE {} SET {set} WHERE {} AND {link} IS NULL RETURNING true",
-            draft.table().name(),
-            draft.is_it()
-        );
-        Ok(!execute(&text, See::Latest, &values, |_| Ok(()))?.is_empty())
+        let text = composed(parts, || {
+            let link = dynamic::identifier(&draft.link().name)?;
+            let mut set = format!("{link} = $2::{}", cast_to(draft.link()));
+            if let Some(columns) = changes.map_or(Ok(None), |changes| changes.columns(draft.table(), 3))? {
+                set.push_str(&format!(", ({}) = ({})", columns.names, columns.query));
+            }
+            Ok(format!(
+                "UPDATE {} SET {set} WHERE {} AND {link} IS NULL RETURNING true",
+                draft.table().name(),
+                draft.is_it()?
+            ))
+        })?;
+        let values = [Value::Text(draft.id()), Value::Text(target_id)];
+        let values = values.into_iter().chain(changes.map(Document::value));
+        Ok(!execute(&text, See::Latest, &values.collect::<Vec<_>>(), |_| Ok(()))?.is_empty())
     }
 }

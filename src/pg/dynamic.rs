@@ -5,17 +5,92 @@
 
 pub(crate) use super::statement::Row;
 use super::statement::{See as Rows, Value, connected, execute as execute_plan, prepare};
+use super::{names_generation, relations_generation};
 use crate::fault::Fault;
 use pgrx::{PgMemoryContexts, pg_sys};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
+use std::rc::Rc;
 
 /// So many texts keep their plans in one backend; past that all are forgotten, and their memory with them.
 const KEPT_PLANS: usize = 256;
 
 thread_local! {
     static PLANS: RefCell<HashMap<CString, Plan>> = RefCell::new(HashMap::new());
+    static TEXTS: RefCell<Texts> = RefCell::new(Texts::default());
+}
+
+/// Texts by what they were made of, and the generations of relations and of names that they were made in.
+#[derive(Default)]
+struct Texts {
+    made_at: (u64, u64),
+    made: HashMap<Vec<u8>, Text>,
+}
+
+/// The text of a statement, or a way to write it.
+pub(crate) trait Written {
+    fn written(&self) -> Result<Cow<'_, CStr>, Fault>;
+}
+
+impl<T: AsRef<str> + ?Sized> Written for T {
+    fn written(&self) -> Result<Cow<'_, CStr>, Fault> {
+        c_string(self.as_ref()).map(Cow::Owned)
+    }
+}
+
+/// A text that is kept: see [`composed`].
+#[derive(Clone, Debug)]
+pub(crate) struct Text(Rc<CStr>);
+
+impl Written for Text {
+    fn written(&self) -> Result<Cow<'_, CStr>, Fault> {
+        Ok(Cow::Borrowed(&self.0))
+    }
+}
+
+/// What a text is made of: exactly that, not a digest of it.
+pub(crate) struct Parts(Vec<u8>);
+
+impl Parts {
+    /// `purpose` names the one place that makes such texts.
+    pub(crate) fn of(purpose: &'static str) -> Self {
+        Self(Vec::with_capacity(128)).and_name(purpose)
+    }
+
+    pub(crate) fn and_number(mut self, number: u32) -> Self {
+        self.0.extend_from_slice(&number.to_ne_bytes());
+        self
+    }
+
+    pub(crate) fn and_name(mut self, name: &str) -> Self {
+        self.0.extend_from_slice(&name.len().to_ne_bytes());
+        self.0.extend_from_slice(name.as_bytes());
+        self
+    }
+}
+
+/// The text that `make` writes from these parts and what the catalogs say of tables, columns and types: written once, and
+/// anew when any of that may have changed. What else it depends on, the caller's rights among it, has to be in the parts.
+pub(crate) fn composed(parts: Parts, make: impl FnOnce() -> Result<String, Fault>) -> Result<Text, Fault> {
+    let at = (relations_generation(), names_generation());
+    let known = TEXTS.with_borrow(|texts| texts.made.get(&parts.0).filter(|_| texts.made_at == at).cloned());
+    if let Some(text) = known {
+        return Ok(text);
+    }
+    let text = Text(c_string(&make()?)?.into());
+    // The generation from before: what changed while the text was written has it written anew.
+    TEXTS.with_borrow_mut(|texts| {
+        if texts.made_at != at || texts.made.len() >= KEPT_PLANS {
+            *texts = Texts {
+                made_at: at,
+                made: HashMap::new(),
+            };
+        }
+        texts.made.insert(parts.0, text.clone());
+    });
+    Ok(text)
 }
 
 /// A kept plan. It is out of the map while it runs: what the application's triggers do may come back here.
@@ -39,7 +114,7 @@ pub(crate) enum See {
 
 /// Runs a statement that only reads. It gets no transaction id, and sees nothing that this command has written itself.
 pub(crate) fn query<T>(
-    text: &str,
+    text: &(impl Written + ?Sized),
     see: See,
     values: &[Value<'_>],
     row: impl FnMut(&Row) -> Result<T, Fault>,
@@ -49,7 +124,7 @@ pub(crate) fn query<T>(
 
 /// Runs a statement that writes or locks, and returns what it gives back.
 pub(crate) fn execute<T>(
-    text: &str,
+    text: &(impl Written + ?Sized),
     see: See,
     values: &[Value<'_>],
     row: impl FnMut(&Row) -> Result<T, Fault>,
@@ -58,22 +133,22 @@ pub(crate) fn execute<T>(
 }
 
 fn run<T>(
-    text: &str,
+    text: &(impl Written + ?Sized),
     see: See,
     values: &[Value<'_>],
     read_only: bool,
     row: impl FnMut(&Row) -> Result<T, Fault>,
 ) -> Result<Vec<T>, Fault> {
-    let text = c_string(text)?;
+    let text = text.written()?;
     let see = match see {
         See::Caller => Rows::Caller,
         See::Latest => Rows::Latest,
     };
     connected(|| {
-        let plan = match PLANS.with_borrow_mut(|plans| plans.remove(&text)) {
-            Some(plan) => plan,
+        let (text, plan) = match PLANS.with_borrow_mut(|plans| plans.remove_entry(&*text)) {
+            Some(known) => known,
             // SAFETY: SPI is connected.
-            None => Plan(unsafe { prepare(&text, values)? }),
+            None => (text.clone().into_owned(), Plan(unsafe { prepare(&text, values)? })),
         };
         // SAFETY: SPI is connected. A text is always used with values of the same types: it has one place that makes it.
         let result = unsafe { execute_plan(plan.0, values, see, read_only, row) };

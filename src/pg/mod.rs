@@ -40,6 +40,8 @@ thread_local! {
     static STALE: Cell<bool> = const { Cell::new(false) };
     /// Counts the same events, for others who remember something about relations.
     static GENERATION: Cell<u64> = const { Cell::new(0) };
+    /// Counts changes of schemas, types and operators, which leave the relations that they are of as they were.
+    static NAMES: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Changes when some relation has changed, a trigger on it included. What was remembered about relations at another
@@ -48,10 +50,28 @@ pub(crate) fn relations_generation() -> u64 {
     GENERATION.get()
 }
 
-/// Has OIDs forgotten when the server's own cache of relations is told to forget.
-pub(crate) fn watch_relations() {
-    // SAFETY: the callback only sets a flag, and lives as long as the backend.
-    unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(relations_changed), pg_sys::Datum::from(0)) };
+/// Changes when some schema, type or operator has, its name included: what was written with their names has to be written anew.
+pub(crate) fn names_generation() -> u64 {
+    NAMES.get()
+}
+
+/// Has OIDs and names forgotten when the server's own caches are told to forget.
+pub(crate) fn watch_catalogs() {
+    use pg_sys::SysCacheIdentifier::{NAMESPACEOID, OPEROID, TYPEOID};
+    let nothing = pg_sys::Datum::from(0);
+    // SAFETY: the callbacks only set flags, and live as long as the backend.
+    unsafe {
+        pg_sys::CacheRegisterRelcacheCallback(Some(relations_changed), nothing);
+        for cache in [NAMESPACEOID, TYPEOID, OPEROID] {
+            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(names_changed), nothing);
+        }
+    }
+}
+
+/// # Safety
+/// For the server to call; touches nothing but a number.
+unsafe extern "C-unwind" fn names_changed(_: pg_sys::Datum, _: i32, _: u32) {
+    let _ = NAMES.try_with(|names| names.set(names.get().wrapping_add(1)));
 }
 
 /// # Safety

@@ -41,6 +41,31 @@ impl Part {
     }
 }
 
+/// What a [`Probe`] is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    Look,
+    /// To lock rows, too.
+    Lock,
+}
+
+/// Who is at the row with a key, and where it is.
+pub(crate) struct Standing {
+    /// Other open transactions that change, delete or lock it. Those that only keep its key from changing, as foreign keys do,
+    /// don't count.
+    pub(crate) holders: Vec<pg_sys::TransactionId>,
+    /// Where nobody has, and it is committed or this transaction's own: the row.
+    pub(crate) free: Option<FreeRow>,
+}
+
+/// A row that nobody is at.
+#[derive(Clone, Copy)]
+pub(crate) struct FreeRow {
+    place: pg_sys::ItemPointerData,
+    /// Whether the column that was asked about is NULL.
+    pub(crate) is_null: bool,
+}
+
 /// A unique index, open for looking up keys.
 pub(crate) struct Probe {
     heap: pg_sys::Relation,
@@ -53,7 +78,7 @@ pub(crate) struct Probe {
 
 impl Probe {
     /// Opens an index of this table; `parts` has one for each of its key columns, in any order.
-    pub(crate) fn open(table: &Table, index: &UniqueIndex, parts: &[Part]) -> Result<Self, Fault> {
+    pub(crate) fn open(table: &Table, index: &UniqueIndex, parts: &[Part], to: Use) -> Result<Self, Fault> {
         let ordered: Option<Vec<&Part>> = index
             .columns
             .iter()
@@ -66,7 +91,12 @@ impl Probe {
         });
         // SAFETY: the relations are opened with locks that last; the boxed snapshot outlives the scan.
         unsafe {
-            let heap = pg_sys::table_open(table.oid(), pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+            // Before anything else is locked: this may wait for somebody who locks the whole table.
+            let mode = match to {
+                Use::Look => pg_sys::AccessShareLock,
+                Use::Lock => pg_sys::RowShareLock,
+            };
+            let heap = pg_sys::table_open(table.oid(), mode as pg_sys::LOCKMODE);
             let relation = pg_sys::index_open(index.oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
             let keys: Vec<_> = (0..)
                 .zip(&ordered)
@@ -107,23 +137,56 @@ impl Probe {
         }
     }
 
-    /// Other open transactions that change, delete or lock the row with this key. Those that only keep its key from
-    /// changing, as foreign keys do, don't count.
-    pub(crate) fn holders(&mut self) -> Vec<pg_sys::TransactionId> {
-        let mut holders = Vec::new();
+    /// Who is at the row with this key, and what it has in a column.
+    pub(crate) fn standing(&mut self, column: &Column) -> Standing {
+        let (mut holders, mut rows, mut uncommitted) = (Vec::new(), Vec::new(), false);
         self.rescan();
-        // SAFETY: scan and slot belong together, and the slot holds a tuple of the table.
+        // SAFETY: scan and slot belong together, and the slot holds a tuple of the table, which has the column.
         unsafe {
             while pg_sys::index_getnext_slot(self.scan, pg_sys::ScanDirection::ForwardScanDirection, self.slot) {
                 if self.snapshot.xmax != pg_sys::InvalidTransactionId {
                     holders.push(self.snapshot.xmax);
                 }
+                uncommitted |= self.snapshot.xmin != pg_sys::InvalidTransactionId;
                 let mut copied = false;
                 let tuple = pg_sys::ExecFetchSlotHeapTuple(self.slot, false, &mut copied);
                 lockers(&*(*tuple).t_data, &mut holders);
+                let mut is_null = false;
+                pg_sys::slot_getattr(self.slot, column.number.into(), &mut is_null);
+                rows.push(FreeRow {
+                    place: (*self.slot).tts_tid,
+                    is_null,
+                });
             }
         }
-        holders
+        let free = match *rows {
+            [row] if holders.is_empty() && !uncommitted => Some(row),
+            _ => None,
+        };
+        Standing { holders, free }
+    }
+
+    /// Locks the row as FOR NO KEY UPDATE SKIP LOCKED does; false where somebody has changed or locked it since. Whether the
+    /// caller may is for him to know: no right and no policy is asked.
+    pub(crate) fn lock(&mut self, row: FreeRow) -> bool {
+        let (mut place, mut failure) = (row.place, pg_sys::TM_FailureData::default());
+        // SAFETY: the place was read under the relation's lock, in this call; whatever is there now, the server looks at it. The
+        // slot is one of the table's.
+        unsafe {
+            let result = pg_sys::table_tuple_lock(
+                self.heap,
+                &mut place,
+                &mut *self.snapshot,
+                self.slot,
+                pg_sys::GetCurrentCommandId(true),
+                pg_sys::LockTupleMode::LockTupleNoKeyExclusive,
+                pg_sys::LockWaitPolicy::LockWaitSkip,
+                0,
+                &mut failure,
+            );
+            pg_sys::ExecClearTuple(self.slot);
+            result == pg_sys::TM_Result::TM_Ok
+        }
     }
 
     fn rescan(&mut self) {

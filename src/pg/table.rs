@@ -112,6 +112,12 @@ impl Table {
         unsafe { pg_sys::isOtherTempNamespace((*(*self.0).rd_rel).relnamespace) }
     }
 
+    /// Whether other tables inherit from it, or did: a query of it may read their rows too.
+    pub(crate) fn has_children(&self) -> bool {
+        // SAFETY: the relation is open.
+        unsafe { (*(*self.0).rd_rel).relhassubclass }
+    }
+
     /// Schema and name, quoted where they must be.
     pub(crate) fn name(&self) -> String {
         // SAFETY: the relation is open; the quoted name is a palloc'd C string.

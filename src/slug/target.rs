@@ -2,7 +2,7 @@
 
 use crate::fault::Fault;
 use crate::pg::dynamic::identifier;
-use crate::pg::probe::{Part, Probe};
+use crate::pg::probe::{Part, Probe, Use};
 use crate::pg::table::{Column, Flaw, RegClass, Table, UniqueIndex, text_room, type_name};
 use pgrx::{IntoDatum, pg_sys};
 use serde_json::Value;
@@ -210,7 +210,7 @@ impl Target {
         });
         let open = |index: &UniqueIndex| {
             let place = index.columns.iter().position(|&number| number == self.0.column.number);
-            Ok((Probe::open(&table, index, &parts)?, place.unwrap_or(0)))
+            Ok((Probe::open(&table, index, &parts, Use::Look)?, place.unwrap_or(0)))
         };
         self.0
             .indexes

@@ -33,11 +33,11 @@ pub fn fingerprint(kind: Kind, method: &str, path: &str, body: Option<&Tree>) ->
         Kind::Request => "slotkeeper request 1",
         Kind::Insert => "slotkeeper insert 1",
     };
-    let mut canonical = Vec::new();
+    let mut canonical = Vec::with_capacity(512);
     if let Some(body) = body {
         write(&mut canonical, body);
     }
-    let (mut method_text, mut path_text) = (Vec::new(), Vec::new());
+    let (mut method_text, mut path_text) = (Vec::with_capacity(16), Vec::with_capacity(64));
     text(&mut method_text, method);
     text(&mut path_text, path);
     let digest = digest(purpose, &[&method_text, &path_text, &canonical]);
@@ -69,7 +69,7 @@ fn write(out: &mut Vec<u8>, value: &Tree) {
             let mut written: Vec<Vec<u8>> = members
                 .iter()
                 .map(|(key, value)| {
-                    let mut member = Vec::new();
+                    let mut member = Vec::with_capacity(64);
                     text(&mut member, key);
                     write(&mut member, value);
                     member

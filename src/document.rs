@@ -1,29 +1,40 @@
 //! A JSON object whose members are columns of a table: what is written, with the table's own types.
 
 use crate::fault::Fault;
-use crate::pg::dynamic::{identifier, literal};
+use crate::pg::dynamic::{Parts, identifier, literal};
 use crate::pg::json::Jsonb;
 use crate::pg::statement::Value;
 use crate::pg::table::{Column, Table, cast_to, declared, is_plain};
 use slotkeeper_core::Invalid;
 use slotkeeper_core::request::Tree;
+use std::borrow::Cow;
 
-pub(super) struct Document {
+pub(crate) struct Document<'a> {
     json: Jsonb,
-    names: Vec<String>,
+    names: Vec<Cow<'a, str>>,
     /// No member is an array or an object.
     flat: bool,
 }
 
 /// The document's columns as SQL writes them.
-pub(super) struct Columns {
-    pub(super) names: String,
+pub(crate) struct Columns {
+    pub(crate) names: String,
     /// A query that gives their values, in the same order.
-    pub(super) query: String,
+    pub(crate) query: String,
 }
 
-impl Document {
-    pub(super) fn read(argument: &'static str, json: Option<Jsonb>) -> Result<Option<Self>, Fault> {
+impl<'a> Document<'a> {
+    /// The members of an object, and the object itself as the server has it.
+    pub(crate) fn of(members: &'a [(String, Tree)], json: Jsonb) -> Self {
+        Self {
+            json,
+            names: members.iter().map(|(name, _)| Cow::Borrowed(name.as_str())).collect(),
+            flat: members.iter().all(|(_, value)| is_flat(value)),
+        }
+    }
+
+    /// An argument that has to be an object.
+    pub(crate) fn read(argument: &'static str, json: Option<Jsonb>) -> Result<Option<Self>, Fault> {
         let Some(json) = json else { return Ok(None) };
         let invalid = |problem: String| {
             Fault::Invalid(Invalid {
@@ -38,25 +49,31 @@ impl Document {
         {
             Tree::Object(members) => Ok(Some(Self {
                 json,
-                flat: !members
-                    .iter()
-                    .any(|(_, value)| matches!(value, Tree::List(_) | Tree::Object(_))),
-                names: members.into_iter().map(|(name, _)| name).collect(),
+                flat: members.iter().all(|(_, value)| is_flat(value)),
+                names: members.into_iter().map(|(name, _)| Cow::Owned(name)).collect(),
             })),
             _ => Err(invalid("must be an object".to_owned())),
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
 
-    pub(super) fn names(&self, column: &str) -> bool {
+    pub(crate) fn names(&self, column: &str) -> bool {
         self.names.iter().any(|name| name == column)
     }
 
+    /// All that [`Document::columns`] depends on, beside the table.
+    pub(crate) fn parts(&self, parts: Parts) -> Parts {
+        let parts = parts
+            .and_number(u32::from(self.flat))
+            .and_number(self.names.len() as u32);
+        self.names.iter().fold(parts, |parts, name| parts.and_name(name))
+    }
+
     /// The argument of the statement that [`Columns`] are for.
-    pub(super) fn value(&self) -> Value<'_> {
+    pub(crate) fn value(&self) -> Value<'_> {
         Value::Jsonb(Some(self.json))
     }
 
@@ -65,7 +82,7 @@ impl Document {
     ///
     /// Values are read as the server reads any JSON into a record. A document of plain values for plain columns needs
     /// no record: each is a text cast to its column's type, which costs half as much.
-    pub(super) fn columns(&self, table: &Table, argument: usize) -> Result<Option<Columns>, Fault> {
+    pub(crate) fn columns(&self, table: &Table, argument: usize) -> Result<Option<Columns>, Fault> {
         if self.names.is_empty() {
             return Ok(None);
         }
@@ -105,4 +122,8 @@ impl Document {
             query,
         }))
     }
+}
+
+fn is_flat(value: &Tree) -> bool {
+    !matches!(value, Tree::List(_) | Tree::Object(_))
 }
