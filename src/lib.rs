@@ -37,7 +37,11 @@ use pgrx::prelude::*;
 mod slotkeeper {}
 
 extension_sql_file!("../sql/install/00_schema.sql", name = "schema", bootstrap);
-extension_sql_file!("../sql/install/10_queue.sql", name = "queue", requires = ["schema"]);
+extension_sql_file!(
+    "../sql/install/10_queue.sql",
+    name = "queue",
+    requires = ["schema", queue::tell_of_queues]
+);
 extension_sql_file!("../sql/install/20_booking.sql", name = "booking", requires = ["queue"]);
 extension_sql_file!(
     "../sql/install/30_binding.sql",

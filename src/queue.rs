@@ -3,11 +3,16 @@
 use crate::arguments::queue_name;
 use crate::booking::Which;
 use crate::fault::Fault;
+use crate::pg::before_row::TriggerRow;
 use crate::pg::lock::{Brief, Key as LockKey, wait_for};
 use crate::pg::scan::{IndexScan, Key, Order, See};
 use crate::pg::statement::{Row, Statement, Value as Arg};
 use crate::pg::time::ServerZone;
-use pgrx::pg_sys;
+use crate::pg::told;
+use crate::pg::trigger::Fired;
+use pgrx::PgSqlErrorCode;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
 use slotkeeper_core::options::QueueOptions;
 use slotkeeper_core::slots::Slots;
 use slotkeeper_core::timetable::Timetable;
@@ -15,6 +20,7 @@ use slotkeeper_core::{Instant, MICROS_PER_SEC};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CStr;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::{Rc, Weak};
 
 /// So many queues stay parsed in one backend; past that the cache starts anew, and its memory with it.
@@ -63,20 +69,72 @@ SELECT profile_id, platform FROM slotkeeper.queue WHERE queue_id OPERATOR(pg_cat
     static LOAD_QUEUE: Statement = const { Statement::by_index(LOAD) };
     static RULES: RefCell<HashMap<(u128, u128), Weak<Rules>>> = RefCell::new(HashMap::new());
     static CACHE: RefCell<HashMap<(pg_sys::Oid, i64), Rc<Queue>>> = RefCell::new(HashMap::new());
+    /// Queues by the hash of their names, which need not be looked up as long as nothing else has been told.
+    static KNOWN: RefCell<Known> = RefCell::new((0, HashMap::default()));
+}
+
+type Known = (u64, HashMap<u64, Rc<Queue>, BuildHasherDefault<IsHash>>);
+
+/// The hasher of what is a hash.
+#[derive(Default)]
+struct IsHash(u64);
+
+impl Hasher for IsHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes
+            .iter()
+            .for_each(|&byte| self.0 = self.0.rotate_left(8) ^ u64::from(byte));
+    }
 }
 
 /// The queue of this profile and platform, as it is committed now; `None` when there is none.
 pub(crate) fn find(profile_id: &str, platform: &str) -> Result<Option<Rc<Queue>>, Fault> {
+    let name = LockKey::Queue { profile_id, platform }.hash64();
+    let told = told::queues_told();
+    let known = KNOWN.with_borrow(|(when, queues)| queues.get(&name).filter(|_| *when == told).cloned());
+    if let Some(queue) =
+        known.filter(|queue| (queue.profile_id.as_str(), queue.platform.as_str()) == (profile_id, platform))
+    {
+        return Ok(Some(queue));
+    }
     // Without a snapshot first, which costs less. Such a look may miss a row that is being replaced at this very moment,
     // so only one with a snapshot may say that there is none.
-    match look_up(profile_id, platform, See::Uncommitted)? {
-        Some(found) => cached(found),
-        None => look_up(profile_id, platform, See::Committed)?.map_or(Ok(None), cached),
+    let found = match look_up(profile_id, platform, See::Uncommitted)? {
+        Some(found) => found,
+        None => match look_up(profile_id, platform, See::Committed)? {
+            Some(found) => found,
+            None => return Ok(None),
+        },
+    };
+    let queue = cached(&found)?;
+    if let (Some(queue), true) = (&queue, found.lasts && told::is_still(told)) {
+        KNOWN.with_borrow_mut(|(when, queues)| {
+            if *when != told || queues.len() >= CACHED_QUEUES {
+                queues.clear();
+            }
+            *when = told;
+            queues.insert(name, Rc::clone(queue));
+        });
     }
+    Ok(queue)
 }
 
-/// A queue's row: its table, id and version.
-type Found = (pg_sys::Oid, i64, i64);
+/// A queue's row.
+struct Found {
+    table: pg_sys::Oid,
+    queue_id: i64,
+    version: i64,
+    /// It stays as it is until this backend is told otherwise.
+    lasts: bool,
+}
 
 fn look_up(profile_id: &str, platform: &str, see: See) -> Result<Option<Found>, Fault> {
     let mut scan = IndexScan::open(c"queue", c"queue_name", 2, see)?;
@@ -87,10 +145,35 @@ fn look_up(profile_id: &str, platform: &str, see: See) -> Result<Option<Found>, 
     while let Some(row) = scan.next() {
         // What another transaction is about to write is not there yet; what it is about to replace still is.
         if row.inserter().is_none() {
-            return Ok(Some((row.table(), row.get(3)?, row.get(4)?)));
+            return Ok(Some(Found {
+                table: row.table(),
+                queue_id: row.get(3)?,
+                version: row.get(4)?,
+                lasts: matches!(see, See::Uncommitted) && told::will_be_told_of(&row)?,
+            }));
         }
     }
     Ok(None)
+}
+
+/// Fires when rows of `slotkeeper.queue` have been replaced or deleted, by whomever: see [`told`].
+#[pg_extern(sql = "
+CREATE FUNCTION slotkeeper.tell_of_queues() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+")]
+pub(crate) fn tell_of_queues(fcinfo: pg_sys::FunctionCallInfo) -> Result<TriggerRow, ErrorReport> {
+    Fired::of_call(fcinfo).ok_or_else(not_a_trigger)?;
+    told::tell()?;
+    Ok(TriggerRow::none())
+}
+
+fn not_a_trigger() -> Fault {
+    Fault::unbindable(
+        PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+        "slotkeeper.tell_of_queues() is not called by a trigger",
+        "",
+        "It is for slotkeeper.queue alone.",
+    )
 }
 
 /// The turn to create or change the queue of this name. Waits first, holding nothing, for a transaction that has
@@ -171,7 +254,13 @@ pub(crate) fn is_named(queue_id: i64, which: &Which<'_>) -> Result<bool, Fault> 
     }))
 }
 
-fn cached((table, queue_id, version): Found) -> Result<Option<Rc<Queue>>, Fault> {
+fn cached(found: &Found) -> Result<Option<Rc<Queue>>, Fault> {
+    let &Found {
+        table,
+        queue_id,
+        version,
+        ..
+    } = found;
     let hit = CACHE.with_borrow(|cache| cache.get(&(table, queue_id)).cloned());
     if let Some(queue) = hit.filter(|queue| queue.version == version) {
         return Ok(Some(queue));

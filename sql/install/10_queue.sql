@@ -19,7 +19,7 @@ CREATE TABLE slotkeeper.queue (
     created_at    timestamptz NOT NULL DEFAULT now(),
     updated_at    timestamptz NOT NULL DEFAULT now()
 ) USING heap;
--- What every call asks first, answered by the index and one row: the queue and whether the cached timetable holds.
+-- What calls ask first, answered by the index and one row: the queue and whether the cached timetable holds.
 CREATE UNIQUE INDEX queue_name ON slotkeeper.queue (profile_id, platform) INCLUDE (queue_id, version);
 
 ALTER SEQUENCE slotkeeper.queue_id_seq OWNED BY slotkeeper.queue.queue_id;
@@ -31,3 +31,10 @@ COMMENT ON COLUMN slotkeeper.queue.timetable IS 'Timetable as it was given, in a
 COMMENT ON COLUMN slotkeeper.queue.options IS 'Options that apply, defaults filled in: granule, horizon.';
 COMMENT ON COLUMN slotkeeper.queue.status IS 'active, paused, disabled or needs_refresh; stops publishing, not booking.';
 COMMENT ON COLUMN slotkeeper.queue.version IS 'Changes when time zone, timetable or options do; full runs and holes belong to one version.';
+
+-- Backends remember queues until they are told that rows have changed. ALWAYS: also where the change is a replicated one.
+CREATE TRIGGER tell_of_change AFTER UPDATE OR DELETE ON slotkeeper.queue
+    FOR EACH ROW EXECUTE FUNCTION slotkeeper.tell_of_queues();
+ALTER TABLE slotkeeper.queue ENABLE ALWAYS TRIGGER tell_of_change;
+
+COMMENT ON FUNCTION slotkeeper.tell_of_queues() IS 'Trigger function of slotkeeper.queue: tells all backends to look at queues again.';

@@ -21,6 +21,7 @@ pub(crate) mod statement;
 pub(crate) mod subtransaction;
 pub(crate) mod table;
 pub(crate) mod time;
+pub(crate) mod told;
 pub(crate) mod transaction;
 pub(crate) mod trigger;
 
@@ -75,8 +76,11 @@ unsafe extern "C-unwind" fn names_changed(_: pg_sys::Datum, _: i32, _: u32) {
 }
 
 /// # Safety
-/// For the server to call; touches nothing but a flag.
-unsafe extern "C-unwind" fn relations_changed(_: pg_sys::Datum, _: pg_sys::Oid) {
+/// For the server to call; touches nothing but flags and counters.
+unsafe extern "C-unwind" fn relations_changed(_: pg_sys::Datum, relation: pg_sys::Oid) {
+    if told::note(relation) {
+        return;
+    }
     // The thread-local is gone only while the backend exits.
     let _ = STALE.try_with(|stale| stale.set(true));
     let _ = GENERATION.try_with(|generation| generation.set(generation.get().wrapping_add(1)));

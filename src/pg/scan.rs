@@ -426,6 +426,21 @@ impl Found<'_> {
         unsafe { (*self.scan.heap).rd_id }
     }
 
+    /// Whether its table has a trigger of this name that fires also for replicated rows.
+    pub(super) fn has_trigger(&self, name: &CStr) -> bool {
+        // SAFETY: the relation is open, and locked against changes of its triggers, while the scan is.
+        unsafe {
+            let Some(all) = (*self.scan.heap).trigdesc.as_ref() else {
+                return false;
+            };
+            let all = std::slice::from_raw_parts(all.triggers, usize::try_from(all.numtriggers).unwrap_or(0));
+            all.iter().any(|trigger| {
+                u32::from(trigger.tgenabled as u8) == u32::from(pg_sys::TRIGGER_FIRES_ALWAYS)
+                    && CStr::from_ptr(trigger.tgname) == name
+            })
+        }
+    }
+
     /// Where the row lies: a handle for [`delete_unless_busy`].
     pub(crate) fn id(&self) -> u64 {
         // SAFETY: the slot holds the current row.

@@ -178,7 +178,7 @@ impl Queues<'_> {
             self.platforms
                 .is_none_or(|platforms| platforms.contains(&queue.platform))
         };
-        let queue = look::queue(queue_id)?.filter(wanted).map(Rc::new);
+        let queue = look::queue(queue_id)?.filter(|queue| wanted(queue));
         Ok(vacant.insert(queue).clone())
     }
 }

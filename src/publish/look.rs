@@ -4,10 +4,14 @@ use crate::booking::{Content, Which};
 use crate::fault::Fault;
 use crate::pg::scan::{Found, IndexScan, Key, Order, See};
 use crate::pg::statement::{Row, Statement, Value};
+use crate::pg::told;
 use pgrx::Uuid;
 use slotkeeper_core::Instant;
 use slotkeeper_core::policy::Failure;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
+use std::rc::Rc;
 
 /// Where a content stands that publishing has taken up and not closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -296,6 +300,21 @@ pub(crate) fn subject(booking_id: i64) -> Result<Option<Subject>, Fault> {
     subject_with_snapshot(booking_id)
 }
 
+/// Source and id of the content of a booking, which stay what they are; only what was booked before its row was there gets a
+/// source.
+pub(crate) fn content_of(booking_id: i64) -> Result<Option<(String, String)>, Fault> {
+    let mut scan = IndexScan::open(c"booking", c"booking_pkey", 1, See::Uncommitted)?;
+    scan.search(&[(1, Key::Is(booking_id))], Order::Ascending);
+    while let Some(row) = scan.next() {
+        if row.inserter().is_none() {
+            let text = |name| Ok::<String, Fault>(row.column(name)?.unwrap_or_default());
+            return Ok(Some((text(c"source")?, text(c"content_id")?)));
+        }
+    }
+    drop(scan);
+    Ok(subject_with_snapshot(booking_id)?.map(|subject| (subject.source, subject.content_id)))
+}
+
 fn subject_with_snapshot(booking_id: i64) -> Result<Option<Subject>, Fault> {
     let rows = SUBJECT.with(|find| {
         find.read(&[Value::Int8(booking_id)], |row| {
@@ -329,20 +348,54 @@ impl QueueName {
     }
 }
 
-/// The queue of this id, as it is committed now. Without a snapshot first, which costs less; such a look may miss a row
-/// that is being replaced at this very moment, so only one with a snapshot may say that there is none.
-pub(crate) fn queue(queue_id: i64) -> Result<Option<QueueName>, Fault> {
+/// So many queues are remembered.
+const KNOWN_QUEUES: usize = 4096;
+
+type Known = (u64, HashMap<i64, Rc<QueueName>>);
+
+thread_local! {
+    /// Queues by id, as they are as long as nothing else has been told.
+    static KNOWN: RefCell<Known> = RefCell::default();
+}
+
+/// The queue of this id, as it is committed now.
+pub(crate) fn queue(queue_id: i64) -> Result<Option<Rc<QueueName>>, Fault> {
+    let told = told::queues_told();
+    let known = KNOWN.with_borrow(|(when, queues)| queues.get(&queue_id).filter(|_| *when == told).cloned());
+    if known.is_some() {
+        return Ok(known);
+    }
+    let Some((queue, lasts)) = look_up_queue(queue_id)? else {
+        return Ok(None);
+    };
+    if lasts && told::is_still(told) {
+        KNOWN.with_borrow_mut(|(when, queues)| {
+            if *when != told || queues.len() >= KNOWN_QUEUES {
+                queues.clear();
+            }
+            *when = told;
+            queues.insert(queue_id, Rc::clone(&queue));
+        });
+    }
+    Ok(Some(queue))
+}
+
+/// The same from its row, and whether it stays so until this backend is told otherwise. Without a snapshot first, which costs
+/// less; such a look may miss a row that is being replaced at this very moment, so only one with a snapshot may say that
+/// there is none.
+fn look_up_queue(queue_id: i64) -> Result<Option<(Rc<QueueName>, bool)>, Fault> {
     let mut scan = IndexScan::open(c"queue", c"queue_pkey", 1, See::Uncommitted)?;
     scan.search(&[(1, Key::Is(queue_id))], Order::Ascending);
     while let Some(row) = scan.next() {
         // What another transaction is about to write is not there yet; what it is about to replace still is.
         if row.inserter().is_none() {
             let text = |name| Ok::<String, Fault>(row.column(name)?.unwrap_or_default());
-            return Ok(Some(QueueName {
+            let queue = QueueName {
                 profile_id: text(c"profile_id")?,
                 platform: text(c"platform")?,
                 status: text(c"status")?,
-            }));
+            };
+            return Ok(Some((queue.into(), told::will_be_told_of(&row)?)));
         }
     }
     drop(scan);
@@ -355,5 +408,5 @@ pub(crate) fn queue(queue_id: i64) -> Result<Option<QueueName>, Fault> {
             })
         })
     })?;
-    Ok(rows.into_iter().next())
+    Ok(rows.into_iter().next().map(|queue| (queue.into(), false)))
 }

@@ -24,13 +24,8 @@ impl AppRow {
         if !binding::any()? {
             return Ok(Self(None));
         }
-        let subject = look::subject(booking_id)?;
-        Ok(Self(subject.filter(|subject| !subject.source.is_empty()).map(
-            |subject| Inner {
-                source: subject.source,
-                content_id: subject.content_id,
-            },
-        )))
+        let content = look::content_of(booking_id)?.filter(|(source, _)| !source.is_empty());
+        Ok(Self(content.map(|(source, content_id)| Inner { source, content_id })))
     }
 
     /// Locks it, after whoever has it. A row that this caller may not change, or that is gone, is no row.

@@ -150,6 +150,35 @@ SELECT pg_temp.fault($$SELECT slotkeeper.claim_draft('own_draft', '3', 'post_id'
 RESET ROLE;
 SELECT count(*) AS posts FROM own_post;
 
+-- Texts are kept from call to call; whatever they name may change in between.
+CREATE SCHEMA renamed;
+CREATE TYPE renamed.mood AS ENUM ('calm', 'wild');
+CREATE TABLE renamed.item (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text, mood renamed.mood);
+CREATE TABLE renamed.item_draft (id int PRIMARY KEY, item_id int UNIQUE, mood renamed.mood);
+INSERT INTO renamed.item_draft SELECT generate_series(1, 9);
+CREATE FUNCTION pg_temp.again(draft regclass, id int, target regclass, name text, link text) RETURNS text LANGUAGE sql AS $$
+SELECT pg_temp.fault(format($c$SELECT slotkeeper.publish_draft(%L, '%s', %L, '{"%s": "N", "mood": "calm"}', %L, '{"mood": "wild"}')::jsonb - 'target_id'$c$, draft, id, target, name, link)) $$;
+SELECT pg_temp.again('renamed.item_draft', 1, 'renamed.item', 'name', 'item_id');
+ALTER SCHEMA renamed RENAME TO "Renamed";
+SELECT pg_temp.again('"Renamed".item_draft', 2, '"Renamed".item', 'name', 'item_id');
+ALTER TYPE "Renamed".mood RENAME TO temper;
+SELECT pg_temp.again('"Renamed".item_draft', 3, '"Renamed".item', 'name', 'item_id');
+ALTER TABLE "Renamed".item RENAME TO thing;
+ALTER TABLE "Renamed".item_draft RENAME item_id TO thing_id;
+SELECT pg_temp.again('"Renamed".item_draft', 4, '"Renamed".thing', 'name', 'thing_id');
+SELECT pg_temp.again('"Renamed".item_draft', 5, '"Renamed".thing', 'name', 'item_id');
+ALTER TABLE "Renamed".thing ALTER name TYPE varchar(1);
+ALTER TABLE "Renamed".thing ALTER mood TYPE text[] USING ARRAY[mood::text];
+SELECT pg_temp.again('"Renamed".item_draft', 6, '"Renamed".thing', 'name', 'thing_id');
+ALTER TABLE "Renamed".thing ALTER mood TYPE text USING mood[1];
+SELECT pg_temp.again('"Renamed".item_draft', 6, '"Renamed".thing', 'name', 'thing_id');
+-- Inherited rows are the table's too.
+CREATE TABLE "Renamed".late_draft () INHERITS ("Renamed".item_draft);
+INSERT INTO "Renamed".late_draft VALUES (10);
+SELECT pg_temp.again('"Renamed".item_draft', id, '"Renamed".thing', 'name', 'thing_id') FROM unnest(ARRAY[7, 10]) AS id;
+SELECT id, thing_id, mood FROM "Renamed".item_draft WHERE thing_id IS NOT NULL ORDER BY id;
+SELECT name, mood FROM "Renamed".thing ORDER BY id;
+
 -- Bad input.
 CREATE TABLE two_keys (a int, b int, link int, PRIMARY KEY (a, b));
 CREATE TABLE no_key (id int, link int);
@@ -167,6 +196,6 @@ COMMIT;
 
 SET search_path = public;
 SET client_min_messages = warning;
-DROP SCHEMA drafts CASCADE;
+DROP SCHEMA drafts, "Renamed" CASCADE;
 DROP OWNED BY drafts_author;
 DROP ROLE drafts_author;
