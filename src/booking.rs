@@ -2,7 +2,8 @@
 
 use crate::arguments::NO_SOURCE;
 use crate::fault::Fault;
-use crate::ledger::leave_hole;
+use crate::ledger::{Reader, leave_hole};
+use crate::pg::across_rows::Memory;
 use crate::pg::insert::{Columns, Inserter, next_number};
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::role::caller_name;
@@ -210,7 +211,7 @@ pub(crate) fn of_source(content_id: &str, source: &str) -> Result<Vec<(Booking, 
 /// What the ledger says of a content whose row is bound and locked; one that was booked before its row was there becomes its
 /// own, and is returned.
 pub(crate) fn state_of_row(content: &Content<'_>) -> Result<(State, Option<Booking>), Fault> {
-    let held = held_by(content)?;
+    let held = held_by(&mut holder_scan()?, content)?;
     Ok(match held {
         HeldBy {
             busy: Some(transaction),
@@ -232,9 +233,13 @@ pub(crate) struct HeldBy {
     pub(crate) unbound: bool,
 }
 
+/// A scan for [`held_by`].
+fn holder_scan() -> Result<IndexScan, Fault> {
+    IndexScan::open(c"booking", c"booking_content", 1, See::Uncommitted)
+}
+
 /// Looks for both in one queue.
-pub(crate) fn held_by(content: &Content<'_>) -> Result<HeldBy, Fault> {
-    let mut scan = IndexScan::open(c"booking", c"booking_content", 1, See::Uncommitted)?;
+fn held_by(scan: &mut IndexScan, content: &Content<'_>) -> Result<HeldBy, Fault> {
     scan.search(&[(1, ScanKey::IsText(content.content_id))], Order::Ascending);
     let mut held = HeldBy {
         busy: None,
@@ -368,6 +373,65 @@ impl Bookings {
     pub(crate) fn flush(&mut self) {
         self.0.flush();
     }
+
+    /// Books one seat.
+    fn book(&mut self, new: &NewBooking<'_>) -> Result<i64, Fault> {
+        let booking_id = self.insert(new)?;
+        self.flush();
+        Ok(booking_id)
+    }
+}
+
+/// The ledger as those need it who book the rows of one statement, one after the other. What is opened stays open.
+pub(crate) struct OpenLedger {
+    memory: Memory,
+    holders: Option<IndexScan>,
+    pub(crate) reader: Reader,
+    pub(crate) writer: OpenWriter,
+}
+
+/// The part of it that books.
+pub(crate) struct OpenWriter {
+    memory: Memory,
+    bookings: Option<Bookings>,
+}
+
+impl OpenLedger {
+    /// Nothing is open yet. What will be lasts as long as this memory.
+    pub(crate) fn within(memory: Memory) -> Self {
+        Self {
+            memory,
+            holders: None,
+            reader: Reader::to_book_in(memory),
+            writer: OpenWriter { memory, bookings: None },
+        }
+    }
+
+    /// See [`held_by`].
+    pub(crate) fn held_by(&mut self, content: &Content<'_>) -> Result<HeldBy, Fault> {
+        let mut scan = match self.holders.take() {
+            Some(scan) => scan,
+            None => self
+                .memory
+                .within(|| IndexScan::open_to_write(c"booking", c"booking_content", 1))?,
+        };
+        let held = held_by(&mut scan, content);
+        self.holders = Some(scan);
+        held
+    }
+}
+
+impl OpenWriter {
+    /// See [`insert`].
+    pub(crate) fn insert(&mut self, new: &NewBooking<'_>) -> Result<Option<i64>, Fault> {
+        let mut bookings = match self.bookings.take() {
+            Some(bookings) => bookings,
+            None => self.memory.within(Bookings::open)?,
+        };
+        let booking_id = bookings.book(new)?;
+        self.bookings = Some(bookings).filter(|bookings| bookings.0.is_lasting());
+        Ok(Some(booking_id))
+    }
 }
 
 /// Books one seat.
@@ -378,15 +442,13 @@ pub(crate) fn insert(
     seat: i16,
     now: Instant,
 ) -> Result<Option<i64>, Fault> {
-    let mut bookings = Bookings::open()?;
-    let booking_id = bookings.insert(&NewBooking {
+    let booking_id = Bookings::open()?.book(&NewBooking {
         content: *content,
         user_id,
         slot,
         seat,
         booked_at: now,
     })?;
-    bookings.flush();
     Ok(Some(booking_id))
 }
 

@@ -1,6 +1,7 @@
 //! The ledger as a search sees it: which seats are held, where the holes and the full runs are.
 
 use crate::fault::Fault;
+use crate::pg::across_rows::Memory;
 use crate::pg::scan::{IndexScan, Key, Order, See, delete_unless_busy};
 use crate::pg::statement::{Statement, Value};
 use crate::queue::{Queue, is_provisional};
@@ -24,6 +25,8 @@ const READ_AHEAD_ROWS: usize = 256;
 pub(crate) struct Reader {
     /// Whether a seat that is found is to be booked.
     to_book: bool,
+    /// Where scans are opened that are to last longer than the current memory context.
+    memory: Option<Memory>,
     seats: Option<IndexScan>,
     runs: Option<IndexScan>,
     holes: Option<IndexScan>,
@@ -32,10 +35,14 @@ pub(crate) struct Reader {
 /// The scan, which `open` opens where it is not.
 fn opened(
     scan: &mut Option<IndexScan>,
+    memory: Option<Memory>,
     open: impl FnOnce() -> Result<IndexScan, Fault>,
 ) -> Result<&mut IndexScan, Fault> {
     if scan.is_none() {
-        *scan = Some(open()?);
+        *scan = Some(match memory {
+            Some(memory) => memory.within(open)?,
+            None => open()?,
+        });
     }
     scan.as_mut().ok_or_else(|| Fault::Internal("no scan".to_owned()))
 }
@@ -49,7 +56,15 @@ impl Reader {
         }
     }
 
-    /// The same, whose scan of seats is open already.
+    /// The same, for what lasts as long as this memory.
+    pub(crate) fn to_book_in(memory: Memory) -> Self {
+        Self {
+            memory: Some(memory),
+            ..Self::to_book()
+        }
+    }
+
+    /// A reader for who books, whose scan of seats is open already.
     pub(crate) fn of_seats() -> Result<Self, Fault> {
         let mut reader = Self::to_book();
         reader.open_seats()?;
@@ -58,7 +73,7 @@ impl Reader {
 
     fn open_seats(&mut self) -> Result<&mut IndexScan, Fault> {
         let (table, index) = (c"booking", c"booking_seat");
-        opened(&mut self.seats, || {
+        opened(&mut self.seats, self.memory, || {
             if self.to_book {
                 IndexScan::open_to_write(table, index, 3)
             } else {
@@ -100,7 +115,7 @@ impl Reader {
     }
 
     fn first_hole(&mut self, queue: &Queue, on_slot: bool, from: i64, to: i64) -> Result<Option<Hole>, Fault> {
-        let scan = opened(&mut self.holes, || {
+        let scan = opened(&mut self.holes, self.memory, || {
             IndexScan::open(c"hole", c"hole_granule", 5, See::Uncommitted)
         })?;
         let keys = [
@@ -137,7 +152,7 @@ impl Reader {
         order: Order,
         mut more: impl FnMut(Run, u64) -> bool,
     ) -> Result<(), Fault> {
-        let scan = opened(&mut self.runs, || {
+        let scan = opened(&mut self.runs, self.memory, || {
             IndexScan::open(c"full_run", c"full_run_from", 5, See::Uncommitted)
         })?;
         let keys = [

@@ -55,6 +55,21 @@ impl Mover<'_> {
     pub(crate) fn settle(
         &self,
         wish: &Wish,
+        write: impl FnMut(&Slot, i16) -> Result<Option<i64>, Fault>,
+    ) -> Result<Option<Settled>, Fault> {
+        let mut reader = if wish.dry_run {
+            Reader::default()
+        } else {
+            Reader::to_book()
+        };
+        self.settle_with(&mut reader, wish, write)
+    }
+
+    /// The same with a reader that is open already.
+    pub(crate) fn settle_with(
+        &self,
+        reader: &mut Reader,
+        wish: &Wish,
         mut write: impl FnMut(&Slot, i16) -> Result<Option<i64>, Fault>,
     ) -> Result<Option<Settled>, Fault> {
         let at = if wish.as_it_is { wish.at } else { wish.at.max(self.now) };
@@ -68,18 +83,13 @@ impl Mover<'_> {
                 conflicts_with: None,
             }));
         }
-        let mut reader = if wish.dry_run {
-            Reader::default()
-        } else {
-            Reader::to_book()
-        };
         let places = match wish.on_conflict {
             OnConflict::NextSlot => Places::of(self.queue),
             OnConflict::NextFree | OnConflict::Reject => Places::Granules,
         };
         let mut seeker = self.seeker(places, at.saturating_add(1).max(self.now), until);
         let slot = self.slot_at(at);
-        match self.try_this(&mut seeker, &mut reader, &slot, wish.dry_run, &mut write)? {
+        match self.try_this(&mut seeker, reader, &slot, wish.dry_run, &mut write)? {
             Taken::Seat { slot, booking_id } => {
                 let booking_id = self.shown(wish, booking_id);
                 return Ok(Some(Settled::Placed { slot, booking_id }));
@@ -92,7 +102,7 @@ impl Mover<'_> {
         }
         let conflicts_with = booking::other_in(self.queue, slot.granule, &self.content)?;
         let taken = if wish.dry_run {
-            match seeker.next(&mut reader, &BTreeSet::new())? {
+            match seeker.next(reader, &BTreeSet::new())? {
                 Some(candidate) => Taken::Seat {
                     slot: candidate.slot,
                     booking_id: 0,
@@ -100,9 +110,9 @@ impl Mover<'_> {
                 None => Taken::Full,
             }
         } else {
-            let taken = seeker.take_first(&mut reader, write)?;
+            let taken = seeker.take_first(reader, write)?;
             if !matches!(taken, Taken::Lost) {
-                seeker.keep_findings(&mut reader)?;
+                seeker.keep_findings(reader)?;
             }
             taken
         };
@@ -123,13 +133,13 @@ impl Mover<'_> {
     /// Takes the next seat of the timetable from now on; `None` where the attempt must start anew.
     pub(crate) fn next_slot(
         &self,
+        reader: &mut Reader,
         write: impl FnMut(&Slot, i16) -> Result<Option<i64>, Fault>,
     ) -> Result<Option<Settled>, Fault> {
-        let mut reader = Reader::to_book();
         let mut seeker = self.seeker(Places::of(self.queue), self.now, self.queue.horizon(self.now));
-        let taken = seeker.take_first(&mut reader, write)?;
+        let taken = seeker.take_first(reader, write)?;
         if !matches!(taken, Taken::Lost) {
-            seeker.keep_findings(&mut reader)?;
+            seeker.keep_findings(reader)?;
         }
         Ok(match taken {
             Taken::Seat { slot, booking_id } => Some(Settled::Placed {

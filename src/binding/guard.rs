@@ -9,11 +9,12 @@ use super::row::is_own_write;
 use super::triggers::Carried;
 use super::{Binding, Source, attach, broken, of_guarded, queue_of};
 use crate::arguments::{OnConflict, identifier};
-use crate::booking::{self, Booking, Content};
+use crate::booking::{self, Booking, Content, NewBooking, OpenLedger};
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::history;
 use crate::mover::{Mover, Settled, Wish};
+use crate::pg::across_rows::AcrossRows;
 use crate::pg::before_row::TriggerRow;
 use crate::pg::condition::Conditions;
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
@@ -88,8 +89,22 @@ fn guard(fired: &Fired<'_>) -> Result<Option<Record>, Fault> {
 /// What the table's conditions say. They come before the binding is looked at: where it is broken, rows that don't matter
 /// are still written.
 fn decide<'a>(fired: &'a Fired<'a>, source: &str) -> Result<Decide<'a>, Fault> {
-    let conditions = fired.kept(|| match Conditions::of(fired, &Carried::NAMES) {
-        Some(conditions) => Ok(conditions),
+    let conditions = &kept(fired, source)?.conditions;
+    Ok(Decide { fired, conditions })
+}
+
+/// What a statement keeps for one of the triggers from row to row.
+struct Kept {
+    conditions: Conditions,
+    ledger: AcrossRows<OpenLedger>,
+}
+
+fn kept<'a>(fired: &Fired<'a>, source: &str) -> Result<&'a Kept, Fault> {
+    fired.kept(|| match Conditions::of(fired, &Carried::NAMES) {
+        Some(conditions) => Ok(Kept {
+            conditions,
+            ledger: AcrossRows::new(),
+        }),
         None => {
             let binding = of_guarded(fired.table(), source)?;
             Err(broken(
@@ -97,8 +112,7 @@ fn decide<'a>(fired: &'a Fired<'a>, source: &str) -> Result<Decide<'a>, Fault> {
                 "A trigger that carries its conditions is missing.",
             ))
         }
-    })?;
-    Ok(Decide { fired, conditions })
+    })
 }
 
 /// The row as it is to be stored takes its seat.
@@ -413,7 +427,10 @@ impl<'a> Writer<'a> {
         if let (true, Some(old)) = (self.fired.is_update(), self.fired.old_row()) {
             self.leave_old_place(&old, &occupant, &queue)?;
         }
-        self.settle(&occupant, at, &queue)
+        let ledger = &kept(self.fired, &self.binding.source)?.ledger;
+        ledger.with(self.fired, OpenLedger::within, |ledger| {
+            self.settle(ledger, &occupant, at, &queue)
+        })
     }
 
     /// A row that has been published, or has a state in which it takes no seat, is given another time: before anything else
@@ -479,7 +496,13 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn settle(&self, row: &Occupant, at: Option<Instant>, queue: &Queue) -> Result<Record, Fault> {
+    fn settle(
+        &self,
+        ledger: &mut OpenLedger,
+        row: &Occupant,
+        at: Option<Instant>,
+        queue: &Queue,
+    ) -> Result<Record, Fault> {
         let binding = self.binding;
         let content = Content {
             content_id: &row.content_id,
@@ -488,7 +511,7 @@ impl<'a> Writer<'a> {
         };
         loop {
             let turn = Brief::acquire(&content.key());
-            let held = booking::held_by(&content)?;
+            let held = ledger.held_by(&content)?;
             if let Some(transaction) = held.busy {
                 drop(turn);
                 wait_for(transaction);
@@ -540,13 +563,20 @@ impl<'a> Writer<'a> {
                 own: own.as_ref(),
                 now,
             };
+            let (reader, writer) = (&mut ledger.reader, &mut ledger.writer);
             let write = |slot: &Slot, seat| match &own {
                 Some(own) => move_booking(own, queue, slot, seat, now),
-                None => booking::insert(&content, row.user_id.as_deref(), slot, seat, now),
+                None => writer.insert(&NewBooking {
+                    content,
+                    user_id: row.user_id.as_deref(),
+                    slot,
+                    seat,
+                    booked_at: now,
+                }),
             };
             let settled = match at {
-                Some(at) => mover.settle(&self.wish(at, now), write)?,
-                None => mover.next_slot(write)?,
+                Some(at) => mover.settle_with(reader, &self.wish(at, now), write)?,
+                None => mover.next_slot(reader, write)?,
             };
             drop(turn);
             let Some(settled) = settled else { continue };

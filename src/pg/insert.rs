@@ -10,6 +10,7 @@
 //! looked under their locks before, so it happens only where somebody inserts without them: then a single call fails and
 //! can be made again, and a batch, which runs in a subtransaction, starts over.
 
+use super::across_rows::is_abandoned;
 use super::executor::{Executor, asks_more};
 use super::statement::Value;
 use super::{relation_oid, relations_generation};
@@ -163,6 +164,11 @@ impl Inserter {
         Ok(self.write(filled)? && alone)
     }
 
+    /// Whether it may be kept open. What the executor has open ends before the memory that it is in.
+    pub(crate) fn is_lasting(&self) -> bool {
+        matches!(self.by, By::Hand(_))
+    }
+
     /// Makes what was inserted visible to the statements that follow.
     pub(crate) fn flush(&mut self) {
         // SAFETY: no command is running: the inserts are done.
@@ -287,8 +293,8 @@ impl Inserter {
 
 impl Drop for Inserter {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            return; // the abort that is under way closes everything
+        if is_abandoned() {
+            return;
         }
         // SAFETY: each was opened by `open` or made by `fill`, and is closed once.
         unsafe {

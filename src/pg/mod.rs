@@ -2,6 +2,7 @@
 //!
 //! What it exports is safe to call from the rest of the extension, on a backend's only thread, inside a transaction.
 
+pub(crate) mod across_rows;
 pub(crate) mod before_row;
 pub(crate) mod change;
 pub(crate) mod condition;

@@ -4,6 +4,7 @@
 //! checks look before they wait. Rows come in index order; a row that changes while the scan runs may be seen in
 //! either state, so whoever decides looks again under a lock, and the unique indexes have the last word.
 
+use super::across_rows::is_abandoned;
 use super::change::heap_delete;
 use super::json::Jsonb;
 use super::relation_oid;
@@ -144,7 +145,7 @@ impl Drop for Snapshot {
     fn drop(&mut self) {
         // The abort that follows an error unregisters it.
         if let Self::Registered(snapshot) = self
-            && !std::thread::panicking()
+            && !is_abandoned()
         {
             // SAFETY: registered by `take`, and unregistered once.
             unsafe { pg_sys::UnregisterSnapshot(*snapshot) };
@@ -299,8 +300,8 @@ impl IndexScan {
 
 impl Drop for IndexScan {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            return; // the abort that is under way closes everything
+        if is_abandoned() {
+            return;
         }
         // SAFETY: each was opened by `open` and is closed once. Relation locks stay until the transaction ends.
         unsafe {

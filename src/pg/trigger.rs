@@ -260,8 +260,13 @@ impl Record {
         let of_type = self.type_of(column);
         // SAFETY: the datum is of this type; its output function runs as the writer, like the statement itself.
         unsafe {
-            if matches!(of_type, pg_sys::TEXTOID | pg_sys::VARCHAROID) {
-                return String::from_datum(datum, false);
+            // What most tables have is written here, as the types' own functions do.
+            match of_type {
+                pg_sys::TEXTOID | pg_sys::VARCHAROID => return String::from_datum(datum, false),
+                pg_sys::INT8OID => return i64::from_datum(datum, false).map(|number| number.to_string()),
+                pg_sys::INT4OID => return i32::from_datum(datum, false).map(|number| number.to_string()),
+                pg_sys::UUIDOID => return pgrx::Uuid::from_datum(datum, false).map(|id| uuid_text(id.as_bytes())),
+                _ => {}
             }
             let (mut output, mut is_variable) = (pg_sys::InvalidOid, false);
             pg_sys::getTypeOutputInfo(of_type, &mut output, &mut is_variable);
@@ -325,6 +330,21 @@ impl Record {
     pub(crate) fn returned(self) -> TriggerRow {
         TriggerRow(self.tuple)
     }
+}
+
+/// A uuid in the server's form: small letters, hyphens between the groups.
+fn uuid_text(id: &[u8; 16]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(36);
+    for (n, byte) in id.iter().enumerate() {
+        if matches!(n, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        for digit in [byte >> 4, byte & 0xf] {
+            text.push(char::from(DIGITS[usize::from(digit)]));
+        }
+    }
+    text
 }
 
 impl TriggerRow {
