@@ -222,6 +222,8 @@ pub(crate) struct QueueLedger<'a> {
     pub(crate) window: &'a mut Window,
     /// Seats that this call has chosen and not inserted yet.
     pub(crate) chosen: &'a BTreeSet<(i64, i64, i16)>,
+    /// Whether what this backend remembers is of use.
+    pub(crate) recalls: bool,
 }
 
 impl QueueLedger<'_> {
@@ -351,10 +353,8 @@ impl Ledger for QueueLedger<'_> {
     }
 
     fn remembered(&mut self, _: i64) -> Option<Remembered> {
-        let remembered = self
-            .queue
-            .remembered(self.every_granule)
-            .filter(|_| self.reader.to_book);
+        let remembered = self.queue.remembered(self.every_granule);
+        let remembered = remembered.filter(|known| self.recalls && self.reader.to_book && known.is_useful());
         self.window.begins_late = remembered.is_some();
         remembered
     }

@@ -79,7 +79,7 @@ impl Guess {
 const MOST_LUCK: i8 = 8;
 
 thread_local! {
-    /// Whether guesses have come true of late.
+    /// Whether guesses have come true of late: whether nobody else books in the queues in which this backend does.
     static LUCK: Cell<i8> = const { Cell::new(0) };
 }
 
@@ -134,6 +134,8 @@ impl<'q> Seeker<'q> {
             every_granule,
             window: &mut self.window,
             chosen,
+            // Where others book too, their runs reach further.
+            recalls: LUCK.get() >= 0,
         };
         act(&mut self.search, &mut ledger)
     }
