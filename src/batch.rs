@@ -5,14 +5,14 @@
 //! wait for each other in circles. A batch that meets a content which another transaction is at undoes what it has
 //! done so far, waits holding nothing of its own, and starts over.
 
-use crate::arguments::{identifier, json, optional_identifier, platform_name};
+use crate::arguments::{identifier, optional_identifier, platform_name};
 use crate::assign::queue_full;
 use crate::binding::row::{Target, spelled};
 use crate::booking::{self, Bookings, Content, NewBooking, State};
 use crate::clock::{now, parse_instant};
 use crate::fault::Fault;
 use crate::ledger::Reader;
-use crate::pg::json::{Json, JsonArg, JsonReply};
+use crate::pg::json::{Json, JsonReply, Jsonb};
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::refuse_read_only;
 use crate::pg::scan::IndexScan;
@@ -20,15 +20,17 @@ use crate::pg::subtransaction::undoing;
 use crate::place::{HeldSeat, Places, Seeker};
 use crate::queue::{self, Queue};
 use crate::reply::{Reply, Seat};
+use crate::request::tree;
 use crate::schedule::not_found_in;
 use pgrx::pg_sys::TransactionId;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use serde_json::{Map, Value};
+use slotkeeper_core::request::Tree;
 use slotkeeper_core::slots::Slot;
 use slotkeeper_core::{Instant, Invalid};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map};
+use std::fmt;
 use std::rc::Rc;
 
 /// Contents that are booked by one statement; each costs two locks for as long.
@@ -39,10 +41,10 @@ const MAX_ITEMS: usize = 100_000;
 
 #[pg_extern(schema = "slotkeeper")]
 fn assign_slots(
-    p_items: Option<JsonArg>,
+    p_items: Option<Jsonb>,
     p_mode: default!(Option<&str>, "'all_or_nothing'"),
 ) -> Result<JsonReply, ErrorReport> {
-    let items = json("p_items", p_items)?.ok_or(Fault::Null { argument: "p_items" })?;
+    let items = tree("p_items", p_items.ok_or(Fault::Null { argument: "p_items" })?)?;
     let all_or_nothing = match p_mode.ok_or(Fault::Null { argument: "p_mode" })? {
         "all_or_nothing" => true,
         "best_effort" => false,
@@ -53,7 +55,7 @@ fn assign_slots(
         })?,
     };
     refuse_read_only(c"assign_slots()");
-    Ok(assign_all(&parse_items(&items)?, all_or_nothing)?.into())
+    Ok(assign_all(&parse_items(items)?, all_or_nothing)?.into())
 }
 
 struct Item {
@@ -71,8 +73,17 @@ impl Item {
     }
 }
 
-fn parse_items(items: &Value) -> Result<Vec<Item>, Fault> {
-    let Value::Array(items) = items else {
+/// An item as errors name it.
+struct At(usize);
+
+impl fmt::Display for At {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "p_items[{}]", self.0)
+    }
+}
+
+fn parse_items(items: Tree) -> Result<Vec<Item>, Fault> {
+    let Tree::List(items) = items else {
         return Err(invalid("p_items", "must be an array of objects"));
     };
     if items.len() > MAX_ITEMS {
@@ -82,13 +93,13 @@ fn parse_items(items: &Value) -> Result<Vec<Item>, Fault> {
         ));
     }
     items
-        .iter()
+        .into_iter()
         .enumerate()
-        .map(|(i, item)| parse_item(&format!("p_items[{i}]"), item))
+        .map(|(i, item)| parse_item(&At(i), item))
         .collect()
 }
 
-fn parse_item(path: &str, item: &Value) -> Result<Item, Fault> {
+fn parse_item(at: &At, item: Tree) -> Result<Item, Fault> {
     const KEYS: [&str; 6] = [
         "profile_id",
         "platform",
@@ -97,48 +108,52 @@ fn parse_item(path: &str, item: &Value) -> Result<Item, Fault> {
         "not_before",
         "source",
     ];
-    let Value::Object(fields) = item else {
-        return Err(invalid(path, "must be an object"));
+    let Tree::Object(mut fields) = item else {
+        return Err(invalid(&at.to_string(), "must be an object"));
     };
-    if let Some(unknown) = fields.keys().find(|key| !KEYS.contains(&key.as_str())) {
+    if let Some((unknown, _)) = fields.iter().find(|(key, _)| !KEYS.contains(&key.as_str())) {
         return Err(invalid(
-            &format!("{path}.{unknown}"),
+            &format!("{at}.{unknown}"),
             &format!("is unknown; known keys are {}", KEYS.join(", ")),
         ));
     }
-    let parse = || {
-        let text = |key| text_field(path, fields, key);
+    let mut parse = || {
+        let mut text = |key| text_field(at, &mut fields, key);
         let platform = text("platform")?;
         let mut item = Item {
             profile_id: identifier("profile_id", text("profile_id")?.as_deref())?.to_owned(),
             platform: platform_name("platform", identifier("platform", platform.as_deref())?)?,
             content_id: identifier("content_id", text("content_id")?.as_deref())?.to_owned(),
             user_id: optional_identifier("user_id", text("user_id")?.as_deref())?.map(str::to_owned),
-            not_before: text("not_before")?.map(|at| instant_field(path, &at)).transpose()?,
+            not_before: text("not_before")?.map(|text| instant_field(at, &text)).transpose()?,
             source: optional_identifier("source", text("source")?.as_deref())?.map(str::to_owned),
         };
         item.content_id = spelled(&item.content_id, item.source.as_deref())?.into_owned();
         Ok(item)
     };
-    parse().map_err(|fault: Fault| fault.in_item(path))
+    parse().map_err(|fault: Fault| fault.in_item(&at.to_string()))
 }
 
-fn text_field(path: &str, fields: &Map<String, Value>, key: &str) -> Result<Option<String>, Fault> {
-    match fields.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
+/// Takes the text of a field.
+fn text_field(at: &At, fields: &mut [(String, Tree)], key: &str) -> Result<Option<String>, Fault> {
+    let Some((_, value)) = fields.iter_mut().find(|(name, _)| name == key) else {
+        return Ok(None);
+    };
+    match std::mem::replace(value, Tree::Null) {
+        Tree::Null => Ok(None),
+        Tree::Text(text) => Ok(Some(text)),
         // Applications with integer keys write them as JSON numbers.
-        Some(Value::Number(number)) if !number.is_f64() => Ok(Some(number.to_string())),
-        Some(_) => Err(invalid(&format!("{path}.{key}"), "must be a string")),
+        Tree::Number(number) if number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok() => Ok(Some(number)),
+        _ => Err(invalid(&format!("{at}.{key}"), "must be a string")),
     }
 }
 
-fn instant_field(path: &str, text: &str) -> Result<Instant, Fault> {
+fn instant_field(at: &At, text: &str) -> Result<Instant, Fault> {
     match parse_instant(text) {
-        Some(at) => Ok(at),
+        Some(instant) => Ok(instant),
         None if matches!(text.trim(), "infinity" | "-infinity") => Err(Fault::Infinite { argument: "not_before" }),
         None => Err(invalid(
-            &format!("{path}.not_before"),
+            &format!("{at}.not_before"),
             "is no ISO 8601 timestamp with offset",
         )),
     }

@@ -12,6 +12,7 @@ use crate::queue::Queue;
 use slotkeeper_core::Instant;
 use slotkeeper_core::search::{Candidate, EveryGranule, Grid, Search};
 use slotkeeper_core::slots::Slot;
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 /// Where a content may go.
@@ -47,6 +48,39 @@ pub(crate) struct HeldSeat {
     pub(crate) slot: Slot,
     pub(crate) seat: i16,
     _lock: Brief,
+}
+
+/// The seat that a search may find, with its lock where it was asked for and not held.
+struct Guess {
+    granule: i64,
+    lock: Option<Brief>,
+}
+
+impl Guess {
+    /// The seat, if it is what the search has found first. Otherwise the lock is given back, before another is asked for.
+    fn comes_true(self, found: &Candidate) -> Option<HeldSeat> {
+        let seat = *found.seats.first()?;
+        let is_true = (self.granule, 0) == (found.slot.granule, seat);
+        LUCK.set(if is_true {
+            (LUCK.get() + 1).min(MOST_LUCK)
+        } else {
+            (LUCK.get() - 2).max(-MOST_LUCK)
+        });
+        let lock = self.lock.filter(|_| is_true)?;
+        Some(HeldSeat {
+            slot: found.slot.clone(),
+            seat,
+            _lock: lock,
+        })
+    }
+}
+
+/// So many guesses in a row make up for one that was wrong, or for two.
+const MOST_LUCK: i8 = 8;
+
+thread_local! {
+    /// Whether guesses have come true of late.
+    static LUCK: Cell<i8> = const { Cell::new(0) };
 }
 
 /// How an attempt to take a seat ended.
@@ -144,12 +178,7 @@ impl<'q> Seeker<'q> {
 
     /// This seat, locked but not looked at again: the caller does that for many at once.
     pub(crate) fn lock(&self, slot: &Slot, seat: i16) -> Option<HeldSeat> {
-        let key = Key::Seat {
-            queue_id: self.queue.queue_id,
-            granule: slot.granule,
-            seat,
-        };
-        let lock = Brief::try_acquire(&key)?;
+        let lock = Brief::try_acquire(&self.seat_key(slot.granule, seat))?;
         Some(HeldSeat {
             slot: slot.clone(),
             seat,
@@ -180,17 +209,24 @@ impl<'q> Seeker<'q> {
         mut write: impl FnMut(&Slot, i16) -> Result<Option<i64>, Fault>,
     ) -> Result<Taken, Fault> {
         let nothing = BTreeSet::new();
+        let mut guess = self.guess();
         while let Some(candidate) = self.next(reader, &nothing)? {
             if has_written_nothing() {
                 // So what it has met is not its own, which may yet be rolled back.
                 self.queue
                     .remember(self.places == Places::Granules, self.search.reached());
             }
-            if let Some(held) = self.hold(reader, &nothing, &candidate.slot, &candidate.seats)? {
+            let guessed = guess.take().and_then(|guess| guess.comes_true(&candidate));
+            let held = match guessed {
+                Some(held) => Some(held),
+                None => self.hold(reader, &nothing, &candidate.slot, &candidate.seats)?,
+            };
+            if let Some(held) = held {
                 let Some(booking_id) = write(&held.slot, held.seat)? else {
                     return Ok(Taken::Lost);
                 };
                 self.took(1);
+                self.expect_next(&held.slot);
                 return Ok(Taken::Seat {
                     slot: held.slot,
                     booking_id,
@@ -198,6 +234,36 @@ impl<'q> Seeker<'q> {
             }
         }
         Ok(Taken::Full)
+    }
+
+    /// Locks the seat that will be the next where nobody else books in the queue, before anything is looked at: if it is, one
+    /// look says what two would. Tried where such guesses have come true of late.
+    fn guess(&mut self) -> Option<Guess> {
+        let granule = self.queue.expected(self.places == Places::Granules)?;
+        let lock = (LUCK.get() > 0)
+            .then(|| Brief::try_acquire(&self.seat_key(granule, 0)))
+            .flatten();
+        // What was read ahead was read without the lock.
+        self.window.forget();
+        Some(Guess { granule, lock })
+    }
+
+    /// The slot is full now: the next one will be behind it.
+    fn expect_next(&mut self, taken: &Slot) {
+        let next = self
+            .search
+            .following()
+            .filter(|next| taken.capacity == 1 && next.capacity == 1);
+        self.queue
+            .expect(self.places == Places::Granules, next.map(|next| next.granule));
+    }
+
+    fn seat_key(&self, granule: i64, seat: i16) -> Key<'static> {
+        Key::Seat {
+            queue_id: self.queue.queue_id,
+            granule,
+            seat,
+        }
     }
 
     /// Takes this slot, if it has a seat, with `write`.

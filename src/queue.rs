@@ -40,6 +40,8 @@ pub(crate) struct Queue {
     pub(crate) options: QueueOptions,
     /// Where this backend's last searches have ended, among slots and among granules, and when.
     remembered: [Cell<Option<(Remembered, Instant)>>; 2],
+    /// The granules of the slots that this backend's next searches may find.
+    expected: [Cell<Option<i64>>; 2],
     /// Keeps what is shared with other queues alive.
     _rules: Rc<Rules>,
 }
@@ -73,6 +75,15 @@ impl Queue {
         // What a search has begun with is as old as it was.
         let since = self.remembered(every_granule).and(place.get()).map(|(_, since)| since);
         place.set(reached.map(|reached| (reached, since.unwrap_or_else(statement_start))));
+    }
+
+    /// The granule where the next search may end; only a guess.
+    pub(crate) fn expected(&self, every_granule: bool) -> Option<i64> {
+        self.expected[usize::from(every_granule)].get()
+    }
+
+    pub(crate) fn expect(&self, every_granule: bool, granule: Option<i64>) {
+        self.expected[usize::from(every_granule)].set(granule);
     }
 
     /// The last instant at which a content may be scheduled now.
@@ -345,6 +356,7 @@ fn load(queue_id: i64) -> Result<Option<Queue>, Fault> {
                 timetable: Rc::clone(&rules.timetable),
                 options: rules.options,
                 remembered: [Cell::new(None), Cell::new(None)],
+                expected: [Cell::new(None), Cell::new(None)],
                 _rules: rules,
             })
         })

@@ -322,6 +322,14 @@ impl<G: Grid> Search<G> {
         self.chain.reached(self.recalled).filter(|_| at_end)
     }
 
+    /// The place after the one that was offered last, where the search would walk on.
+    pub fn following(&mut self) -> Option<Slot> {
+        let walks = self.inside.is_none();
+        let next = walks.then(|| self.grid.next()).flatten()?;
+        self.grid.seek(next.at);
+        (next.at <= self.until).then_some(next)
+    }
+
     /// Runs worth storing and handles of holes that are stale, after the search.
     pub fn findings(&mut self) -> (Vec<Run>, Vec<u64>) {
         self.settle_offer(0);
