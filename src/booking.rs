@@ -353,15 +353,20 @@ impl Bookings {
         Ok(booking_id)
     }
 
-    /// Inserts many rows and returns their ids, in order.
-    pub(crate) fn insert_all(&mut self, new: &[NewBooking<'_>]) -> Result<Vec<i64>, Fault> {
+    /// Has [`Bookings::insert_all`] tell of contents and seats that are held, instead of waiting for who holds them. False
+    /// where it can't.
+    pub(crate) fn tell_of_held(&mut self) -> bool {
+        self.0.tell_of_equals()
+    }
+
+    /// Inserts many rows and returns their ids, in order; `None` where a content or a seat is held, and that is to be told.
+    pub(crate) fn insert_all(&mut self, new: &[NewBooking<'_>]) -> Result<Option<Vec<i64>>, Fault> {
         let ids: Vec<i64> = new
             .iter()
             .map(|_| next_number(c"booking_id_seq"))
             .collect::<Result<_, _>>()?;
-        self.0
-            .insert_all(new.iter().zip(&ids).map(|(new, &booking_id)| new.values(booking_id)))?;
-        Ok(ids)
+        let rows = new.iter().zip(&ids).map(|(new, &booking_id)| new.values(booking_id));
+        Ok(self.0.insert_all(rows)?.then_some(ids))
     }
 
     /// Makes what was inserted visible to the statements that follow.

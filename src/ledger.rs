@@ -5,7 +5,7 @@ use crate::pg::across_rows::Memory;
 use crate::pg::scan::{IndexScan, Key, Order, See, delete_unless_busy};
 use crate::pg::statement::{Statement, Value};
 use crate::queue::{Queue, is_provisional};
-use slotkeeper_core::run::Run;
+use slotkeeper_core::run::{Remembered, Run};
 use slotkeeper_core::search::{Held, Hole, Ledger};
 use std::collections::BTreeSet;
 
@@ -13,6 +13,9 @@ use std::collections::BTreeSet;
 /// rather than a whole page of it for one seat.
 const FIRST_READ: i64 = 16;
 const READ_AHEAD: i64 = 64;
+
+/// So many where the last search came to, which has most often booked the one and left the next free.
+const SHORT_READ: i64 = 4;
 
 /// Rows read ahead at most: free-form bookings may lie densely between two slots.
 const READ_AHEAD_ROWS: usize = 256;
@@ -189,6 +192,8 @@ pub(crate) struct Window {
     asked: Option<i64>,
     stride: i64,
     ahead: i64,
+    /// The walk begins where it ended the last time: most often with the next free slot.
+    begins_late: bool,
     /// The step that is expected where none has been seen.
     usual: i64,
 }
@@ -226,6 +231,8 @@ impl QueueLedger<'_> {
         let walks_on = window.stride > 0 && stride <= 2 * window.stride;
         window.ahead = if walks_on {
             (window.ahead * 2).min(READ_AHEAD)
+        } else if std::mem::take(&mut window.begins_late) {
+            SHORT_READ
         } else {
             FIRST_READ
         };
@@ -342,6 +349,15 @@ impl Ledger for QueueLedger<'_> {
         )?;
         Ok(found)
     }
+
+    fn remembered(&mut self, _: i64) -> Option<Remembered> {
+        let remembered = self
+            .queue
+            .remembered(self.every_granule)
+            .filter(|_| self.reader.to_book);
+        self.window.begins_late = remembered.is_some();
+        remembered
+    }
 }
 
 thread_local! {
@@ -362,6 +378,10 @@ pub(crate) fn keep_findings(
 ) -> Result<(), Fault> {
     if (runs.is_empty() && stale_holes.is_empty()) || is_provisional(queue)? {
         return Ok(());
+    }
+    if !runs.is_empty() {
+        // The next search begins with what is stored.
+        queue.remember(every_granule, None);
     }
     for Run { from, to, slots } in runs {
         let mut inside = Vec::new();

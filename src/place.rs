@@ -7,6 +7,7 @@
 use crate::fault::Fault;
 use crate::ledger::{QueueLedger, Reader, Window, keep_findings};
 use crate::pg::lock::{Brief, Key};
+use crate::pg::transaction::has_written_nothing;
 use crate::queue::Queue;
 use slotkeeper_core::Instant;
 use slotkeeper_core::search::{Candidate, EveryGranule, Grid, Search};
@@ -180,6 +181,11 @@ impl<'q> Seeker<'q> {
     ) -> Result<Taken, Fault> {
         let nothing = BTreeSet::new();
         while let Some(candidate) = self.next(reader, &nothing)? {
+            if has_written_nothing() {
+                // So what it has met is not its own, which may yet be rolled back.
+                self.queue
+                    .remember(self.places == Places::Granules, self.search.reached());
+            }
             if let Some(held) = self.hold(reader, &nothing, &candidate.slot, &candidate.seats)? {
                 let Some(booking_id) = write(&held.slot, held.seat)? else {
                     return Ok(Taken::Lost);

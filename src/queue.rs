@@ -7,6 +7,7 @@ use crate::pg::before_row::TriggerRow;
 use crate::pg::lock::{Brief, Key as LockKey, wait_for};
 use crate::pg::scan::{IndexScan, Key, Order, See};
 use crate::pg::statement::{Row, Statement, Value as Arg};
+use crate::pg::statement_start;
 use crate::pg::time::ServerZone;
 use crate::pg::told;
 use crate::pg::trigger::Fired;
@@ -14,10 +15,11 @@ use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use slotkeeper_core::options::QueueOptions;
+use slotkeeper_core::run::Remembered;
 use slotkeeper_core::slots::Slots;
 use slotkeeper_core::timetable::Timetable;
 use slotkeeper_core::{Instant, MICROS_PER_SEC};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -36,9 +38,15 @@ pub(crate) struct Queue {
     pub(crate) zone: ServerZone,
     pub(crate) timetable: Rc<Timetable>,
     pub(crate) options: QueueOptions,
+    /// Where this backend's last searches have ended, among slots and among granules, and when.
+    remembered: [Cell<Option<(Remembered, Instant)>>; 2],
     /// Keeps what is shared with other queues alive.
     _rules: Rc<Rules>,
 }
+
+/// For so long a search begins where the one before has ended, before it reads again what is stored. What a backend
+/// remembers stays true; this is for tables that somebody has emptied by hand.
+const REMEMBERED_FOR: Instant = 10 * MICROS_PER_SEC;
 
 impl Queue {
     /// The slots of the timetable.
@@ -49,6 +57,22 @@ impl Queue {
     /// The granule in which an instant lies.
     pub(crate) fn granule_of(&self, at: Instant) -> i64 {
         at.div_euclid(self.options.granule_secs * MICROS_PER_SEC)
+    }
+
+    /// Where the last search has ended: see [`Remembered`].
+    pub(crate) fn remembered(&self, every_granule: bool) -> Option<Remembered> {
+        let (remembered, since) = self.remembered[usize::from(every_granule)].get()?;
+        (since..since + REMEMBERED_FOR)
+            .contains(&statement_start())
+            .then_some(remembered)
+    }
+
+    /// The next search begins there. Every booking that was met must be committed: what is rolled back leaves no hole.
+    pub(crate) fn remember(&self, every_granule: bool, reached: Option<Remembered>) {
+        let place = &self.remembered[usize::from(every_granule)];
+        // What a search has begun with is as old as it was.
+        let since = self.remembered(every_granule).and(place.get()).map(|(_, since)| since);
+        place.set(reached.map(|reached| (reached, since.unwrap_or_else(statement_start))));
     }
 
     /// The last instant at which a content may be scheduled now.
@@ -320,6 +344,7 @@ fn load(queue_id: i64) -> Result<Option<Queue>, Fault> {
                 time_zone,
                 timetable: Rc::clone(&rules.timetable),
                 options: rules.options,
+                remembered: [Cell::new(None), Cell::new(None)],
                 _rules: rules,
             })
         })

@@ -26,6 +26,23 @@ pub struct Run {
     pub slots: i64,
 }
 
+/// What a backend remembers of a search: a run, which it has not stored in full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// Slots that were seen to be held by committed bookings, without a gap.
+    pub run: Run,
+    /// So many of them at its end were not in a stored run.
+    pub walked: i64,
+}
+
+impl Remembered {
+    /// Whether a search may start from it. Where more was walked than is worth storing, that has to be looked at again and
+    /// stored: other backends know nothing of it.
+    pub fn is_useful(&self) -> bool {
+        self.walked < WORTH_WRITING
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Piece {
     run: Run,
@@ -70,6 +87,28 @@ impl Chain {
             self.pieces.pop();
         }
         self.pieces.push(Piece { run, walked: false });
+    }
+
+    /// What is full up to here without a gap; `recalled` is what the search began with.
+    pub fn reached(&self, recalled: Option<Remembered>) -> Option<Remembered> {
+        let (last, before) = match self.pieces.as_slice() {
+            [.., before, last] if last.walked => (last, Some(before)),
+            [.., last] => (last, None),
+            [] => return None,
+        };
+        // Of what was recalled, as much is not stored as was then.
+        let not_stored = |piece: &Piece| match recalled {
+            _ if piece.walked => piece.run.slots,
+            Some(recalled) if recalled.run == piece.run => recalled.walked,
+            _ => 0,
+        };
+        let run = before.map_or(last.run, |before| Run {
+            from: before.run.from,
+            to: last.run.to,
+            slots: before.run.slots + last.run.slots,
+        });
+        let walked = not_stored(last) + before.map_or(0, not_stored);
+        Some(Remembered { run, walked })
     }
 
     /// The next slot is free, or its holders have not committed: nothing reaches across it.

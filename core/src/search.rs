@@ -4,7 +4,7 @@
 //! jumps over it, stopping only at holes. What it had to walk over it offers as a new
 //! run, so that the next search need not. `docs/design.md` tells why no hole is ever missed.
 
-use crate::run::{Chain, Run, SWALLOW_RATIO, WORTH_WRITING};
+use crate::run::{Chain, Remembered, Run, SWALLOW_RATIO, WORTH_WRITING};
 use crate::seat;
 use crate::slots::{Slot, Slots};
 use crate::zone::Zone;
@@ -51,6 +51,11 @@ pub trait Ledger {
     fn run_covering(&mut self, granule: i64) -> Result<Option<Run>, Self::Error>;
     /// The first run that begins at `granule` or after it.
     fn run_after(&mut self, granule: i64) -> Result<Option<Run>, Self::Error>;
+    /// What is remembered of the slots around `granule`, at which a search begins. It is as true as a stored run: who gives
+    /// a seat back leaves a hole either way.
+    fn remembered(&mut self, _granule: i64) -> Option<Remembered> {
+        None
+    }
 }
 
 /// The places where a content may go, ascending.
@@ -174,6 +179,7 @@ pub struct Search<G> {
     own: Option<(i64, i16)>,
     patience: u32,
     ahead: Ahead,
+    recalled: Option<Remembered>,
     inside: Option<Inside>,
     offered: Option<Offer>,
     chain: Chain,
@@ -187,11 +193,15 @@ struct Inside {
     to: i64,
     /// Held slots to walk over after it before another run is asked for.
     patience: u32,
+    /// What is known then of the runs ahead.
+    ahead: Ahead,
 }
 
 /// What is known of the runs ahead.
 #[derive(Clone, Copy)]
 enum Ahead {
+    /// Nothing was looked up yet: what is remembered comes first.
+    Unasked,
     /// Not looked up yet. After a jump the next one begins here or later: what began before reaches further by a few steps
     /// at most.
     Unknown {
@@ -228,7 +238,8 @@ impl<G: Grid> Search<G> {
             until,
             own: None,
             patience: 0,
-            ahead: Ahead::Unknown { since: None },
+            ahead: Ahead::Unasked,
+            recalled: None,
             inside: None,
             offered: None,
             chain: Chain::default(),
@@ -304,6 +315,13 @@ impl<G: Grid> Search<G> {
         }
     }
 
+    /// What is full without a gap up to the slot that was offered last: to be remembered, where all bookings that the search
+    /// has met are committed.
+    pub fn reached(&self) -> Option<Remembered> {
+        let at_end = self.own.is_none() && self.offered.as_ref().is_some_and(|offer| offer.walked);
+        self.chain.reached(self.recalled).filter(|_| at_end)
+    }
+
     /// Runs worth storing and handles of holes that are stale, after the search.
     pub fn findings(&mut self) -> (Vec<Run>, Vec<u64>) {
         self.settle_offer(0);
@@ -336,7 +354,7 @@ impl<G: Grid> Search<G> {
                 if let Some(end) = granule_start(inside.to, self.granule_secs) {
                     self.grid.seek(end.max(self.from));
                     // Another run may go on from here. Most often none does, so a short walk comes first again.
-                    self.ahead = Ahead::Unknown { since: Some(inside.to) };
+                    self.ahead = inside.ahead;
                     self.patience = inside.patience;
                     self.inside = None;
                     return Ok(Place::Jumped);
@@ -360,13 +378,18 @@ impl<G: Grid> Search<G> {
             self.patience -= 1;
         } else if let Some(run) = self.run_over(ledger, slot.granule)? {
             self.chain.jump(run);
+            // What is remembered may end inside a stored run.
+            let is_recalled = self.recalled.is_some_and(|recalled| recalled.run == run);
             self.inside = Some(Inside {
                 next_granule: slot.granule,
                 to: run.to,
-                patience: if run.slots > LONG_RUN {
+                patience: if is_recalled || run.slots > LONG_RUN {
                     PATIENCE
                 } else {
                     WORTH_WRITING as u32
+                },
+                ahead: Ahead::Unknown {
+                    since: Some(run.to).filter(|_| !is_recalled),
                 },
             });
             return Ok(Place::Jumped);
@@ -376,9 +399,19 @@ impl<G: Grid> Search<G> {
 
     /// The stored run that `granule` lies in.
     fn run_over<L: Ledger>(&mut self, ledger: &mut L, granule: i64) -> Result<Option<Run>, L::Error> {
+        if let Ahead::Unasked = self.ahead {
+            self.ahead = Ahead::Unknown { since: None };
+            self.recalled = ledger
+                .remembered(granule)
+                .filter(|known| known.is_useful() && (known.run.from..known.run.to).contains(&granule));
+            if let Some(recalled) = self.recalled {
+                return Ok(Some(recalled.run));
+            }
+        }
         match self.ahead {
             Ahead::Run(run) if run.to > granule => {}
             Ahead::Nothing => return Ok(None),
+            Ahead::Unasked => {}
             Ahead::Run(_) => self.ahead = Ahead::of(ledger.run_after(granule)?),
             Ahead::Unknown { since: None } => {
                 let run = match ledger.run_covering(granule)? {

@@ -4,7 +4,7 @@
 #![allow(clippy::expect_used, reason = "a test that cannot go on fails")]
 
 use proptest::prelude::*;
-use slotkeeper_core::run::Run;
+use slotkeeper_core::run::{Remembered, Run};
 use slotkeeper_core::search::{EveryGranule, Grid, Held, Hole, Ledger, Search};
 use slotkeeper_core::slots::{Slot, Slots};
 use slotkeeper_core::timetable::Timetable;
@@ -35,6 +35,9 @@ struct Tables {
     /// Holes of open transactions: nobody sees them yet.
     hidden: BTreeSet<u64>,
     reads: usize,
+    /// What each of several backends remembers, and which of them searches.
+    remembered: [Option<Remembered>; 3],
+    backend: usize,
 }
 
 impl Tables {
@@ -98,6 +101,10 @@ impl Ledger for Tables {
             .min_by_key(|r| (r.from, -r.to))
             .copied())
     }
+
+    fn remembered(&mut self, _: i64) -> Option<Remembered> {
+        self.remembered[self.backend]
+    }
 }
 
 /// A slot with so many seats every minute, or for 0 a few different ones a day.
@@ -134,8 +141,8 @@ fn grid(timetable: &Timetable, every_granule: bool) -> Box<dyn Grid + '_> {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Books the next seat at or after this minute; the transaction commits, stays open or rolls back.
-    Assign { from: i64, fate: Fate },
+    /// One of the backends books the next seat at or after this minute; the transaction commits, stays open or rolls back.
+    Assign { from: i64, fate: Fate, backend: usize },
     /// One search takes so many seats, one after the other.
     Batch { seats: usize },
     /// Books at a chosen minute, if a seat is free there.
@@ -163,7 +170,7 @@ fn fate() -> impl Strategy<Value = Fate> {
 fn step() -> impl Strategy<Value = Step> {
     let from = prop_oneof![6 => Just(0i64), 2 => 0i64..1_200];
     prop_oneof![
-        12 => (from, fate()).prop_map(|(from, fate)| Step::Assign { from, fate }),
+        12 => (from, fate(), 0usize..3).prop_map(|(from, fate, backend)| Step::Assign { from, fate, backend }),
         2 => (1usize..30).prop_map(|seats| Step::Batch { seats }),
         2 => (0i64..1_200, fate()).prop_map(|(at, fate)| Step::Schedule { at, fate }),
         3 => (any::<usize>(), fate()).prop_map(|(nth, fate)| Step::Release { nth, fate }),
@@ -242,6 +249,9 @@ impl World {
         let timetable = self.timetable.clone();
         let mut search = Search::new(grid(&timetable, self.every_granule), MINUTE, from, UNTIL);
         let found = search.next(&mut self.tables).expect("the model's tables never fail");
+        if let Some(reached) = search.reached() {
+            self.tables.remembered[self.tables.backend] = Some(reached);
+        }
         if let Some(candidate) = &found {
             let state = if fate == Fate::Commits {
                 Seat::Committed
@@ -263,7 +273,8 @@ impl World {
 
     fn step(&mut self, step: &Step) -> Result<(), TestCaseError> {
         match *step {
-            Step::Assign { from, fate } => {
+            Step::Assign { from, fate, backend } => {
+                self.tables.backend = backend;
                 let (found, expected) = self.assign(from, fate);
                 prop_assert_eq!(found, expected);
             }
@@ -440,6 +451,7 @@ fn no_run_covers_a_slot_whose_other_seat_is_held_by_an_open_transaction() {
         .step(&Step::Assign {
             from: 0,
             fate: Fate::StaysOpen,
+            backend: 0,
         })
         .expect("the earliest");
     world.step(&Step::Batch { seats: 99 }).expect("the earliest");
@@ -448,6 +460,7 @@ fn no_run_covers_a_slot_whose_other_seat_is_held_by_an_open_transaction() {
         .step(&Step::Assign {
             from: 0,
             fate: Fate::Commits,
+            backend: 0,
         })
         .expect("the seat that was rolled back");
     world.check_runs().expect("nothing is lost");

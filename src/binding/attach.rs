@@ -34,6 +34,13 @@ SET table_schema = excluded.table_schema, table_name = excluded.table_name, opti
     attached_at = pg_catalog.clock_timestamp(), attached_by = excluded.attached_by, dropped_at = NULL
 RETURNING binding_id") };
 
+    static ID_COLUMN: Statement = const { Statement::new(c"
+SELECT b.options OPERATOR(pg_catalog.->>) 'content_id'
+FROM slotkeeper.binding AS b
+WHERE b.source OPERATOR(pg_catalog.=) $1 AND b.kind OPERATOR(pg_catalog.=) 'content' AND b.dropped_at IS NULL
+  AND EXISTS (SELECT FROM slotkeeper.booking AS k
+              WHERE k.source OPERATOR(pg_catalog.=) $1 AND k.released_at IS NULL)") };
+
     static REMOVE: Statement = const { Statement::new(c"
 DELETE FROM slotkeeper.binding WHERE binding_id OPERATOR(pg_catalog.=) $1") };
 
@@ -52,9 +59,10 @@ JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) r.relid
 WHERE b.kind OPERATOR(pg_catalog.=) $2 AND b.source OPERATOR(pg_catalog.=) $3
   AND r.relid OPERATOR(pg_catalog.<>) $1::pg_catalog.oid") };
 
-    /// What keeps a table from being guarded: it is temporary, or has children of its own, or a trigger that fires after the guard.
+    /// What keeps a table from being guarded: it is no permanent one, or has children of its own, or a trigger that fires after the
+    /// guard.
     static OBSTACLES: Statement = const { Statement::new(c"
-SELECT c.relpersistence OPERATOR(pg_catalog.=) 't'::\"char\",
+SELECT c.relpersistence::pg_catalog.text,
        c.relkind OPERATOR(pg_catalog.=) 'r'::\"char\"
            AND EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhparent OPERATOR(pg_catalog.=) c.oid),
        slotkeeper.late_triggers(c.oid)
@@ -233,7 +241,7 @@ pub(super) fn require_guardable(binding: &Binding) -> Result<(), Fault> {
     let oid = [Value::Int8(i64::from(binding.table.oid.to_u32()))];
     let found = OBSTACLES.with(|obstacles| {
         obstacles.read(&oid, |row| {
-            Ok((row.must::<bool>(1)?, row.must::<bool>(2)?, row.get::<String>(3)?))
+            Ok((row.must::<String>(1)?, row.must::<bool>(2)?, row.get::<String>(3)?))
         })
     })?;
     let refused = |what: &str, why: &str, hint: String| {
@@ -245,10 +253,15 @@ pub(super) fn require_guardable(binding: &Binding) -> Result<(), Fault> {
         ))
     };
     match found.into_iter().next() {
-        Some((true, _, _)) => refused(
+        Some((persistence, _, _)) if persistence == "t" => refused(
             "is a temporary table",
             "Other sessions cannot read its rows.",
             "Bind a permanent table.".to_owned(),
+        ),
+        Some((persistence, _, _)) if persistence == "u" => refused(
+            "is an unlogged table",
+            "A crash empties it, and leaves the seats of its rows booked.",
+            format!("ALTER TABLE {} SET LOGGED.", binding.table.quoted()?),
         ),
         Some((_, true, _)) => refused(
             "has tables that inherit from it",
@@ -260,6 +273,25 @@ pub(super) fn require_guardable(binding: &Binding) -> Result<(), Fault> {
             "What it changes of a row, or keeps from being stored, the guard would not see.",
             format!("Give it a name that sorts before \"{}\": {late}.", triggers::PREFIX),
         ),
+        _ => Ok(()),
+    }
+}
+
+/// What is booked is known by its id: rows that get theirs from another column would be other contents, each in the way of
+/// itself.
+fn require_same_ids(binding: &Binding) -> Result<(), Fault> {
+    let columns = ID_COLUMN.with(|column| column.read(&[Value::Text(&binding.source)], |row| row.must::<String>(1)))?;
+    let renamed = |column: &String| binding.table.column("content_id", column).is_err();
+    match columns.into_iter().next() {
+        Some(column) if column != binding.id.name && !renamed(&column) => Err(Fault::unbindable(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("contents of {} are known by column {column}", binding.source),
+            format!(
+                "Their seats are booked under those ids, not under those in {}.",
+                binding.id.name
+            ),
+            "Call slotkeeper.detach_table() first, which gives their seats back; then attach the table anew.",
+        )),
         _ => Ok(()),
     }
 }
@@ -305,6 +337,7 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
     let source = source_of(&table, "content")?;
     let mut binding = Binding::resolve(0, source, table, options)?;
     require_guardable(&binding)?;
+    require_same_ids(&binding)?;
     let (triggers, json) = {
         let conditions = Conditions::of(&binding)?;
         Timing::of(&conditions)?;

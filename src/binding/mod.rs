@@ -372,16 +372,24 @@ fn queue_of(
     platform: Option<&str>,
     create: bool,
 ) -> Result<Option<Rc<Queue>>, Fault> {
-    let platform = match platform {
-        Some(platform) => platform_name("platform", platform)?,
-        None => match only_platform(profile_id)? {
-            Some(platform) => platform,
-            None => return Ok(None),
-        },
+    let find = || {
+        let platform = match platform {
+            Some(platform) => Some(platform_name("platform", platform)?),
+            None => only_platform(profile_id)?,
+        };
+        let queue = match &platform {
+            Some(platform) => queue::find(profile_id, platform)?,
+            None => None,
+        };
+        Ok::<_, Fault>((platform, queue))
     };
-    if let Some(queue) = queue::find(profile_id, &platform)? {
-        return Ok(Some(queue));
+    let (mut platform, mut queue) = find()?;
+    if queue.is_none() && queues::settle_early(profile_id)? {
+        (platform, queue) = find()?;
     }
+    let Some(platform) = platform.filter(|_| queue.is_none()) else {
+        return Ok(queue);
+    };
     match &binding.options.queue_defaults {
         Some(defaults) if create => {
             manage::create_if_missing(profile_id, &platform, defaults)?;

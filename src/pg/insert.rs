@@ -70,6 +70,8 @@ pub(crate) struct Inserter {
     table: pg_sys::Relation,
     layout: Rc<Layout>,
     by: By,
+    /// A row that meets an equal key is told of, instead of being waited for or refused.
+    tells: bool,
     /// One for each row that is inserted at once.
     slots: Vec<*mut pg_sys::TupleTableSlot>,
     /// Where it was opened, and slots are made: a row may be given in a context that ends before.
@@ -107,10 +109,19 @@ impl Inserter {
                 table,
                 layout,
                 by,
+                tells: false,
                 slots: vec![pg_sys::table_slot_create(table, std::ptr::null_mut())],
                 memory: pg_sys::CurrentMemoryContext,
             })
         }
+    }
+
+    /// From here on [`Inserter::insert_all`] says whether a row has met an equal key, an open transaction's included, for which
+    /// it does not wait. The rows are there all the same: whoever asks for this undoes a subtransaction then. False where the
+    /// executor inserts, which waits and raises 23505 as ever.
+    pub(crate) fn tell_of_equals(&mut self) -> bool {
+        self.tells = matches!(self.by, By::Hand(_));
+        self.tells
     }
 
     /// Inserts a row, and tells where it lies: a handle for [`super::change`].
@@ -132,12 +143,12 @@ impl Inserter {
     }
 
     /// Inserts many rows: a page of the table is locked and logged once for all that it takes, and each index is
-    /// maintained row by row.
+    /// maintained row by row. False where one has met an equal key, and that is to be told.
     pub(crate) fn insert_all<'v, R: AsRef<[Value<'v>]>>(
         &mut self,
         rows: impl IntoIterator<Item = R>,
-    ) -> Result<(), Fault> {
-        let mut filled = 0;
+    ) -> Result<bool, Fault> {
+        let (mut filled, mut alone) = (0, true);
         for row in rows {
             if let By::Executor(..) = self.by {
                 self.insert(row.as_ref())?;
@@ -146,11 +157,11 @@ impl Inserter {
             self.fill(filled, row.as_ref())?;
             filled += 1;
             if filled == AT_ONCE {
-                self.write(filled)?;
+                alone &= self.write(filled)?;
                 filled = 0;
             }
         }
-        self.write(filled)
+        Ok(self.write(filled)? && alone)
     }
 
     /// Whether it may be kept open. What the executor has open ends before the memory that it is in.
@@ -198,10 +209,11 @@ impl Inserter {
     }
 
     /// Inserts what is in the first slots.
-    fn write(&mut self, rows: usize) -> Result<(), Fault> {
+    fn write(&mut self, rows: usize) -> Result<bool, Fault> {
         if rows == 0 {
-            return Ok(());
+            return Ok(true);
         }
+        let mut alone = true;
         // SAFETY: the slots hold rows of this table, and know their places after the insert.
         unsafe {
             for &slot in &self.slots[..rows] {
@@ -210,10 +222,10 @@ impl Inserter {
             let (command, none) = (pg_sys::GetCurrentCommandId(true), std::ptr::null_mut());
             pg_sys::table_multi_insert(self.table, self.slots.as_mut_ptr(), rows as i32, command, 0, none);
             for &slot in &self.slots[..rows] {
-                self.enter(slot);
+                alone &= self.enter(slot);
             }
         }
-        Ok(())
+        Ok(alone)
     }
 
     /// Refuses a row without a value that it must have.
@@ -231,23 +243,25 @@ impl Inserter {
         Ok(())
     }
 
-    /// Makes the row's entries in the indexes. Btrees ask for nothing more, as the server's own for toasted values do.
+    /// Makes the row's entries in the indexes. Btrees ask for nothing more, as the server's own for toasted values do. False
+    /// where there is an equal key, and that is to be told.
     ///
     /// # Safety
     /// The slot must hold a row that was just inserted into this table.
-    unsafe fn enter(&self, slot: *mut pg_sys::TupleTableSlot) {
+    unsafe fn enter(&self, slot: *mut pg_sys::TupleTableSlot) -> bool {
         let (Some(plain), By::Hand(open)) = (&self.layout.plain, &self.by) else {
-            return;
+            return true;
         };
+        let mut alone = true;
         // SAFETY: as our caller promises. Inserting has made a tuple of the values, which is taken apart again.
         unsafe { pg_sys::slot_getsomeattrs(slot, (*(*slot).tts_tupleDescriptor).natts) };
         for (index, &relation) in plain.indexes.iter().zip(open) {
             let mut values = [pg_sys::Datum::from(0); pg_sys::INDEX_MAX_KEYS as usize];
             let mut nulls = [false; pg_sys::INDEX_MAX_KEYS as usize];
-            let unique = if index.unique {
-                pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES
-            } else {
-                pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO
+            let unique = match (index.unique, self.tells) {
+                (false, _) => pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO,
+                (true, false) => pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES,
+                (true, true) => pg_sys::IndexUniqueCheck::UNIQUE_CHECK_PARTIAL,
             };
             // SAFETY: as our caller promises; columns are the table's, and no index has more than there is room for.
             unsafe {
@@ -259,7 +273,7 @@ impl Inserter {
                     values[place] = *(*slot).tts_values.add(column);
                     nulls[place] = is_null(column);
                 }
-                pg_sys::index_insert(
+                let is_new = pg_sys::index_insert(
                     relation,
                     values.as_mut_ptr(),
                     nulls.as_mut_ptr(),
@@ -269,8 +283,11 @@ impl Inserter {
                     false,
                     std::ptr::null_mut(),
                 );
+                // What an index says that is not asked means nothing.
+                alone &= is_new || unique != pg_sys::IndexUniqueCheck::UNIQUE_CHECK_PARTIAL;
             }
         }
+        alone
     }
 }
 

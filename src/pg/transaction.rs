@@ -14,6 +14,12 @@ pub(crate) enum End {
     Undone(i32),
 }
 
+/// Whether the transaction has written nothing so far.
+pub(crate) fn has_written_nothing() -> bool {
+    // SAFETY: reads the transaction state.
+    unsafe { pg_sys::GetTopTransactionIdIfAny() == pg_sys::InvalidTransactionId }
+}
+
 thread_local! {
     static LISTENER: Cell<Option<fn(End)>> = const { Cell::new(None) };
 }

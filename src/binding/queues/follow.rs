@@ -7,7 +7,7 @@ use super::copy::{self, Name};
 use super::{QueueBinding, of_followed, row};
 use crate::fault::Fault;
 use crate::pg::statement::{Statement, Value};
-use crate::pg::subtransaction::current_subtransaction;
+use crate::pg::subtransaction::{current_subtransaction, is_subtransaction_active};
 use crate::pg::transaction_start;
 use crate::pg::trigger::{Fired, Record, is_replica};
 use pgrx::heap_tuple::PgHeapTuple;
@@ -16,6 +16,7 @@ use pgrx::prelude::*;
 use pgrx::{AllocatedByPostgres, PgLogLevel, PgSqlErrorCode, ereport};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 #[pg_trigger(sql = "
 CREATE FUNCTION slotkeeper.follow_queue() RETURNS trigger
@@ -67,7 +68,7 @@ fn follow(fired: &Fired<'_>) -> Result<(), Fault> {
 }
 
 /// A row has gone, or says something else now. What could not be read was never copied.
-fn minus(binding: &QueueBinding, fired: &Fired<'_>, old: &Record, status: &str) -> Result<(), Fault> {
+fn minus(binding: &Rc<QueueBinding>, fired: &Fired<'_>, old: &Record, status: &str) -> Result<(), Fault> {
     let Ok(Some(said)) = row::read(binding, &|number| old.text(number)) else {
         return Ok(());
     };
@@ -76,7 +77,7 @@ fn minus(binding: &QueueBinding, fired: &Fired<'_>, old: &Record, status: &str) 
 }
 
 /// A row has come, or says something else now.
-fn plus(binding: &QueueBinding, fired: &Fired<'_>, new: &Record, status: &str) -> Result<(), Fault> {
+fn plus(binding: &Rc<QueueBinding>, fired: &Fired<'_>, new: &Record, status: &str) -> Result<(), Fault> {
     let said = row::read(binding, &|number| new.text(number)).and_then(|said| match said {
         Some(said) => row::check(binding, &said).map(|()| Some(said)),
         None => Ok(None),
@@ -93,12 +94,18 @@ fn plus(binding: &QueueBinding, fired: &Fired<'_>, new: &Record, status: &str) -
 }
 
 /// A queue whose rows were edited by a statement that goes on.
-#[derive(PartialEq, Eq)]
 struct Edited {
     /// A statement that runs inside another, and is undone alone, must not settle the outer one's queues.
     subtransaction: pg_sys::SubTransactionId,
-    binding_id: i64,
+    binding: Rc<QueueBinding>,
     queue: Name,
+}
+
+impl Edited {
+    fn is_like(&self, other: &Self) -> bool {
+        let of = |edited: &Self| (edited.subtransaction, edited.binding.binding_id);
+        of(self) == of(other) && self.queue == other.queue
+    }
 }
 
 thread_local! {
@@ -112,14 +119,14 @@ fn is_clean() -> bool {
 
 /// The queue is settled when the statement ends; at once where nobody would say so: a replicated change fires no triggers
 /// of statements, and one that names a partition none of the whole table's.
-fn edited(binding: &QueueBinding, fired: &Fired<'_>, queue: Name) -> Result<(), Fault> {
+fn edited(binding: &Rc<QueueBinding>, fired: &Fired<'_>, queue: Name) -> Result<(), Fault> {
     if is_replica() || fired.table() != binding.table.oid {
         return settle_all(binding, BTreeSet::from([queue]));
     }
     let transaction = transaction_start();
     let edited = Edited {
         subtransaction: current_subtransaction(),
-        binding_id: binding.binding_id,
+        binding: Rc::clone(binding),
         queue,
     };
     EDITED.with_borrow_mut(|(began, all)| {
@@ -128,7 +135,7 @@ fn edited(binding: &QueueBinding, fired: &Fired<'_>, queue: Name) -> Result<(), 
             all.clear();
         }
         // Rows of one queue mostly come one after the other.
-        if all.last() != Some(&edited) {
+        if !all.last().is_some_and(|last| last.is_like(&edited)) {
             all.push(edited);
         }
     });
@@ -141,10 +148,33 @@ fn take_edited(binding: &QueueBinding) -> BTreeSet<Name> {
     EDITED.with_borrow_mut(|(_, all)| {
         let (own, others): (Vec<_>, Vec<_>) = std::mem::take(all)
             .into_iter()
-            .partition(|edited| edited.subtransaction == here && edited.binding_id == binding.binding_id);
+            .partition(|edited| edited.subtransaction == here && edited.binding.binding_id == binding.binding_id);
         *all = others;
         own.into_iter().map(|edited| edited.queue).collect()
     })
+}
+
+/// Makes the queues of this profile that a statement has edited which goes on, before it ends: a foreign key with ON UPDATE
+/// CASCADE gives rows of contents a profile's new name within the statement that gives it to the profile. Returns whether
+/// there were any.
+pub(in crate::binding) fn settle_early(profile_id: &str) -> Result<bool, Fault> {
+    if is_clean() {
+        return Ok(false);
+    }
+    // They stay in the list: the statement may have more of their rows to tell of.
+    let mut early: Vec<(Rc<QueueBinding>, Name)> = EDITED.with_borrow(|(_, all)| {
+        let of_profile = all
+            .iter()
+            .filter(|edited| edited.queue.profile_id == profile_id && is_subtransaction_active(edited.subtransaction));
+        of_profile
+            .map(|edited| (Rc::clone(&edited.binding), edited.queue.clone()))
+            .collect()
+    });
+    early.sort_by(|(_, one), (_, other)| one.cmp(other));
+    for (binding, queue) in &early {
+        copy::settle(binding, queue)?;
+    }
+    Ok(!early.is_empty())
 }
 
 /// In the order of their names, so that two statements don't wait for each other.

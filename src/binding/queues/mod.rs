@@ -31,6 +31,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 pub(super) use copy::platforms_named;
+pub(super) use follow::settle_early;
 
 /// The trigger function of bound tables.
 const FUNCTION: &str = "follow_queue";

@@ -1,13 +1,16 @@
 //! The triggers of a table with queues. One for each status that a row may have: the predicates are their conditions, so
 //! they are evaluated as the writer.
 
-use super::super::triggers::PREFIX;
 use super::QueueBinding;
 use crate::fault::Fault;
 use crate::pg::dynamic::{identifier, literal};
 use crate::pg::predicate::{Names, Predicate, RowOf};
 use pgrx::pg_sys;
 use slotkeeper_core::binding::ACTIVE;
+
+/// What the triggers are called, before what tells them apart. They fire before those of foreign keys, whose ON UPDATE CASCADE
+/// may want the queue that a row names now.
+const PREFIX: &str = "!slotkeeper_";
 
 /// The status predicates, analysed, in the order in which they are asked.
 pub(super) struct Conditions {

@@ -101,6 +101,17 @@ SELECT count(slotkeeper.create_queue('batch', 'q' || n, 'UTC', '{"daily": ["09:0
 SELECT r ->> 'outcome' AS outcome, (SELECT count(DISTINCT e ->> 'platform') FROM jsonb_array_elements(r -> 'results') AS e WHERE e ->> 'scheduled_at' = '2026-01-16T09:00:00+00:00') AS queues
 FROM slotkeeper.assign_slots((SELECT jsonb_agg(jsonb_build_object('profile_id', 'batch', 'platform', 'q' || n, 'content_id', 'c') ORDER BY n) FROM generate_series(1, 150) AS n)) AS r;
 
+-- Contents of a longer batch are taken for new where some of them are. The others' answers are the same: also where seats are
+-- so few that nothing would be left if what is booked were to have another.
+SELECT slotkeeper.create_queue('batch', 'twelve', 'UTC', '{"daily": ["09:00"]}', '{"horizon": "12 days"}') ->> 'outcome' AS outcome;
+SELECT slotkeeper.assign_next_available_slot('batch', 'twelve', 'l2') ->> 'outcome' AS outcome;
+SELECT r ->> 'outcome' AS outcome, string_agg(left(e ->> 'outcome', 1) || ' ' || (e ->> 'content_id') || ' ' || left(e ->> 'scheduled_at', 10), E'\n' ORDER BY n) AS results
+FROM slotkeeper.assign_slots((SELECT jsonb_agg(jsonb_build_object('profile_id', 'batch', 'platform', 'twelve', 'content_id', 'l' || n) ORDER BY n) FROM generate_series(1, 12) AS n)) AS r,
+     jsonb_array_elements(r -> 'results') WITH ORDINALITY AS i (e, n) GROUP BY r;
+SELECT r ->> 'outcome' AS outcome, string_agg(DISTINCT e ->> 'outcome', ', ') AS results
+FROM slotkeeper.assign_slots((SELECT jsonb_agg(jsonb_build_object('profile_id', 'batch', 'platform', 'twelve', 'content_id', 'l' || n) ORDER BY n) FROM generate_series(1, 12) AS n)) AS r,
+     jsonb_array_elements(r -> 'results') AS e GROUP BY r;
+
 -- Faults name the item, and book nothing.
 SELECT count(*) AS before FROM slotkeeper.booking
 \gset

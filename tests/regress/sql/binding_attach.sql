@@ -126,6 +126,21 @@ INSERT INTO twice VALUES (4, 'x', '2026-05-04 09:00Z', 'on') ON CONFLICT DO NOTH
 COMMIT;
 SELECT pg_temp.live('twice');
 
+-- A table that a crash empties; ids from another column while seats are booked under those of the first.
+CREATE UNLOGGED TABLE fleeting (id int PRIMARY KEY, code text UNIQUE NOT NULL DEFAULT gen_random_uuid(), queue text, at timestamptz);
+SELECT problem ->> 'problem' AS problem, problem ->> 'remedy' AS remedy FROM jsonb_array_elements(slotkeeper.check_table('fleeting', :'base'::jsonb || '{"platform": "queue"}') -> 'problems') AS problem;
+SELECT slotkeeper.attach_table('fleeting', :'base'::jsonb || '{"platform": "queue"}');
+ALTER TABLE fleeting SET LOGGED;
+SELECT slotkeeper.attach_table('fleeting', :'base'::jsonb || '{"platform": "queue"}') ->> 'outcome' AS outcome;
+SELECT slotkeeper.attach_table('fleeting', :'base'::jsonb || '{"platform": "queue", "content_id": "code"}') ->> 'outcome' AS before_any_row;
+SELECT slotkeeper.attach_table('fleeting', :'base'::jsonb || '{"platform": "queue"}') ->> 'outcome' AS outcome;
+INSERT INTO fleeting VALUES (1, 'one', 'x', '2026-06-01 09:00Z');
+SELECT slotkeeper.attach_table('fleeting', :'base'::jsonb || '{"platform": "queue", "content_id": "code"}');
+ALTER TABLE fleeting RENAME id TO number;
+SELECT slotkeeper.attach_table('fleeting', :'base'::jsonb || '{"platform": "queue", "content_id": "number"}') -> 'already_booked' AS already_booked;
+SELECT slotkeeper.detach_table('fleeting') -> 'released' AS released;
+SELECT slotkeeper.attach_table('fleeting', :'base'::jsonb || '{"platform": "queue", "content_id": "code"}') -> 'booked' AS booked;
+
 SET client_min_messages = warning;
 DROP SCHEMA attaching CASCADE;
 SELECT slotkeeper.drop_queue('attaching', p, true) ->> 'outcome' AS outcome FROM unnest(ARRAY['x', 'y', 'free']) AS p;

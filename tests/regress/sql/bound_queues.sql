@@ -307,6 +307,28 @@ CREATE TABLE bq.parts (profile text, platform text);
 INSERT INTO bq.parts VALUES ('bq-p', 'a'), ('bq-p', 'z');
 SELECT slotkeeper.attach_queues('bq.parts', '{"profile_id": "profile", "platform": "platform"}') AS reply;
 
+-- A profile's id is changed, and ON UPDATE CASCADE gives it to its contents within the same statement.
+CREATE TABLE bq.channel (id text PRIMARY KEY, provider text NOT NULL, times text NOT NULL);
+CREATE TABLE bq.entry (id int PRIMARY KEY, channel_id text NOT NULL REFERENCES bq.channel ON UPDATE CASCADE ON DELETE CASCADE, at timestamptz);
+SELECT slotkeeper.attach_queues('bq.channel', '{"profile_id": "id", "platform": "provider", "timetable": "times"}') ->> 'outcome' AS outcome;
+SELECT slotkeeper.attach_table('bq.entry', '{"content_id": "id", "profile_id": "channel_id", "at": "at"}') ->> 'outcome' AS outcome;
+INSERT INTO bq.channel VALUES ('bq-a', 'x', '[{"time": 540}]'), ('bq-b', 'x', '[{"time": 600}]');
+INSERT INTO bq.entry VALUES (1, 'bq-a', '2099-01-01 09:00Z'), (2, 'bq-a', '2099-01-02 09:00Z'), (3, 'bq-b', '2099-01-01 09:00Z');
+UPDATE bq.channel SET id = id || '-new';
+SELECT content_id, profile_id, platform, scheduled_at AT TIME ZONE 'UTC' AS at FROM slotkeeper.content_status WHERE source = 'bq.entry' AND state = 'scheduled' ORDER BY content_id;
+SELECT profile_id, status, timetable FROM bq_queues WHERE profile_id ~ '^bq-[ab](-|$)' ORDER BY profile_id;
+-- With the platform in a column of its own; undone; and for one that stays away.
+ALTER TABLE bq.entry ADD provider text NOT NULL DEFAULT 'x';
+SELECT slotkeeper.attach_table('bq.entry', '{"content_id": "id", "profile_id": "channel_id", "platform": "provider", "at": "at"}') ->> 'already_booked' AS already_booked;
+BEGIN;
+SAVEPOINT s;
+UPDATE bq.channel SET id = 'bq-c' WHERE id = 'bq-a-new';
+ROLLBACK TO s;
+SELECT pg_temp.fault($$UPDATE bq.entry SET channel_id = 'bq-c' WHERE id = 1$$);
+UPDATE bq.channel SET id = 'bq-d' WHERE id = 'bq-a-new';
+COMMIT;
+SELECT content_id, profile_id FROM slotkeeper.content_status WHERE source = 'bq.entry' AND state = 'scheduled' ORDER BY content_id;
+
 -- What can't be attached.
 SELECT pg_temp.fault($$SELECT slotkeeper.attach_queues(NULL, '{"profile_id": "tenant", "platform": "x"}')$$);
 SELECT pg_temp.fault($$SELECT slotkeeper.attach_queues('bq.ours', NULL)$$);

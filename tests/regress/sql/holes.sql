@@ -235,6 +235,26 @@ FROM slotkeeper.queue AS q JOIN slotkeeper.full_run AS r USING (queue_id, versio
 WHERE q.profile_id = 'holes' AND s.slot_at < to_timestamp(r.to_granule * 60) AND s.taken < s.capacity
   AND NOT EXISTS (SELECT FROM slotkeeper.hole AS h WHERE h.queue_id = q.queue_id AND h.version = q.version AND h.granule = extract(epoch FROM s.slot_at)::bigint / 60);
 
+-- A session remembers where its last search has ended, and only what is committed: what it has rolled back is free again,
+-- also behind what it had remembered before.
+SELECT slotkeeper.create_queue('holes', 'remembered', 'UTC', '{"daily": ["09:00"]}') ->> 'outcome' AS outcome;
+SELECT pg_temp.said(slotkeeper.assign_next_available_slot('holes', 'remembered', 'a' || n)) FROM generate_series(1, 3) AS n;
+SELECT pg_temp.said(slotkeeper.assign_next_available_slot('holes', 'remembered', 'a4'));
+BEGIN;
+SELECT pg_temp.said(slotkeeper.assign_next_available_slot('holes', 'remembered', 'b' || n)) FROM generate_series(1, 5) AS n;
+SELECT pg_temp.said(slotkeeper.assign_next_available_slot('holes', 'remembered', 'b6'));
+ROLLBACK;
+SELECT pg_temp.said(slotkeeper.assign_next_available_slot('holes', 'remembered', 'a5'));
+SELECT pg_temp.said(slotkeeper.unschedule_content('a2'));
+BEGIN;
+SAVEPOINT one;
+SELECT pg_temp.said(slotkeeper.assign_next_available_slot('holes', 'remembered', 'c' || n)) FROM generate_series(1, 3) AS n;
+ROLLBACK TO one;
+SELECT pg_temp.said(slotkeeper.assign_next_available_slot('holes', 'remembered', 'a6'));
+SELECT pg_temp.said(slotkeeper.assign_next_available_slot('holes', 'remembered', 'a7'));
+COMMIT;
+SELECT pg_temp.said(slotkeeper.assign_next_available_slot('holes', 'remembered', 'a8'));
+
 SELECT count(slotkeeper.drop_queue(profile_id, platform, true)) AS dropped FROM slotkeeper.queue WHERE profile_id = 'holes';
 SELECT (SELECT count(*) FROM slotkeeper.full_run AS r WHERE NOT EXISTS (SELECT FROM slotkeeper.queue AS q WHERE q.queue_id = r.queue_id)) AS runs_left_behind,
        (SELECT count(*) FROM slotkeeper.hole AS h WHERE NOT EXISTS (SELECT FROM slotkeeper.queue AS q WHERE q.queue_id = h.queue_id)) AS holes_left_behind;
