@@ -392,7 +392,8 @@ pub(crate) struct OpenLedger {
 
 /// The part of it that books.
 pub(crate) struct OpenWriter {
-    memory: Memory,
+    /// None where it turned out that nothing may be kept: then each row's goes with the row.
+    memory: Option<Memory>,
     bookings: Option<Bookings>,
 }
 
@@ -403,7 +404,10 @@ impl OpenLedger {
             memory,
             holders: None,
             reader: Reader::to_book_in(memory),
-            writer: OpenWriter { memory, bookings: None },
+            writer: OpenWriter {
+                memory: Some(memory),
+                bookings: None,
+            },
         }
     }
 
@@ -426,10 +430,17 @@ impl OpenWriter {
     pub(crate) fn insert(&mut self, new: &NewBooking<'_>) -> Result<Option<i64>, Fault> {
         let mut bookings = match self.bookings.take() {
             Some(bookings) => bookings,
-            None => self.memory.within(Bookings::open)?,
+            None => match self.memory {
+                Some(memory) => memory.within(Bookings::open)?,
+                None => Bookings::open()?,
+            },
         };
         let booking_id = bookings.book(new)?;
-        self.bookings = Some(bookings).filter(|bookings| bookings.0.is_lasting());
+        if bookings.0.is_lasting() {
+            self.bookings = Some(bookings);
+        } else {
+            self.memory = None;
+        }
         Ok(Some(booking_id))
     }
 }

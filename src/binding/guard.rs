@@ -95,7 +95,7 @@ fn decide<'a>(fired: &'a Fired<'a>, source: &str) -> Result<Decide<'a>, Fault> {
 
 /// What a statement keeps for one of the triggers from row to row.
 struct Kept {
-    conditions: Conditions,
+    conditions: Rc<Conditions>,
     ledger: AcrossRows<OpenLedger>,
 }
 

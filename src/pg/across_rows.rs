@@ -26,7 +26,7 @@ pub(super) fn is_abandoned() -> bool {
 }
 
 /// Where something is made that is to last longer than the current memory context.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Memory(pg_sys::MemoryContext);
 
 impl Memory {
@@ -65,7 +65,7 @@ impl<T> AcrossRows<T> {
         make: impl FnOnce(Memory) -> T,
         act: impl FnOnce(&mut T) -> Result<R, Fault>,
     ) -> Result<R, Fault> {
-        let memory = own_memory(fired);
+        let memory = statement_of_its_own(fired);
         // SAFETY: reads a global.
         let owner = unsafe { pg_sys::CurrentResourceOwner };
         let generation = relations_generation();
@@ -103,7 +103,7 @@ impl<T> Drop for Kept<T> {
 }
 
 /// The memory of the statement, where it ends with it.
-fn own_memory(fired: &Fired<'_>) -> Option<Memory> {
+pub(super) fn statement_of_its_own(fired: &Fired<'_>) -> Option<Memory> {
     let context = fired.statement_memory();
     // SAFETY: the context is live, and its name a constant of the server's.
     let name = unsafe { CStr::from_ptr((*context).name) };

@@ -4,6 +4,7 @@
 //! once, and again when something that it depends on has changed. Like a WHEN it is evaluated as the writer, and its state
 //! lasts no longer than the statement.
 
+use super::across_rows::{Memory, statement_of_its_own};
 use super::relations_generation;
 use super::trigger::{Fired, Version};
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
@@ -11,7 +12,7 @@ use pgrx::{PgList, PgMemoryContexts, PgTupleDesc, pg_sys, varlena};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 /// How the server numbers the old row in a trigger's condition. An expression over this one row works on any.
 const OLD_ROW: u32 = 1;
@@ -19,9 +20,21 @@ const OLD_ROW: u32 = 1;
 thread_local! {
     /// The conditions of tables, for a role: what the server plans depends on what the role may call.
     static READ: RefCell<(u64, All)> = RefCell::default();
+    /// The conditions that were last made, and in which statement's memory, for which table and role.
+    static SHARED: RefCell<(Option<Shared>, Weak<Conditions>)> = const { RefCell::new((None, Weak::new())) };
 }
 
-type All = HashMap<(pg_sys::Oid, pg_sys::Oid), Rc<Vec<Condition>>>;
+type Shared = (Memory, (pg_sys::Oid, pg_sys::Oid));
+
+type All = HashMap<(pg_sys::Oid, pg_sys::Oid), Rc<Read>>;
+
+/// The conditions of a table.
+struct Read {
+    all: Vec<Condition>,
+    /// The columns that any of them reads.
+    columns: Vec<Attribute>,
+    is_steady: bool,
+}
 
 /// A column that a condition reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,24 +71,40 @@ impl Drop for Kept {
 
 /// The conditions of one table in one statement.
 pub(crate) struct Conditions {
-    all: Rc<Vec<Condition>>,
+    read: Rc<Read>,
+    generation: u64,
     states: Vec<Cell<*mut pg_sys::ExprState>>,
     context: Cell<*mut pg_sys::ExprContext>,
 }
 
 impl Conditions {
-    /// Those of these names that the table of the trigger carries; none where one is missing.
-    pub(crate) fn of(fired: &Fired<'_>, names: &[&str]) -> Option<Self> {
-        Some(Self {
-            all: known(fired, names)?,
+    /// Those of these names that the table of the trigger carries; none where one is missing. The triggers of one statement
+    /// share them.
+    pub(crate) fn of(fired: &Fired<'_>, names: &[&str]) -> Option<Rc<Self>> {
+        // SAFETY: reads who the writer is.
+        let whose = (fired.table(), unsafe { pg_sys::GetUserId() });
+        let shared = statement_of_its_own(fired).map(|memory| (memory, whose));
+        let generation = relations_generation();
+        // What is still there is in memory that is still the same statement's.
+        let hit = SHARED
+            .with_borrow(|(of, conditions)| conditions.upgrade().filter(|_| shared.is_some() && *of == shared))
+            .filter(|conditions| conditions.generation == generation && conditions.read.is_valid());
+        if hit.is_some() {
+            return hit;
+        }
+        let made = Rc::new(Self {
+            read: known(fired, whose, names)?,
+            generation,
             states: names.iter().map(|_| Cell::new(std::ptr::null_mut())).collect(),
             context: Cell::new(std::ptr::null_mut()),
-        })
+        });
+        SHARED.set((shared, Rc::downgrade(&made)));
+        Some(made)
     }
 
     /// Whether the n-th condition holds for the row.
     pub(crate) fn holds(&self, fired: &Fired<'_>, n: usize, version: Version) -> bool {
-        if let Plan::Always(value) = self.all[n].plan {
+        if let Plan::Always(value) = self.read.all[n].plan {
             return value;
         }
         let Some(slot) = fired.slot(version) else { return false };
@@ -100,18 +129,12 @@ impl Conditions {
     /// Whether an UPDATE leaves every column that some condition reads as it was. It doesn't count as that where a
     /// condition may change its mind.
     pub(crate) fn are_unmoved(&self, fired: &Fired<'_>) -> bool {
-        self.all.iter().all(|condition| condition.is_steady) && (0..self.all.len()).all(|n| !self.differs(fired, n))
+        self.read.is_steady && !differ(fired, &self.read.columns)
     }
 
     /// Whether an UPDATE changes a column that the n-th condition reads.
     pub(crate) fn differs(&self, fired: &Fired<'_>, n: usize) -> bool {
-        let (Some(old), Some(new)) = (fired.slot(Version::Old), fired.slot(Version::New)) else {
-            return true;
-        };
-        let columns = &self.all[n].columns;
-        // SAFETY: both slots have rows of the table whose columns these are.
-        let is_same = |column: &Attribute| unsafe { is_same(old, new, *column) };
-        !columns.iter().all(is_same)
+        differ(fired, &self.read.all[n].columns)
     }
 
     /// # Safety
@@ -124,7 +147,7 @@ impl Conditions {
         // SAFETY: all of it is made in the statement's memory. The server checks here what the writer may call.
         let made = unsafe {
             PgMemoryContexts::For(fired.statement_memory()).switch_to(|_| {
-                let expression = match &self.all[n].plan {
+                let expression = match &self.read.all[n].plan {
                     Plan::Kept(kept) => (*kept.0).expr,
                     Plan::Anew(text) => pg_sys::expression_planner(tree(fired, text).cast()).cast(),
                     // It needs no state, and nobody asks for one.
@@ -152,24 +175,31 @@ impl Conditions {
 }
 
 /// What was read of the table's conditions before, if it is still true; else what it carries now.
-fn known(fired: &Fired<'_>, names: &[&str]) -> Option<Rc<Vec<Condition>>> {
-    // SAFETY: reads who the writer is.
-    let key = (fired.table(), unsafe { pg_sys::GetUserId() });
+fn known(fired: &Fired<'_>, key: (pg_sys::Oid, pg_sys::Oid), names: &[&str]) -> Option<Rc<Read>> {
     let generation = relations_generation();
     let hit = READ.with_borrow(|(at, all)| {
-        let all = all.get(&key).filter(|_| *at == generation)?;
-        all.iter().all(Condition::is_valid).then(|| Rc::clone(all))
+        let read = all.get(&key).filter(|_| *at == generation)?;
+        read.is_valid().then(|| Rc::clone(read))
     });
     if hit.is_some() {
         return hit;
     }
     // Planning may run functions of a user's, which may come back here: nothing is borrowed meanwhile.
-    let read: Option<Vec<Condition>> = names
+    let all: Option<Vec<Condition>> = names
         .iter()
         // SAFETY: the trigger's relation is open.
         .map(|name| carried(fired, name).map(|text| unsafe { read(fired, text) }))
         .collect();
-    let read = Rc::new(read?);
+    let all = all?;
+    let mut columns: Vec<Attribute> = all.iter().flat_map(|condition| &condition.columns).copied().collect();
+    columns.sort_unstable_by_key(|column| column.number);
+    columns.dedup();
+    let is_steady = all.iter().all(|condition| condition.is_steady);
+    let read = Rc::new(Read {
+        all,
+        columns,
+        is_steady,
+    });
     let forgotten = READ.with_borrow_mut(|(at, all)| {
         let forgotten = if *at == generation {
             None
@@ -182,6 +212,12 @@ fn known(fired: &Fired<'_>, names: &[&str]) -> Option<Rc<Vec<Condition>>> {
     });
     drop(forgotten);
     Some(read)
+}
+
+impl Read {
+    fn is_valid(&self) -> bool {
+        self.all.iter().all(Condition::is_valid)
+    }
 }
 
 impl Condition {
@@ -300,17 +336,35 @@ unsafe fn columns(fired: &Fired<'_>, tree: *mut pg_sys::Node) -> Option<Vec<Attr
     }
 }
 
+/// Whether one of these columns differs between the rows of an UPDATE.
+fn differ(fired: &Fired<'_>, columns: &[Attribute]) -> bool {
+    let (Some(old), Some(new)) = (fired.slot(Version::Old), fired.slot(Version::New)) else {
+        return true;
+    };
+    let Some(last) = columns.iter().map(|column| column.number).max() else {
+        return false;
+    };
+    // SAFETY: both slots have rows of the table whose columns these are, taken apart up to the last of them.
+    unsafe {
+        for slot in [old, new] {
+            if (*slot).tts_nvalid < last {
+                pg_sys::slot_getsomeattrs(slot, last.into());
+            }
+        }
+        !columns.iter().all(|column| is_same(old, new, *column))
+    }
+}
+
 /// Whether a column has the same bytes in both rows.
 ///
 /// # Safety
-/// Both slots must have a row with this column.
+/// Both slots must have a row that is taken apart up to this column at least.
 unsafe fn is_same(old: *mut pg_sys::TupleTableSlot, new: *mut pg_sys::TupleTableSlot, column: Attribute) -> bool {
-    // SAFETY: as our caller promises; a datum that is not NULL is of the column's type.
+    // SAFETY: as our caller promises; columns are numbered from 1. A datum that is not NULL is of the column's type.
     unsafe {
-        let number = column.number.into();
-        let (mut old_null, mut new_null) = (false, false);
-        let old = pg_sys::slot_getattr(old, number, &mut old_null);
-        let new = pg_sys::slot_getattr(new, number, &mut new_null);
+        let place = usize::from(column.number.unsigned_abs()) - 1;
+        let (old_null, new_null) = (*(*old).tts_isnull.add(place), *(*new).tts_isnull.add(place));
+        let (old, new) = (*(*old).tts_values.add(place), *(*new).tts_values.add(place));
         if old_null || new_null {
             return old_null && new_null;
         }

@@ -31,7 +31,8 @@ WITH old AS (
 )
 SELECT pg_catalog.count(*) FROM gone") };
 
-    static BOOKINGS: Statement = const { Statement::new(c"
+    // The index of what was given back is walked, not the ledger.
+    static BOOKINGS: Statement = const { Statement::by_index(c"
 WITH old AS (
     SELECT b.booking_id FROM slotkeeper.booking AS b
     WHERE b.released_at OPERATOR(pg_catalog.<) $1
