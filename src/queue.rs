@@ -4,9 +4,10 @@ use crate::arguments::queue_name;
 use crate::booking::Which;
 use crate::fault::Fault;
 use crate::pg::before_row::TriggerRow;
+use crate::pg::json::Jsonb;
 use crate::pg::lock::{Brief, Key as LockKey, wait_for};
-use crate::pg::scan::{IndexScan, Key, Order, See};
-use crate::pg::statement::{Row, Statement, Value as Arg};
+use crate::pg::scan::{Found as QueueRow, IndexScan, Key, Order, See};
+use crate::pg::statement::{Statement, Value as Arg};
 use crate::pg::statement_start;
 use crate::pg::time::ServerZone;
 use crate::pg::told;
@@ -92,16 +93,10 @@ impl Queue {
     }
 }
 
-static LOAD: &CStr = c"
-SELECT queue_id, version, profile_id, platform, time_zone, timetable, options
-FROM slotkeeper.queue
-WHERE queue_id OPERATOR(pg_catalog.=) $1";
-
 thread_local! {
     static NAME_OF: Statement = const { Statement::by_index(c"
 SELECT profile_id, platform FROM slotkeeper.queue WHERE queue_id OPERATOR(pg_catalog.=) $1") };
 
-    static LOAD_QUEUE: Statement = const { Statement::by_index(LOAD) };
     static RULES: RefCell<HashMap<(u128, u128), Weak<Rules>>> = RefCell::new(HashMap::new());
     static CACHE: RefCell<HashMap<(pg_sys::Oid, i64), Rc<Queue>>> = RefCell::new(HashMap::new());
     /// Queues by the hash of their names, which need not be looked up as long as nothing else has been told.
@@ -143,30 +138,27 @@ pub(crate) fn find(profile_id: &str, platform: &str) -> Result<Option<Rc<Queue>>
     // Without a snapshot first, which costs less. Such a look may miss a row that is being replaced at this very moment,
     // so only one with a snapshot may say that there is none.
     let found = match look_up(profile_id, platform, See::Uncommitted)? {
-        Some(found) => found,
-        None => match look_up(profile_id, platform, See::Committed)? {
-            Some(found) => found,
-            None => return Ok(None),
-        },
+        Some(found) => Some(found),
+        None => look_up(profile_id, platform, See::Committed)?,
     };
-    let queue = cached(&found)?;
-    if let (Some(queue), true) = (&queue, found.lasts && told::is_still(told)) {
+    let Some(Found { queue, lasts }) = found else {
+        return Ok(None);
+    };
+    if lasts && told::is_still(told) {
         KNOWN.with_borrow_mut(|(when, queues)| {
             if *when != told || queues.len() >= CACHED_QUEUES {
                 queues.clear();
             }
             *when = told;
-            queues.insert(name, Rc::clone(queue));
+            queues.insert(name, Rc::clone(&queue));
         });
     }
-    Ok(queue)
+    Ok(Some(queue))
 }
 
-/// A queue's row.
+/// A queue as its row says.
 struct Found {
-    table: pg_sys::Oid,
-    queue_id: i64,
-    version: i64,
+    queue: Rc<Queue>,
     /// It stays as it is until this backend is told otherwise.
     lasts: bool,
 }
@@ -181,10 +173,8 @@ fn look_up(profile_id: &str, platform: &str, see: See) -> Result<Option<Found>, 
         // What another transaction is about to write is not there yet; what it is about to replace still is.
         if row.inserter().is_none() {
             return Ok(Some(Found {
-                table: row.table(),
-                queue_id: row.get(3)?,
-                version: row.get(4)?,
                 lasts: matches!(see, See::Uncommitted) && told::will_be_told_of(&row)?,
+                queue: cached(&row)?,
             }));
         }
     }
@@ -289,28 +279,20 @@ pub(crate) fn is_named(queue_id: i64, which: &Which<'_>) -> Result<bool, Fault> 
     }))
 }
 
-fn cached(found: &Found) -> Result<Option<Rc<Queue>>, Fault> {
-    let &Found {
-        table,
-        queue_id,
-        version,
-        ..
-    } = found;
-    let hit = CACHE.with_borrow(|cache| cache.get(&(table, queue_id)).cloned());
+fn cached(row: &QueueRow<'_>) -> Result<Rc<Queue>, Fault> {
+    let (key, version): (_, i64) = ((row.table(), row.get(3)?), row.get(4)?);
+    let hit = CACHE.with_borrow(|cache| cache.get(&key).cloned());
     if let Some(queue) = hit.filter(|queue| queue.version == version) {
-        return Ok(Some(queue));
+        return Ok(queue);
     }
-    let loaded = load(queue_id)?.map(Rc::new);
+    let queue = Rc::new(parse(row)?);
     CACHE.with_borrow_mut(|cache| {
         if cache.len() >= CACHED_QUEUES {
             cache.clear();
         }
-        match &loaded {
-            Some(queue) => cache.insert((table, queue_id), Rc::clone(queue)),
-            None => cache.remove(&(table, queue_id)),
-        };
+        cache.insert(key, Rc::clone(&queue));
     });
-    Ok(loaded)
+    Ok(queue)
 }
 
 /// Timetable and options, parsed.
@@ -321,13 +303,14 @@ struct Rules {
 
 /// Queues with the same rules share one copy, which is parsed once: thousands of them then stay in the processor's
 /// cache, and a backend that meets them for the first time need not parse thousands of equal texts.
-fn shared_rules(row: &Row) -> Result<Rc<Rules>, Fault> {
-    let key = (row.fingerprint(6)?, row.fingerprint(7)?);
+fn shared_rules(row: &QueueRow<'_>) -> Result<Rc<Rules>, Fault> {
+    let (timetable, options): (Jsonb, Jsonb) = (row.must_have(c"timetable")?, row.must_have(c"options")?);
+    let key = (timetable.fingerprint(), options.fingerprint());
     if let Some(rules) = RULES.with_borrow(|all| all.get(&key).and_then(Weak::upgrade)) {
         return Ok(rules);
     }
-    let options = QueueOptions::parse(&row.json(7)?)?;
-    let timetable = Rc::new(Timetable::parse(&row.json(6)?, options.granule_secs)?);
+    let options = QueueOptions::parse(&options.parsed()?)?;
+    let timetable = Rc::new(Timetable::parse(&timetable.parsed()?, options.granule_secs)?);
     let rules = Rc::new(Rules { timetable, options });
     RULES.with_borrow_mut(|all| {
         all.retain(|_, rules| rules.strong_count() > 0);
@@ -336,30 +319,25 @@ fn shared_rules(row: &Row) -> Result<Rc<Rules>, Fault> {
     Ok(rules)
 }
 
-fn load(queue_id: i64) -> Result<Option<Queue>, Fault> {
-    let rows = LOAD_QUEUE.with(|load| {
-        load.read(&[Arg::Int8(queue_id)], |row| {
-            let rules = shared_rules(row)?;
-            let time_zone: String = row.must(5)?;
-            let zone = ServerZone::named(&time_zone).ok_or_else(|| Fault::Zone {
-                name: time_zone.clone(),
-                reason: "is no longer known to the server".to_owned(),
-                hint: "Give the queue another with slotkeeper.alter_queue().".to_owned(),
-            })?;
-            Ok(Queue {
-                queue_id: row.must(1)?,
-                version: row.must(2)?,
-                profile_id: row.must(3)?,
-                platform: row.must(4)?,
-                zone,
-                time_zone,
-                timetable: Rc::clone(&rules.timetable),
-                options: rules.options,
-                remembered: [Cell::new(None), Cell::new(None)],
-                expected: [Cell::new(None), Cell::new(None)],
-                _rules: rules,
-            })
-        })
+fn parse(row: &QueueRow<'_>) -> Result<Queue, Fault> {
+    let rules = shared_rules(row)?;
+    let time_zone: String = row.must_have(c"time_zone")?;
+    let zone = ServerZone::named(&time_zone).ok_or_else(|| Fault::Zone {
+        name: time_zone.clone(),
+        reason: "is no longer known to the server".to_owned(),
+        hint: "Give the queue another with slotkeeper.alter_queue().".to_owned(),
     })?;
-    Ok(rows.into_iter().next())
+    Ok(Queue {
+        queue_id: row.get(3)?,
+        version: row.get(4)?,
+        profile_id: row.get(1)?,
+        platform: row.get(2)?,
+        zone,
+        time_zone,
+        timetable: Rc::clone(&rules.timetable),
+        options: rules.options,
+        remembered: [Cell::new(None), Cell::new(None)],
+        expected: [Cell::new(None), Cell::new(None)],
+        _rules: rules,
+    })
 }

@@ -2,12 +2,15 @@
 //!
 //! Replies are built as the server's own jsonb, without a text in between that would be written and parsed again.
 
+use crate::fault::Fault;
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::{FromDatum, IntoDatum, direct_function_call, direct_function_call_as_datum, pg_sys};
 use serde_json::Value;
+use siphasher::sip128::{Hasher128, SipHasher13};
 use slotkeeper_core::request::Tree;
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};
+use std::hash::Hasher;
 
 /// A `jsonb` argument. What `serde_json` refuses (numbers beyond a double, nesting beyond 127 levels) is kept as the
 /// reason, so that it becomes an error about that argument rather than a panic.
@@ -62,6 +65,23 @@ impl Jsonb {
     pub(crate) fn size(&self) -> usize {
         // SAFETY: a jsonb is a varlena.
         unsafe { pgrx::varlena::varsize_any(self.0.cast_mut_ptr()) }
+    }
+
+    /// 128 bits that tell it from any other value, without parsing it.
+    pub(crate) fn fingerprint(&self) -> u128 {
+        let mut hasher = SipHasher13::new_with_keys(0x736c_6f74_6b65_6570, 0x6669_6e67_6572_7072);
+        // SAFETY: a jsonb is a varlena, whose bytes follow its header.
+        hasher.write(unsafe { pgrx::varlena::varlena_to_byte_slice(self.0.cast_mut_ptr()) });
+        hasher.finish128().as_u128()
+    }
+
+    /// The value as `serde_json` reads it.
+    pub(crate) fn parsed(&self) -> Result<Value, Fault> {
+        // SAFETY: it is a jsonb datum.
+        let parsed = unsafe { JsonArg::from_datum(self.0, false) };
+        parsed
+            .map_or(Ok(Value::Null), |JsonArg(value)| value)
+            .map_err(Fault::Internal)
     }
 
     /// A member of an object.

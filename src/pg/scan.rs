@@ -344,6 +344,12 @@ impl Found<'_> {
         Ok(unsafe { T::from_datum(datum, is_null) })
     }
 
+    /// The same of a column that is never NULL.
+    pub(crate) fn must_have<T: FromDatum>(&self, name: &'static CStr) -> Result<T, Fault> {
+        self.column(name)?
+            .ok_or_else(|| Fault::Internal(format!("table column {name:?} is NULL")))
+    }
+
     /// The instant in any column of the row.
     pub(crate) fn time(&self, name: &'static CStr) -> Result<Option<Instant>, Fault> {
         Ok(self.column(name)?.and_then(from_timestamp))

@@ -9,11 +9,9 @@ use super::time::to_timestamp;
 use crate::fault::Fault;
 use pgrx::prelude::*;
 use pgrx::{FromDatum, IntoDatum, pg_sys};
-use siphasher::sip128::{Hasher128, SipHasher13};
 use slotkeeper_core::Instant;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char};
-use std::hash::Hasher;
 
 /// An argument of a statement.
 #[derive(Clone, Copy, Debug)]
@@ -104,25 +102,6 @@ impl Row {
     pub(crate) fn must<T: FromDatum + IntoDatum>(&self, column: i32) -> Result<T, Fault> {
         self.get(column)?
             .ok_or_else(|| Fault::Internal(format!("result column {column} is NULL")))
-    }
-
-    /// 128 bits that tell a jsonb column's value from any other, without parsing it.
-    pub(crate) fn fingerprint(&self, column: i32) -> Result<u128, Fault> {
-        let mut hasher = SipHasher13::new_with_keys(0x736c_6f74_6b65_6570, 0x6669_6e67_6572_7072);
-        // SAFETY: as in `get`; a jsonb datum is a varlena, whose bytes follow its header.
-        unsafe {
-            if pg_sys::SPI_gettypeid(self.columns, column) != pg_sys::JSONBOID {
-                return Err(Fault::Internal(format!("result column {column} is no jsonb")));
-            }
-            let mut is_null = false;
-            let datum = pg_sys::SPI_getbinval(self.tuple, self.columns, column, &mut is_null);
-            if is_null {
-                return Err(Fault::Internal(format!("result column {column} is NULL")));
-            }
-            let value = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
-            hasher.write(pgrx::varlena::varlena_to_byte_slice(value));
-        }
-        Ok(hasher.finish128().as_u128())
     }
 
     /// The value of a jsonb column that is never NULL.

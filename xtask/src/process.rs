@@ -88,14 +88,19 @@ fn captured(command: &mut Command, what: &str) -> Result<Output> {
 
 /// Runs it silently and returns what it printed; its own words become the error where it fails.
 pub(crate) fn output(command: &mut Command, what: &str) -> Result<String> {
+    Ok(outputs(command, what)?.0)
+}
+
+/// The same, and what it printed as errors.
+pub(crate) fn outputs(command: &mut Command, what: &str) -> Result<(String, String)> {
     let output = captured(command, what)?;
     let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        let stderr = String::from_utf8_lossy(&output.stderr);
         let said = format!("{}\n{}", stdout.trim(), stderr.trim());
         bail!("{what} failed ({}): {}\n{}", output.status, shown(command), said.trim());
     }
-    Ok(stdout.trim().to_owned())
+    Ok((stdout.trim().to_owned(), stderr.trim().to_owned()))
 }
 
 /// Whether it succeeds; what it prints does not matter.

@@ -122,7 +122,7 @@ impl Bound {
             },
             until: match self {
                 Self::Many => Until::Transactions(STATEMENTS),
-                _ => Until::Seconds(ground.pace.seconds),
+                _ => Until::Warm(ground.pace.seconds),
             },
             variables: &[],
             setting: Some(setting),

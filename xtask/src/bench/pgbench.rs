@@ -19,6 +19,8 @@ pub(crate) struct Pgbench {
 #[derive(Clone, Copy)]
 pub(crate) enum Until {
     Seconds(u32),
+    /// So many seconds, after as many that only warm the sessions up.
+    Warm(u32),
     Transactions(u32),
 }
 
@@ -37,7 +39,7 @@ pub(crate) struct Run<'a> {
 /// What one run says.
 pub(crate) struct Said {
     pub(crate) transactions: i64,
-    /// Per second, the time to connect left out.
+    /// Per second, the time to connect and to warm up left out.
     pub(crate) rate: f64,
     /// Mean milliseconds of each line of the script, in order.
     pub(crate) latencies: Vec<(f64, String)>,
@@ -79,6 +81,7 @@ impl Pgbench {
         command.args(["--jobs", threads]);
         match run.until {
             Until::Seconds(seconds) => command.arg(format!("--time={seconds}")),
+            Until::Warm(seconds) => command.arg(format!("--time={}", 2 * seconds)).arg("--progress=1"),
             Until::Transactions(count) => command
                 .arg(format!("--transactions={count}"))
                 .arg("--report-per-command"),
@@ -88,8 +91,34 @@ impl Pgbench {
             command.arg("--define").arg(format!("{name}={value}"));
         }
         command.arg("--file").arg(self.scripts.join(run.script)).arg(database);
-        said(&process::output(&mut command, &what)?).with_context(|| what)
+        let (printed, progress) = process::outputs(&mut command, &what)?;
+        let mut said = said(&printed).with_context(|| what)?;
+        if let Until::Warm(seconds) = run.until {
+            said.rate = rate_after(seconds.into(), &progress)?;
+        }
+        Ok(said)
     }
+}
+
+/// The rate of all that pgbench reports of after so many seconds.
+fn rate_after(seconds: f64, progress: &str) -> Result<f64> {
+    let (mut last, mut counted, mut transactions) = (0.0, 0.0, 0.0);
+    for line in progress.lines().filter_map(|line| line.strip_prefix("progress: ")) {
+        let mut numbers = line.split(", ").filter_map(|part| part.split(' ').next()?.parse().ok());
+        let (Some(until), Some(rate)) = (numbers.next(), numbers.next()) else {
+            bail!("pgbench reports \"{line}\"");
+        };
+        // Reports come a little late: half a second tells which one begins after the warm-up.
+        if last + 0.5 > seconds {
+            counted += until - last;
+            transactions += rate * (until - last);
+        }
+        last = until;
+    }
+    if counted == 0.0 {
+        bail!("pgbench has reported nothing after {seconds} s:\n{progress}");
+    }
+    Ok(transactions / counted)
 }
 
 fn said(text: &str) -> Result<Said> {
@@ -141,6 +170,20 @@ statement latencies in milliseconds and failures:
         assert_eq!(said.transactions, 1000);
         assert!((said.rate - 1534.25).abs() < 1e-9);
         assert_eq!(said.latencies[1], (0.310, "SELECT near();".to_owned()));
+    }
+
+    #[test]
+    fn leaves_the_warm_up_out() {
+        let progress = "\
+pgbench (15.8)
+progress: 1.0 s, 100.0 tps, lat 1.643 ms stddev 1.044, 0 failed
+progress: 2.1 s, 200.0 tps, lat 1.259 ms stddev 0.509, 0 failed
+progress: 3.1 s, 300.0 tps, lat 1.354 ms stddev 0.510, 0 failed
+progress: 4.1 s, 500.0 tps, lat 1.368 ms stddev 0.591, 0 failed";
+        assert!((rate_after(2.0, progress).unwrap() - 400.0).abs() < 1e-9);
+        assert!((rate_after(0.0, progress).unwrap() - 1120.0 / 4.1).abs() < 1e-9);
+        assert!(rate_after(5.0, progress).is_err());
+        assert!(rate_after(0.0, "progress: soon").is_err());
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(crate) struct Rate {
     pub(crate) baseline: Option<(&'static str, &'static str)>,
     pub(crate) twin: Option<&'static str>,
     pub(crate) leaves: Leaves,
+    /// Sessions have been at work for a while when it is counted what they do.
+    pub(crate) warm: bool,
     pub(crate) required: Option<Limit>,
     pub(crate) required_of_twin: Option<Limit>,
 }
@@ -43,6 +45,7 @@ const OTHER: Rate = Rate {
     baseline: None,
     twin: None,
     leaves: Leaves::AsMany,
+    warm: true,
     required: None,
     required_of_twin: None,
 };
@@ -79,7 +82,13 @@ pub(crate) const REQUIRED: [Rate; 3] = [
     },
 ];
 
-pub(crate) const FOR_INFORMATION: [Rate; 6] = [
+pub(crate) const FOR_INFORMATION: [Rate; 7] = [
+    Rate {
+        id: "assign-new-sessions",
+        title: "assign, 2,000 queues, 16 clients that have just connected",
+        warm: false,
+        ..ASSIGN
+    },
     Rate {
         id: "assign-sparse",
         title: "assign, 2,000 queues with 10 ahead only, 16 clients",
@@ -157,7 +166,11 @@ impl Rate {
                 let run = Run {
                     script,
                     clients: self.clients,
-                    until: Until::Seconds(ground.pace.seconds),
+                    until: if self.warm {
+                        Until::Warm(ground.pace.seconds)
+                    } else {
+                        Until::Seconds(ground.pace.seconds)
+                    },
                     variables: &[],
                     setting: None,
                 };

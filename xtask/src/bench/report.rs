@@ -101,8 +101,10 @@ pub(crate) fn markdown(lines: &[Line], host: &Host, pace: &Pace, quick: bool, lo
            median and, in brackets, its extremes.\n\
          - **Each round starts** from emptied tables filled with the same rows in the same order, vacuumed, and each run right \
            behind a checkpoint: {queues} queues with four slots a day and {spread} bookings ahead in each (sparse: \
-           {sparse}), or one queue with a slot a minute and {hot} ahead (hot). Connections are new in every run: \
-           what a backend reads when it first meets a queue is in the figures.\n\
+           {sparse}), or one queue with a slot a minute and {hot} ahead (hot). Connections are new in every run. \
+           Lines about assign, other calls on 2,000 queues and guarded tables count after {seconds} s of warm-up in which these \
+           sessions meet their queues, as those of a pool have; the line about clients that have just connected counts from the \
+           first call, and so do all others.\n\
          - **Many ahead**: {far} contents booked into one queue by assign_slots. One script calls in turn a queue with {near} to \
            {near_last} ahead and the one with many; figures are pgbench's mean latencies of these two statements. The holes are made by \
            unscheduling every {nth}th content, and the measured calls consume them. **No commit wait** means `synchronous_commit` off: \
