@@ -162,6 +162,11 @@ WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=)
 RETURNING b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref,
           b.claimed_at IS NOT NULL") };
 
+    static ADOPT_SUCCESS: Statement = const { Statement::by_index(c"
+UPDATE slotkeeper.published
+SET source = $2
+WHERE content_id OPERATOR(pg_catalog.=) $1 AND source OPERATOR(pg_catalog.=) '' AND queue_id OPERATOR(pg_catalog.=) $3") };
+
     static IN_GRANULE: Statement = const { Statement::by_index(c"
 SELECT b.content_id, b.source
 FROM slotkeeper.booking AS b
@@ -269,7 +274,12 @@ pub(crate) fn adopt(content: &Content<'_>) -> Result<Option<Booking>, Fault> {
         Value::Text(content.source),
         Value::Int8(content.queue_id),
     ];
-    Ok(ADOPT.with(|adopt| adopt.write(&values, booking))?.into_iter().next())
+    let adopted = ADOPT.with(|adopt| adopt.write(&values, booking))?.into_iter().next();
+    if adopted.as_ref().is_some_and(|booking| booking.claimed) {
+        // What was published before its row was there stays published.
+        ADOPT_SUCCESS.with(|success| success.write(&values, |_| Ok(())))?;
+    }
+    Ok(adopted)
 }
 
 /// A content that holds what somebody else wanted.

@@ -55,7 +55,7 @@ fn idempotent_insert(
         ),
         (
             "then".to_owned(),
-            p_then.map_or(Ok(Tree::Null), |then| tree("p_then", then))?,
+            p_then.map_or(Ok(Tree::List(Vec::new())), |then| tree("p_then", then))?,
         ),
     ]);
     let work = Work::read(table, row, &whole)?;

@@ -62,14 +62,16 @@ impl Mover<'_> {
         } else {
             Reader::to_book()
         };
-        self.settle_with(&mut reader, wish, write)
+        self.settle_with(&mut reader, wish, |_| Ok(true), write)
     }
 
-    /// The same with a reader that is open already.
+    /// The same with a reader that is open already. Where the instant is taken, `goes_on` is asked before anything else comes
+    /// of it: otherwise the attempt ends with `None`.
     pub(crate) fn settle_with(
         &self,
         reader: &mut Reader,
         wish: &Wish,
+        mut goes_on: impl FnMut(&Slot) -> Result<bool, Fault>,
         mut write: impl FnMut(&Slot, i16) -> Result<Option<i64>, Fault>,
     ) -> Result<Option<Settled>, Fault> {
         let at = if wish.as_it_is { wish.at } else { wish.at.max(self.now) };
@@ -95,6 +97,7 @@ impl Mover<'_> {
                 return Ok(Some(Settled::Placed { slot, booking_id }));
             }
             Taken::Lost => return Ok(None),
+            Taken::Full if !goes_on(&slot)? => return Ok(None),
             Taken::Full => {}
         }
         if wish.on_conflict == OnConflict::Reject {

@@ -20,6 +20,10 @@ pub fn slugify(text: &str, max_length: usize) -> String {
     let mut slug = String::new();
     let mut apart = false;
     for c in text.chars() {
+        if c.is_whitespace() || c.is_control() {
+            apart = true;
+            continue;
+        }
         for ascii in deunicode_char(c).unwrap_or(" ").chars() {
             if ascii.is_ascii_alphanumeric() {
                 if apart && !slug.is_empty() {

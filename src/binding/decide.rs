@@ -4,6 +4,7 @@
 
 use super::triggers::Carried;
 use crate::pg::condition::Conditions;
+use crate::pg::scan::Found;
 use crate::pg::trigger::{Fired, Version};
 use Version::{New, Old};
 
@@ -39,6 +40,11 @@ impl Decide<'_> {
     /// The row takes a seat.
     pub(super) fn takes(&self, of: Version) -> bool {
         self.says(Carried::Takes, of)
+    }
+
+    /// Another row of the table takes a seat.
+    pub(super) fn another_takes(&self, row: &Found<'_>) -> bool {
+        self.conditions.holds_of(self.fired, Carried::Takes as usize, row)
     }
 
     /// The row holds its seat: it takes one, or has been published in it.

@@ -18,7 +18,8 @@ use crate::pg::across_rows::AcrossRows;
 use crate::pg::before_row::TriggerRow;
 use crate::pg::condition::Conditions;
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
-use crate::pg::scan::{existing_row, row_is_inserted_since};
+use crate::pg::probe::meets_a_row;
+use crate::pg::scan::{any_row_with, present_row, row_is_inserted_since};
 use crate::pg::subtransaction::{current_subtransaction, is_subtransaction_active};
 use crate::pg::trigger::{Fired, Record, Version, is_replica, running_command};
 use crate::publish::{self, Movable};
@@ -187,9 +188,23 @@ fn updated(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
 fn deleted(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
     let Some(old) = fired.old_row() else { return Ok(None) };
     if let Some(binding) = concerned(fired, source, &old)? {
-        leave(&binding, fired, &old)?;
+        if !has_successor(&binding, fired, source, &old)? {
+            leave(&binding, fired, &old)?;
+        }
     }
     Ok(None)
+}
+
+/// Whether another row of the same id takes a seat by now, as where one statement deletes a row and inserts it anew. The
+/// content's booking is that row's.
+fn has_successor(binding: &Binding, fired: &Fired<'_>, source: &str, old: &Record) -> Result<bool, Fault> {
+    let Some(content_id) = old.text(binding.id.number) else {
+        return Ok(false);
+    };
+    let decide = decide(fired, source)?;
+    any_row_with(fired.table(), binding.id.number, &content_id, |row| {
+        row.changer().is_none() && decide.another_takes(row)
+    })
 }
 
 /// The binding, unless publishing is writing the row: that follows from the ledger, and changes nothing in it.
@@ -338,6 +353,15 @@ fn taken(at: Instant, queue: &Queue, next_free: Option<Instant>) -> Fault {
         }),
         "Choose another time. Rows of this binding are not moved.",
     )
+}
+
+/// What keeps an upsert from the instant that its row asks for, and is no other content.
+enum InTheWay {
+    Nothing,
+    /// What was booked for a row that is not inserted after all.
+    Ghost(Pending),
+    /// The row meets another one with the same unique key: it is not going to be inserted.
+    EqualKey,
 }
 
 /// A row that takes a seat, on its way into the table.
@@ -527,10 +551,10 @@ impl<'a> Writer<'a> {
                 // An upsert of a row that is there: its UPDATE comes next, if there is one. It would wait for whoever
                 // deletes the row, too; what there is to do is known only then.
                 let there = match held.own {
-                    true => existing_row(self.fired.table(), binding.id.number, &row.content_id)?,
+                    true => present_row(self.fired.table(), binding.id.number, &row.content_id)?,
                     false => None,
                 };
-                match there {
+                match there.map(|there| there.changer) {
                     Some(Some(transaction)) => {
                         drop(turn);
                         wait_for(transaction);
@@ -574,12 +598,24 @@ impl<'a> Writer<'a> {
                     booked_at: now,
                 }),
             };
+            let mut in_the_way = InTheWay::Nothing;
+            let goes_on = |slot: &Slot| {
+                in_the_way = self.in_the_way(row, queue, slot, own.is_some())?;
+                Ok(matches!(in_the_way, InTheWay::Nothing))
+            };
             let settled = match at {
-                Some(at) => mover.settle_with(reader, &self.wish(at, now), write)?,
+                Some(at) => mover.settle_with(reader, &self.wish(at, now), goes_on, write)?,
                 None => mover.next_slot(reader, write)?,
             };
             drop(turn);
-            let Some(settled) = settled else { continue };
+            let Some(settled) = settled else {
+                match in_the_way {
+                    InTheWay::Nothing => {}
+                    InTheWay::Ghost(ghost) => release_in(binding, &ghost.content_id, ghost.queue_id, now)?,
+                    InTheWay::EqualKey => return Ok(self.new),
+                }
+                continue;
+            };
             let stored = self.stored(row, at, queue, &settled, now)?;
             if let (Some(own), Settled::Placed { slot, .. }) = (&own, &settled) {
                 history::moved(own.booking_id, own.scheduled_at, slot.at, None, now)?;
@@ -592,6 +628,33 @@ impl<'a> Writer<'a> {
             }
             return Ok(stored);
         }
+    }
+
+    /// What an upsert finds in its own way at the instant that its row asks for.
+    fn in_the_way(&self, row: &Occupant, queue: &Queue, slot: &Slot, is_booked: bool) -> Result<InTheWay, Fault> {
+        // The row that this statement would have inserted, and updates another one instead.
+        let booked_here: Vec<Pending> = with_pending(|pending| {
+            let is_here = |p: &&Pending| {
+                p.queue_id == queue.queue_id
+                    && queue.granule_of(p.at) == slot.granule
+                    && p.binding_id == self.binding.binding_id
+                    && p.content_id != row.content_id
+                    && p.is_of_statement()
+            };
+            pending.iter().filter(is_here).cloned().collect()
+        });
+        for pending in booked_here {
+            if !pending.goes_on()? {
+                with_pending(|all| all.retain(|p| p.content_id != pending.content_id || !p.is_of_statement()));
+                return Ok(InTheWay::Ghost(pending));
+            }
+        }
+        // The row that it is going to update may be the one that holds the instant: what it is given is for its UPDATE.
+        let may_conflict = !is_booked && !self.fired.is_update() && self.fired.is_before();
+        Ok(match may_conflict && meets_a_row(self.fired.table(), &self.new)? {
+            true => InTheWay::EqualKey,
+            false => InTheWay::Nothing,
+        })
     }
 
     /// The booking waits for its row where the row is yet to be inserted. Where a row is updated, as by an upsert, it is

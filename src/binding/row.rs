@@ -7,11 +7,12 @@ use crate::arguments::NO_SOURCE;
 use crate::booking::{self, Booking, Content};
 use crate::fault::Fault;
 use crate::pg::dynamic::{self, See, literal};
-use crate::pg::lock::use_source;
+use crate::pg::lock::{use_source, wait_for};
 use crate::pg::predicate::RowOf;
-use crate::pg::scan::row_exists;
+use crate::pg::scan::{present_row, row_exists};
 use crate::pg::statement::Value;
 use crate::pg::trigger::Record;
+use crate::pg::{Isolation, isolation};
 use crate::queue::Queue;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use slotkeeper_core::Instant;
@@ -567,10 +568,21 @@ fn look_all(binding: &Rc<Binding>, ids: &[&str]) -> Result<HashMap<String, Row>,
         binding.table.quoted()?,
         of_type.cast()
     );
-    let rows = dynamic::execute(&sql, See::Caller, &[Value::Texts(&ids)], |row| {
-        Ok((row.must::<String>(1)?, row_of(binding, row, 2)?))
-    })?;
-    Ok(rows.into_iter().collect())
+    loop {
+        let rows = dynamic::execute(&sql, See::Caller, &[Value::Texts(&ids)], |row| {
+            Ok((row.must::<String>(1)?, row_of(binding, row, 2)?))
+        })?;
+        let rows: HashMap<String, Row> = rows.into_iter().collect();
+        let missing: Vec<&str> = ids
+            .iter()
+            .flatten()
+            .copied()
+            .filter(|id| !rows.contains_key(*id))
+            .collect();
+        if !is_unseen(binding, &missing)? {
+            return Ok(rows);
+        }
+    }
 }
 
 /// What is read of a row: id, profile, platform.
@@ -634,15 +646,62 @@ fn look<'a>(binding: &Rc<Binding>, content_id: &'a str, lock: Lock) -> Result<Ta
     );
     let read = |row: &dynamic::Row| row_of(binding, row, 1);
     let values = [Value::Text(content_id)];
-    let rows = if lock != Lock::None {
-        dynamic::execute(&sql, See::Caller, &values, read)?
-    } else {
-        dynamic::query(&sql, See::Caller, &values, read)?
-    };
-    match rows.into_iter().next() {
-        Some(row) => Ok(Target::Row(Box::new(row))),
-        None => none(),
+    loop {
+        let rows = if lock != Lock::None {
+            dynamic::execute(&sql, See::Caller, &values, read)?
+        } else {
+            dynamic::query(&sql, See::Caller, &values, read)?
+        };
+        if let Some(row) = rows.into_iter().next() {
+            return Ok(Target::Row(Box::new(row)));
+        }
+        if lock != Lock::Wait || !is_unseen(binding, &[content_id])? {
+            return none();
+        }
     }
+}
+
+/// Whether a row with one of these ids is there that the caller's statement has not found, and finds when it is run again: it was
+/// inserted meanwhile, by a transaction that is waited for. 40001 where the caller's transaction cannot see it.
+fn is_unseen(binding: &Binding, content_ids: &[&str]) -> Result<bool, Fault> {
+    if content_ids.is_empty() || binding.table.hides_rows() {
+        return Ok(false);
+    }
+    let leaves = binding.table.leaves()?;
+    for (table, &content_id) in leaves
+        .iter()
+        .flat_map(|table| content_ids.iter().map(move |id| (table, id)))
+    {
+        let id = table.column("content_id", &binding.options.content_id)?;
+        let present = match admits(id, content_id) {
+            true => present_row(table.oid, id.number, content_id)?,
+            false => None,
+        };
+        match present {
+            None => {}
+            // A row of this transaction's own: its statement sees it or is not to see it.
+            Some(present) if present.is_own => {}
+            Some(present) => {
+                if let Some(transaction) = present.inserter {
+                    wait_for(transaction);
+                    return Ok(true);
+                }
+                if isolation() == Isolation::ReadCommitted {
+                    return Ok(true);
+                }
+                return Err(Fault::unbindable(
+                    PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+                    format!("the row of content {content_id} was written meanwhile"),
+                    format!(
+                        "This transaction began before the row was committed to {}.",
+                        binding.source
+                    ),
+                    "Run the transaction again.",
+                ));
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Whether the rows of this source can be locked and written by the caller at all.

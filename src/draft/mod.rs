@@ -187,13 +187,17 @@ impl<'a> Publication<'a> {
                 set.push_str(&format!(", ({}) = ({})", columns.names, columns.query));
             }
             Ok(format!(
-                "UPDATE {} SET {set} WHERE {} AND {link} IS NULL RETURNING true",
+                "UPDATE {} SET {set} WHERE {} AND {link} IS NULL RETURNING {link} IS NOT NULL",
                 draft.table().name(),
                 draft.is_it()?
             ))
         })?;
         let values = [Value::Text(draft.id()), Value::Text(target_id)];
         let values = values.into_iter().chain(changes.map(Document::value));
-        Ok(!execute(&text, See::Latest, &values.collect::<Vec<_>>(), |_| Ok(()))?.is_empty())
+        // A trigger may have taken the link away again.
+        let linked = execute(&text, See::Latest, &values.collect::<Vec<_>>(), |row| {
+            row.must::<bool>(1)
+        })?;
+        Ok(linked.into_iter().any(|linked| linked))
     }
 }

@@ -6,6 +6,7 @@
 
 use super::across_rows::{Memory, statement_of_its_own};
 use super::relations_generation;
+use super::scan::Found;
 use super::trigger::{Fired, Version};
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::{PgList, PgMemoryContexts, PgTupleDesc, pg_sys, varlena};
@@ -104,10 +105,25 @@ impl Conditions {
 
     /// Whether the n-th condition holds for the row.
     pub(crate) fn holds(&self, fired: &Fired<'_>, n: usize, version: Version) -> bool {
+        match fired.slot(version) {
+            // SAFETY: the slot has a row of the table that the trigger fires for.
+            Some(slot) => unsafe { self.holds_in(fired, n, slot) },
+            None => matches!(self.read.all[n].plan, Plan::Always(true)),
+        }
+    }
+
+    /// The same for another row of the table.
+    pub(crate) fn holds_of(&self, fired: &Fired<'_>, n: usize, row: &Found<'_>) -> bool {
+        // SAFETY: the scan is over that table.
+        row.table() == fired.table() && unsafe { self.holds_in(fired, n, row.slot()) }
+    }
+
+    /// # Safety
+    /// The slot must have a row of the table that the trigger fires for.
+    unsafe fn holds_in(&self, fired: &Fired<'_>, n: usize, slot: *mut pg_sys::TupleTableSlot) -> bool {
         if let Plan::Always(value) = self.read.all[n].plan {
             return value;
         }
-        let Some(slot) = fired.slot(version) else { return false };
         // SAFETY: the slot has the table's row; expression and context live as long as the statement. What is evaluated may
         // raise an error, which the boundary turns into a panic, and may come back here for another statement.
         unsafe {

@@ -5,7 +5,8 @@
 //! whether a key is there, which the unique index tells everybody who may insert, and nothing else of a row: row
 //! security and SELECT rights have no say.
 
-use super::table::{Column, Table, UniqueIndex, input};
+use super::table::{Column, RegClass, Table, UniqueIndex, input};
+use super::trigger::Record;
 use crate::fault::Fault;
 use pgrx::{FromDatum, pg_sys};
 
@@ -189,6 +190,16 @@ impl Probe {
         }
     }
 
+    /// Whether a row has this key that no other open transaction has put there.
+    fn is_settled(&mut self) -> bool {
+        self.rescan();
+        // SAFETY: scan and slot belong together.
+        unsafe {
+            pg_sys::index_getnext_slot(self.scan, pg_sys::ScanDirection::ForwardScanDirection, self.slot)
+                && self.snapshot.xmin == pg_sys::InvalidTransactionId
+        }
+    }
+
     fn rescan(&mut self) {
         // SAFETY: as many keys as the scan was opened with; the scan copies them.
         unsafe {
@@ -216,6 +227,31 @@ impl Drop for Probe {
             pg_sys::table_close(self.heap, pg_sys::NoLock as pg_sys::LOCKMODE);
         }
     }
+}
+
+/// Whether the table has a row with which this one, about to be inserted, has a unique key in common: an INSERT fails then, or
+/// goes on with that row. Indexes over expressions or some of the rows are not asked.
+pub(crate) fn meets_a_row(table: pg_sys::Oid, row: &Record) -> Result<bool, Fault> {
+    let table = Table::open(RegClass(table))?;
+    for index in table.unique_indexes() {
+        if index.flaw.is_some() {
+            continue;
+        }
+        let parts = index.columns.iter().map(|&number| {
+            Some(Part {
+                column: table.numbered(number)?,
+                value: Some(row.datum(number)?),
+            })
+        });
+        // A NULL is equal to nothing.
+        let Some(parts) = parts.collect::<Option<Vec<_>>>() else {
+            continue;
+        };
+        if Probe::open(&table, &index, &parts, Use::Look)?.is_settled() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Equality with a part, by the operator, collation and type that the index itself uses for its n-th column, from 0.

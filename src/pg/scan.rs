@@ -536,20 +536,52 @@ pub(crate) fn row_exists(table: pg_sys::Oid, column: i16, id: &str) -> Result<bo
     Ok(row_scan(table, column, id)?.is_some_and(|mut scan| scan.next().is_some()))
 }
 
-/// The same, with the other open transaction that updates or deletes the row.
-pub(crate) fn existing_row(
-    table: pg_sys::Oid,
-    column: i16,
-    id: &str,
-) -> Result<Option<Option<pg_sys::TransactionId>>, Fault> {
+/// Who is at a row of the application's.
+pub(crate) struct Present {
+    /// The other open transaction that has inserted it.
+    pub(crate) inserter: Option<pg_sys::TransactionId>,
+    /// The other open transaction that updates or deletes it.
+    pub(crate) changer: Option<pg_sys::TransactionId>,
+    /// This transaction has written it.
+    pub(crate) is_own: bool,
+}
+
+/// The same, and who is at the row.
+pub(crate) fn present_row(table: pg_sys::Oid, column: i16, id: &str) -> Result<Option<Present>, Fault> {
     let Some(mut scan) = row_scan(table, column, id)? else {
         return Ok(None);
     };
-    let mut found = None;
+    let mut found: Option<Present> = None;
     while let Some(row) = scan.next() {
-        found = Some(found.flatten().or(row.changer()));
+        let before = found.take();
+        found = Some(Present {
+            inserter: row.inserter(),
+            changer: before.and_then(|before| before.changer).or(row.changer()),
+            is_own: row.is_own(),
+        });
     }
     Ok(found)
+}
+
+/// Whether one of the rows with this id passes. False where no index is left that begins with the column.
+pub(crate) fn any_row_with(
+    table: pg_sys::Oid,
+    column: i16,
+    id: &str,
+    passes: impl Fn(&Found<'_>) -> bool,
+) -> Result<bool, Fault> {
+    if index_on(table, column).is_none() {
+        return Ok(false);
+    }
+    let Some(mut scan) = row_scan(table, column, id)? else {
+        return Ok(false);
+    };
+    while let Some(row) = scan.next() {
+        if passes(&row) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether the row with this id was inserted by this command of this transaction, or by a later one, and has not been

@@ -242,7 +242,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    fn datum(&self, column: i16) -> Option<pg_sys::Datum> {
+    pub(super) fn datum(&self, column: i16) -> Option<pg_sys::Datum> {
         let mut is_null = false;
         // SAFETY: the tuple has these columns; a number beyond them yields NULL.
         let datum = unsafe { pg_sys::heap_getattr(self.tuple, column.into(), self.columns, &mut is_null) };

@@ -236,6 +236,8 @@ fn judge(new: &New<'_>, look: Look, at: Instant) -> Verdict {
         Life::Expired => Verdict::Answer(Answer::Expired(stored)),
         // Nobody but this very transaction could end it.
         Life::Held if stored.own => Verdict::Answer(Answer::InProgress(1)),
+        // A key that lives in one transaction has no lease: its own transaction is at it still.
+        Life::Abandoned if stored.own && new.lease == 0 => Verdict::Answer(Answer::InProgress(1)),
         Life::Held => Verdict::Leased(stored.times.held_until),
         Life::Abandoned | Life::Gone => Verdict::Free(Some(stored)),
     }

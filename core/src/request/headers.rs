@@ -1,10 +1,14 @@
 //! Which headers of a response may be kept.
 
 /// Parts of the names of headers that carry credentials, cookies or tokens.
-const SECRET: [&str; 12] = [
-    "authorization",
-    "authenticate",
-    "authentication",
+const SECRET: [&str; 16] = [
+    "auth",
+    "session",
+    "jwt",
+    "assertion",
+    "signature",
+    "access-key",
+    "passwd",
     "cookie",
     "token",
     "secret",
@@ -43,6 +47,12 @@ mod tests {
             "X-Auth-Token",
             "X-CSRF-Token",
             "x-amz-security-token",
+            "X-Auth-Key",
+            "X-Session-Id",
+            "X-JWT",
+            "X-Passwd",
+            "X-Access-Key",
+            "X-Goog-Iap-Jwt-Assertion",
         ] {
             assert!(is_secret(name), "{name}");
         }
