@@ -2,6 +2,7 @@
 //!
 //! `docs/reference.md` lists these for callers; `tests/regress/sql/faults.sql` pins them.
 
+use crate::pg::subtransaction::{Failure, sqlstate};
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
 use slotkeeper_core::Invalid;
@@ -101,6 +102,8 @@ pub(crate) enum Fault {
     NoKey { table: String, hint: &'static str },
     /// A row was not stored, though nothing failed. 55000
     NotStored { table: String },
+    /// A row refers to another one of the same call that was not stored. 55000
+    NotReferred { dependent: usize },
     /// Every slug of this text is taken that is short enough. 54000
     NoSlugLeft { slug: String, max_length: usize },
     /// A transaction holds too many slugs that it has not written. 54000
@@ -158,6 +161,16 @@ impl Fault {
             message: message.into(),
             detail: detail.into(),
             hint: hint.into(),
+        }
+    }
+
+    /// As what it makes of a part of a call that may fail.
+    pub(crate) fn into_failure(self) -> Failure {
+        let parts = self.parts();
+        Failure {
+            sqlstate: sqlstate(parts.code),
+            message: parts.message,
+            detail: (!parts.detail.is_empty()).then_some(parts.detail),
         }
     }
 
@@ -382,6 +395,12 @@ impl Fault {
                 format!("the row for {table} was not stored"),
                 "A trigger or a rule of the table has discarded it.",
                 "Let the trigger raise an error that says why.",
+            ),
+            Self::NotReferred { dependent } => parts(
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the row was not stored",
+                format!("It refers to dependent {dependent}, which was not stored either."),
+                "",
             ),
             Self::NoSlugLeft { slug, max_length } => parts(
                 Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,

@@ -142,6 +142,19 @@ struct Done {
 }
 
 impl Done {
+    /// The dependent, from 1, that a row refers to although it was not stored.
+    fn failed_for(&self, row: &Members) -> Option<usize> {
+        row.iter().find_map(|(_, value)| match value {
+            Tree::Text(text) => match meaning(text) {
+                Meaning::Column { row, .. } => {
+                    matches!(self.then.get(row.checked_sub(1)?), Some(Err(_))).then_some(row)
+                }
+                Meaning::Text(_) => None,
+            },
+            _ => None,
+        })
+    }
+
     fn members(&self) -> Vec<(Cow<'static, str>, Json)> {
         let then = self.then.iter().map(|dependent| match dependent {
             Ok(row) => Json::Raw(*row),
@@ -232,10 +245,16 @@ impl<'a> Work<'a> {
                 let row = resolve(&format!("p_then[{i}].row"), dependent.row, &done, &mut read)?;
                 insert(&table, &row, document(&row))?.ok_or_else(|| Fault::NotStored { table: table.name() })
             };
-            let stored = if dependent.ignore {
-                attempt(&mut run)?
-            } else {
+            let stored = if !dependent.ignore {
                 Ok(run()?)
+            } else if let Some(other) = done.failed_for(dependent.row) {
+                Err(Fault::NotReferred { dependent: other }.into_failure())
+            } else {
+                match attempt(&mut run) {
+                    // A trigger has discarded it.
+                    Err(fault @ Fault::NotStored { .. }) => Err(fault.into_failure()),
+                    stored => stored?,
+                }
             };
             done.then.push(stored);
         }
@@ -290,7 +309,9 @@ impl<'a> Slug<'a> {
 
     /// The row with its slug; one that it has already is kept.
     fn fill(&self, table: RegClass, row: &Members) -> Result<Members, Fault> {
-        if of(row, self.column).is_some_and(|given| *given != Tree::Null) {
+        let is_empty =
+            |given: &Tree| matches!(given, Tree::Null) || matches!(given, Tree::Text(text) if text.is_empty());
+        if of(row, self.column).is_some_and(|given| !is_empty(given)) {
             return Ok(row.clone());
         }
         // A name that must be there is missed by the table itself; one that need not be has the fallback's slug.

@@ -91,7 +91,7 @@ pub(crate) fn attempt<T>(act: impl FnOnce() -> Result<T, Fault>) -> Result<Resul
 const PASSES: [&str; 6] = ["25", "40", "53", "57", "58", "XX"];
 
 /// The five characters of a SQLSTATE, six bits each.
-fn sqlstate(code: PgSqlErrorCode) -> String {
+pub(crate) fn sqlstate(code: PgSqlErrorCode) -> String {
     let packed = code as u32;
     let character = |place: u32| ((packed >> (6 * place)) & 0x3f) as u8 + b'0';
     (0..5).map(|place| char::from(character(place))).collect()

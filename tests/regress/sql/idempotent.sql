@@ -165,6 +165,17 @@ SELECT slotkeeper.idempotent_insert('guarded', '{"owner": "regress_sk_writer"}',
 RESET ROLE;
 SELECT count(*) FROM slotkeeper.request WHERE key = 'key-6';
 
+SET search_path = shop;
+-- What may fail does not undo the rest: neither a row that refers to one which has failed, nor one that a trigger discards. An
+-- empty slug is none.
+CREATE TABLE optional (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, url text CHECK (url <> 'bad'), other int, slug text UNIQUE);
+CREATE FUNCTION discard() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN CASE WHEN new.url = 'none' THEN NULL ELSE new END; END $$;
+CREATE TRIGGER discard BEFORE INSERT ON optional FOR EACH ROW EXECUTE FUNCTION discard();
+SELECT jsonb_pretty(slotkeeper.idempotent_insert('optional', '{"url": "A page", "slug": ""}', NULL, NULL, '{"column": "slug", "from": "url"}',
+    '[{"table": "optional", "row": {"url": "bad"}, "on_error": "ignore"},
+      {"table": "optional", "row": {"other": "$1.id"}, "on_error": "ignore"},
+      {"table": "optional", "row": {"url": "none"}, "on_error": "ignore"},
+      {"table": "optional", "row": {"other": "$.id"}}]'));
 SET search_path = public;
 DROP SCHEMA shop, other CASCADE;
 DELETE FROM slotkeeper.request;
