@@ -198,6 +198,11 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
+    /// Whether publishing writes this state into a row.
+    pub(crate) fn is_told(&self, state: &str) -> bool {
+        matches!(self, Self::Row(row) if row.binding.options.state(state).is_some())
+    }
+
     /// A success has closed the content: a row that still takes a seat is given the state that says so.
     pub(crate) fn closed(&self, values: &Values<'_>) -> Result<(), Fault> {
         let Self::Row(row) = self else { return Ok(()) };

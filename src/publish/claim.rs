@@ -14,6 +14,7 @@ use crate::fault::Fault;
 use crate::pg::json::JsonReply;
 use crate::pg::lock::{Brief, wait_for};
 use crate::pg::refuse_read_only;
+use crate::pg::subtransaction::attempt;
 use crate::pg::time::to_timestamptz;
 use crate::reply::Reply;
 use crate::schedule;
@@ -274,19 +275,18 @@ impl<'w> Taker<'w> {
 
     /// Hands out for the first time what [`Again`] has just seen to be due. None where a success has closed the content
     /// before: then its booking is taken up, and out of the way.
-    fn open(&mut self, booking_id: i64, queue: &QueueName) -> Result<Option<HandOut>, Fault> {
+    fn open(&self, taking: &mut Option<Taking>, booking_id: i64, queue: &QueueName) -> Result<Option<HandOut>, Fault> {
         let (text, digest) = token::new(booking_id)?;
         let claim = self.claim(digest);
         let Some(row) = self.again.row(Kind::Fresh) else {
             return Ok(None);
         };
         let subject = Subject::of(&row, queue)?;
-        if self.taking.is_none() {
-            self.taking = Some(Taking::begin()?);
-        }
-        let told = match &mut self.taking {
+        let told = match taking {
             Some(taking) => taking.take(&row, subject, booking_id, &claim)?,
-            None => None,
+            None => taking
+                .insert(Taking::begin()?)
+                .take(&row, subject, booking_id, &claim)?,
         };
         told.map(|told| HandOut::new(told, text, self.until)).transpose()
     }
@@ -320,9 +320,25 @@ impl<'w> Taker<'w> {
         if !self.again.is_due(entry)? {
             return Ok(None);
         }
-        let handed = self.open(entry.booking_id, queue)?;
-        drop(turn);
-        self.tell_row(&target, handed.as_ref())?;
+        let handed = if target.is_told("claimed") {
+            // Nothing that is opened there outlasts what is undone.
+            let told = alone(content.content_id, || {
+                let handed = self.open(&mut None, entry.booking_id, queue)?;
+                self.tell_row(&target, handed.as_ref())?;
+                Ok(handed)
+            })?;
+            drop(turn);
+            match told {
+                Some(handed) => handed,
+                None => return Ok(None),
+            }
+        } else {
+            let mut taking = self.taking.take();
+            let handed = self.open(&mut taking, entry.booking_id, queue)?;
+            self.taking = taking;
+            drop(turn);
+            handed
+        };
         if handed.is_none()
             && let Some(success) = look::success(&content)?
         {
@@ -355,21 +371,52 @@ impl<'w> Taker<'w> {
         }
         if state == State::Publishing {
             self.settled += 1;
-            lease_ran_out(entry.booking_id, &target, self.now)?;
+            let settle = || lease_ran_out(entry.booking_id, &target, self.now);
+            let settled = match target {
+                Target::Row(_) => alone(target.content_id(), settle)?,
+                _ => Some(settle()?),
+            };
             drop(turn);
-            app.withdraw(&target, self.now)?;
+            if settled.is_some() {
+                app.withdraw(&target, self.now)?;
+            }
             return Ok(None);
         }
-        let handed = self.reopen(entry.booking_id)?;
+        if !target.is_told("claimed") {
+            return self.reopen(entry.booking_id);
+        }
+        let handed = alone(target.content_id(), || {
+            let handed = self.reopen(entry.booking_id)?;
+            self.tell_row(&target, handed.as_ref())?;
+            Ok(handed)
+        })?;
         drop(turn);
-        self.tell_row(&target, handed.as_ref())?;
-        Ok(handed)
+        Ok(handed.flatten())
     }
 
     fn tell_row(&self, target: &Target<'_>, handed: Option<&HandOut>) -> Result<(), Fault> {
         match handed {
             Some(handed) => row::under_way(target, "claimed", handed.attempt(), self.now),
             None => Ok(()),
+        }
+    }
+}
+
+/// Does what writes into one row of the application's; `None` where that fails, with nothing of it left. The content stays as it
+/// was, and no other has to wait for it.
+fn alone<T>(content_id: &str, act: impl FnOnce() -> Result<T, Fault>) -> Result<Option<T>, Fault> {
+    match attempt(act)? {
+        Ok(done) => Ok(Some(done)),
+        Err(failure) => {
+            ErrorReport::new(
+                PgSqlErrorCode::ERRCODE_WARNING,
+                format!("content {content_id} is passed over: its row cannot be written"),
+                "slotkeeper",
+            )
+            .set_detail(format!("{}: {}", failure.sqlstate, failure.message))
+            .set_hint("What the binding's \"states\" write must be allowed by the table's constraints and triggers.")
+            .report(PgLogLevel::WARNING);
+            Ok(None)
         }
     }
 }
@@ -492,7 +539,7 @@ fn claim_one(which: &Which<'_>, worker: &str, lease: i64) -> Result<Reply, Fault
         };
         let claimed = match publication {
             Some(_) => taker.reopen(booking_id)?,
-            None if taker.again.is_due(&Entry::fresh(&mine.booking))? => taker.open(booking_id, active)?,
+            None if taker.again.is_due(&Entry::fresh(&mine.booking))? => taker.open(&mut None, booking_id, active)?,
             None => None,
         };
         drop(inner);
