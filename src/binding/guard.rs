@@ -187,10 +187,10 @@ fn updated(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
 /// The row is gone.
 fn deleted(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
     let Some(old) = fired.old_row() else { return Ok(None) };
-    if let Some(binding) = concerned(fired, source, &old)? {
-        if !has_successor(&binding, fired, source, &old)? {
-            leave(&binding, fired, &old)?;
-        }
+    if let Some(binding) = concerned(fired, source, &old)?
+        && !has_successor(&binding, fired, source, &old)?
+    {
+        leave(&binding, fired, &old)?;
     }
     Ok(None)
 }
