@@ -107,7 +107,7 @@ impl Row<'_> {
             // INSERT … ON CONFLICT DO UPDATE and whoever asks for a slug at every save bring one that was given just
             // now, although the row has one of the same text.
             (Some(new), Some((datum, old))) => {
-                if self.still_fits(&old) && held::is_mine(&self.target()?, &new) {
+                if self.still_fits(&old) && self.is_of_source(&new) && held::is_mine(&self.target()?, &new) {
                     Wanted::Old(datum)
                 } else {
                     Wanted::AsItIs
@@ -118,8 +118,12 @@ impl Row<'_> {
 
     /// Whether the row's present slug is one that its text and scope may have.
     fn still_fits(&self, slug: &str) -> bool {
-        let series = self.attachment.rules.series(&self.source());
-        !self.moved() && series.number_of(slug).is_some()
+        !self.moved() && self.is_of_source(slug)
+    }
+
+    /// Whether a slug is one that the row's text may have.
+    fn is_of_source(&self, slug: &str) -> bool {
+        self.attachment.rules.series(&self.source()).number_of(slug).is_some()
     }
 
     fn source(&self) -> String {

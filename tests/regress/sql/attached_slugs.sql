@@ -140,6 +140,13 @@ COMMIT;
 
 SET search_path = public;
 SET client_min_messages = warning;
+-- A slug that is made of another text, for a row that has one of its own, is the writer's wish.
+CREATE TABLE wish (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text, slug text UNIQUE);
+SELECT slotkeeper.attach_slug('wish', 'slug', 'name') ->> 'outcome' AS outcome;
+INSERT INTO wish (name) VALUES ('News'), (E'tab\there\nnew line') RETURNING slug;
+UPDATE wish SET slug = slotkeeper.unique_slug('wish', 'slug', 'Brand New Name') WHERE slug = 'news' RETURNING slug;
+UPDATE wish SET slug = slotkeeper.unique_slug('wish', 'slug', name) WHERE name LIKE 'tab%' RETURNING slug;
+DROP TABLE wish;
 DROP SCHEMA attached CASCADE;
 DROP OWNED BY attached_writer;
 DROP ROLE attached_writer;
