@@ -570,10 +570,7 @@ pub(crate) fn any_row_with(
     id: &str,
     passes: impl Fn(&Found<'_>) -> bool,
 ) -> Result<bool, Fault> {
-    if index_on(table, column).is_none() {
-        return Ok(false);
-    }
-    let Some(mut scan) = row_scan(table, column, id)? else {
+    let Some(mut scan) = index_on(table, column).and_then(|index| row_scan_in(index, table, column, id)) else {
         return Ok(false);
     };
     while let Some(row) = scan.next() {
@@ -607,6 +604,11 @@ pub(crate) fn row_is_inserted_since(
 fn row_scan(table: pg_sys::Oid, column: i16, id: &str) -> Result<Option<IndexScan>, Fault> {
     let missing = || Fault::Internal(format!("no index begins with column {column} of a bound table"));
     let index = index_on(table, column).ok_or_else(missing)?;
+    Ok(row_scan_in(index, table, column, id))
+}
+
+/// The same over this index, which begins with the column.
+fn row_scan_in(index: pg_sys::Oid, table: pg_sys::Oid, column: i16, id: &str) -> Option<IndexScan> {
     // SAFETY: a syscache look-up.
     let key = match unsafe { pg_sys::getBaseType(pg_sys::get_atttype(table, column)) } {
         pg_sys::TEXTOID | pg_sys::VARCHAROID => Some(Key::IsText(id)),
@@ -615,11 +617,10 @@ fn row_scan(table: pg_sys::Oid, column: i16, id: &str) -> Result<Option<IndexSca
         pg_sys::INT8OID => id.parse().ok().map(Key::Is),
         pg_sys::UUIDOID => uuid(id).map(Key::IsUuid),
         _ => None,
-    };
-    let Some(key) = key else { return Ok(None) };
+    }?;
     let mut scan = IndexScan::open_at(table, index, 1, See::Uncommitted, To::Read);
     scan.search(&[(1, key)], Order::Ascending);
-    Ok(Some(scan))
+    Some(scan)
 }
 
 fn uuid(text: &str) -> Option<[u8; 16]> {
