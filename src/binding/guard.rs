@@ -7,7 +7,7 @@ use super::existing::{Collision, Occupant};
 use super::release::release_all;
 use super::row::is_own_write;
 use super::triggers::Carried;
-use super::{Binding, Source, attach, broken, of_guarded, queue_of};
+use super::{Binding, Source, attach, broken, ids_of_broken, of_guarded, queue_of};
 use crate::arguments::{OnConflict, identifier};
 use crate::booking::{self, Booking, Content, NewBooking, OpenLedger};
 use crate::clock::now;
@@ -67,10 +67,15 @@ fn guard(fired: &Fired<'_>) -> Result<Option<Record>, Fault> {
         "leave" => deleted(fired, source),
         "end" if !is_pending() => Ok(None),
         "end" => drop_ghosts(&*of_guarded(fired.table(), source)?),
-        "truncate" => {
-            let binding = of_guarded(fired.table(), source)?;
-            release_all(&binding.source)?;
-            attach::remember_relations(&binding)?;
+        "truncate" if fired.is_truncate() => {
+            match usable(fired, source)? {
+                Some(binding) => {
+                    release_all(&binding.source)?;
+                    attach::remember_relations(&binding)?;
+                }
+                None if ids_of_broken(fired.table(), source)?.is_some() => drop(release_all(source)?),
+                None => {}
+            }
             Ok(None)
         }
         // They only carry a condition. Somebody has enabled them.
@@ -170,6 +175,9 @@ fn updated(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
     if !changed.leaves && !changed.published {
         return Ok(None);
     }
+    if !changed.published && usable(fired, source)?.is_none() {
+        return leave_broken(fired, source, &old);
+    }
     let Some(binding) = concerned(fired, source, &new)? else {
         return Ok(None);
     };
@@ -187,10 +195,34 @@ fn updated(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
 /// The row is gone.
 fn deleted(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
     let Some(old) = fired.old_row() else { return Ok(None) };
+    if usable(fired, source)?.is_none() {
+        return leave_broken(fired, source, &old);
+    }
     if let Some(binding) = concerned(fired, source, &old)?
         && !has_successor(&binding, fired, source, &old)?
     {
         leave(&binding, fired, &old)?;
+    }
+    Ok(None)
+}
+
+/// The binding, unless it is broken or there is none: that keeps nobody from deleting.
+fn usable(fired: &Fired<'_>, source: &str) -> Result<Option<Rc<Binding>>, Fault> {
+    match of_guarded(fired.table(), source) {
+        Ok(binding) => Ok(Some(binding)),
+        Err(fault @ Fault::Internal(_)) => Err(fault),
+        Err(_) => Ok(None),
+    }
+}
+
+/// A row goes whose binding is broken. Its seat is given back if its id can still be told; else attaching anew does that.
+fn leave_broken(fired: &Fired<'_>, source: &str, old: &Record) -> Result<Option<Record>, Fault> {
+    let ids = ids_of_broken(fired.table(), source)?.flatten();
+    if let Some(content_id) = ids.and_then(|column| old.text(column)) {
+        for (booking, queue) in booking::of_source(&content_id, source)? {
+            give_back(&booking, &queue, now()?)?;
+        }
+        collisions::forget(source, &content_id)?;
     }
     Ok(None)
 }

@@ -163,8 +163,16 @@ ORDER BY b.source") };
 #[derive(Default)]
 struct Known {
     bindings: Vec<Rc<Binding>>,
-    /// Bound tables that cannot be used: their source and why.
-    broken: Vec<(String, pg_sys::Oid, String)>,
+    broken: Vec<Broken>,
+}
+
+/// A binding that cannot be used.
+struct Broken {
+    source: String,
+    table: pg_sys::Oid,
+    /// The column with the ids, by the name that it had.
+    content_id: Option<String>,
+    reason: String,
 }
 
 /// All bindings that work. Attaching and detaching change the table's triggers, which every backend is told: what was
@@ -194,12 +202,18 @@ fn known() -> Result<Rc<Known>, Fault> {
         };
         let Some(table) = table else { continue };
         let relid = table.oid;
+        let content_id = options.get("content_id").and_then(|name| name.as_str()).map(str::to_owned);
         let resolved = TableOptions::parse(&options)
             .map_err(Fault::from)
             .and_then(|options| Binding::resolve(binding_id, source.clone(), table, options));
         match resolved {
             Ok(binding) => known.bindings.push(Rc::new(binding)),
-            Err(fault) => known.broken.push((source, relid, fault.message_and_hint().0)),
+            Err(fault) => known.broken.push(Broken {
+                source,
+                table: relid,
+                content_id,
+                reason: fault.message_and_hint().0,
+            }),
         }
     }
     let known = Rc::new(known);
@@ -238,8 +252,8 @@ pub(crate) fn of_source(source: &str) -> Result<Option<Rc<Binding>>, Fault> {
     if let Some(binding) = known.bindings.iter().find(|binding| binding.source == source) {
         return Ok(Some(Rc::clone(binding)));
     }
-    match known.broken.iter().find(|(broken, _, _)| broken == source) {
-        Some((source, _, reason)) => Err(broken(source, reason)),
+    match known.broken.iter().find(|broken| broken.source == source) {
+        Some(it) => Err(broken(source, &it.reason)),
         None => Ok(None),
     }
 }
@@ -260,8 +274,8 @@ fn of_table(table: &Table) -> Result<Rc<Binding>, Fault> {
     if let Some(binding) = known.bindings.iter().find(|binding| binding.table.oid == table.oid) {
         return Ok(Rc::clone(binding));
     }
-    match known.broken.iter().find(|(_, relid, _)| *relid == table.oid) {
-        Some((source, _, reason)) => Err(broken(source, reason)),
+    match known.broken.iter().find(|broken| broken.table == table.oid) {
+        Some(it) => Err(broken(&it.source, &it.reason)),
         None => Err(not_attached(table)),
     }
 }
@@ -352,6 +366,20 @@ fn of_guarded(table: pg_sys::Oid, source: &str) -> Result<Rc<Binding>, Fault> {
         all.push((table, Rc::clone(&binding)));
     });
     Ok(binding)
+}
+
+/// Of a table or partition that a broken binding of this source guards, the column with the ids, as far as it is there.
+/// None where there is no such binding.
+fn ids_of_broken(table: pg_sys::Oid, source: &str) -> Result<Option<Option<i16>>, Fault> {
+    let (known, root) = (known()?, root_of(table)?);
+    let is_it = |broken: &&Broken| broken.source == source && (broken.table == table || broken.table == root);
+    let Some(broken) = known.broken.iter().find(is_it) else {
+        return Ok(None);
+    };
+    let (Some(name), Some(table)) = (&broken.content_id, Table::find(table)?) else {
+        return Ok(Some(None));
+    };
+    Ok(Some(table.column("content_id", name).ok().map(|column| column.number)))
 }
 
 /// The partitioned table that a partition belongs to; any other table itself.

@@ -135,6 +135,11 @@ impl<'a> Fired<'a> {
         self.is_update
     }
 
+    /// Whether it is a TRUNCATE.
+    pub(crate) fn is_truncate(&self) -> bool {
+        self.data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_TRUNCATE
+    }
+
     /// Whether what a row-level trigger returns is what gets stored.
     pub(crate) fn is_before(&self) -> bool {
         self.is_before

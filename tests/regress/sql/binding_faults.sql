@@ -1,0 +1,52 @@
+-- What goes wrong with a bound table, or would without notice: each is an error that says what to do, or shows in a view.
+SET client_min_messages = warning;
+DROP SCHEMA IF EXISTS wrong CASCADE;
+RESET client_min_messages;
+\set VERBOSITY terse
+\a
+SET slotkeeper.now = '2026-01-15T12:00:00+00:00';
+SET TimeZone = 'UTC';
+CREATE SCHEMA wrong;
+SET search_path = wrong, public;
+CREATE FUNCTION pg_temp.try(command text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    state text; message text; detail text; hint text;
+BEGIN
+    EXECUTE command;
+    RETURN 'ok';
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+    RETURN concat_ws(E'\n', state || ': ' || message, 'DETAIL: ' || nullif(detail, ''), 'HINT: ' || nullif(hint, ''));
+END
+$$;
+CREATE FUNCTION pg_temp.health() RETURNS TABLE (source text, kind text, status text, reason text, remedy text) LANGUAGE sql AS $$ SELECT h.source, h.kind, h.status, h.reason, h.remedy FROM slotkeeper.binding_health AS h WHERE h.source LIKE 'wrong%' ORDER BY h.source, h.kind $$;
+CREATE FUNCTION pg_temp.live() RETURNS text LANGUAGE sql AS $$ SELECT string_agg(content_id || '=' || to_char(scheduled_at, 'MM-DD HH24:MI'), ' ' ORDER BY content_id) FROM slotkeeper.booking WHERE source LIKE 'wrong%' AND released_at IS NULL $$;
+SELECT slotkeeper.create_queue('wrong', 'x', 'UTC', '{"daily": ["09:00"]}') ->> 'outcome' AS x;
+\set options '{"content_id": "id", "profile_id": {"value": "wrong"}, "platform": {"value": "x"}, "at": "at", "occupies": "state = ''on''", "exempt": {"deleted": "deleted"}}'
+
+-- Deleting succeeds where the binding is broken, in each way, and gives the seats back.
+CREATE TABLE post (id int PRIMARY KEY, at timestamptz, state text DEFAULT 'on', deleted bool NOT NULL DEFAULT false);
+SELECT slotkeeper.attach_table('post', :'options') ->> 'outcome' AS outcome;
+INSERT INTO post (id, at) SELECT n, timestamptz '2026-01-20 09:00Z' + n * interval '1 day' FROM generate_series(1, 6) AS n;
+ALTER TABLE post RENAME COLUMN at TO due;
+SELECT pg_temp.try($c$INSERT INTO wrong.post (id, due) VALUES (7, '2026-02-20 09:00Z')$c$);
+DELETE FROM post WHERE id = 1;
+UPDATE post SET deleted = true WHERE id = 2;
+UPDATE post SET state = 'off' WHERE id = 3;
+SELECT pg_temp.live();
+-- Of a row without its id nothing can be told until the table is attached again.
+ALTER TABLE post RENAME COLUMN id TO key;
+DELETE FROM post WHERE key = 4;
+SELECT pg_temp.live();
+ALTER TABLE post RENAME COLUMN key TO id;
+ALTER TABLE post RENAME COLUMN due TO at;
+SELECT slotkeeper.attach_table('post', :'options') ->> 'outcome' AS outcome;
+SELECT pg_temp.live();
+ALTER TABLE post RENAME COLUMN at TO due;
+TRUNCATE post;
+SELECT pg_temp.live() IS NULL AS nothing_left;
+DROP TABLE post;
+
+SET client_min_messages = warning;
+DROP SCHEMA wrong CASCADE;
+SELECT slotkeeper.drop_queue('wrong', 'x', true) ->> 'outcome' AS outcome;
