@@ -368,6 +368,7 @@ pub(super) fn settle_exactly(binding: &Binding, row: &Occupant, queue: &Queue, n
 fn reconcile_table(p_table: Option<RegClass>) -> Result<JsonReply, ErrorReport> {
     refuse_read_only(c"reconcile_table()");
     let table = Table::require(p_table.map(|table| table.0))?;
+    super::forget_known();
     let queues = super::queues::reconcile(&table)?;
     if let (Some(reply), Err(_)) = (queues, super::id_of(&table, "content")) {
         return Ok(reply.into());

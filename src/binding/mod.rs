@@ -222,7 +222,7 @@ fn known() -> Result<Rc<Known>, Fault> {
     Ok(known)
 }
 
-/// What is known of bindings is read anew at its next use.
+/// What is known of bindings is read anew at its next use. A dump's COPY tells nobody what it has put there.
 fn forget_known() {
     KNOWN_AT.set(None);
 }
@@ -344,7 +344,7 @@ fn of_guarded(table: pg_sys::Oid, source: &str) -> Result<Rc<Binding>, Fault> {
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             "slotkeeper doesn't guard this table",
             format!("Its trigger names the binding {source:?}, which is none of it."),
-            "Attach it with slotkeeper.attach_table(), or drop the trigger.",
+            "Attach it with slotkeeper.attach_table(), or drop the trigger. A dump of data alone is loaded with --disable-triggers, or with session_replication_role = replica; then call slotkeeper.reconcile_table().",
         ));
     };
     let binding = match Table::find(table)? {

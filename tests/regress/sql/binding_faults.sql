@@ -47,6 +47,24 @@ TRUNCATE post;
 SELECT pg_temp.live() IS NULL AS nothing_left;
 DROP TABLE post;
 
+-- Data that is loaded before what slotkeeper knows of its table, as from a dump of data alone: refused with a hint, or let
+-- pass in replica role. Reconciling finds it. Deleting goes on.
+CREATE TABLE post (id int PRIMARY KEY, at timestamptz, state text DEFAULT 'on', deleted bool NOT NULL DEFAULT false);
+SELECT slotkeeper.attach_table('post', :'options') ->> 'outcome' AS outcome;
+CREATE TEMPORARY TABLE dumped AS SELECT * FROM slotkeeper.binding WHERE source = 'wrong.post';
+DELETE FROM slotkeeper.binding WHERE source = 'wrong.post';
+ALTER TABLE post ENABLE ALWAYS TRIGGER "~slotkeeper_insert";
+SELECT pg_temp.try($c$INSERT INTO wrong.post (id, at) VALUES (1, '2026-01-21 09:00Z')$c$);
+SET session_replication_role = replica;
+INSERT INTO post (id, at) VALUES (1, '2026-01-21 09:00Z'), (2, '2026-01-22 09:00Z'), (3, '2026-01-23 09:00Z');
+UPDATE post SET at = '2026-01-24 09:00Z' WHERE id = 1;
+RESET session_replication_role;
+DELETE FROM post WHERE id = 3;
+INSERT INTO slotkeeper.binding SELECT * FROM dumped;
+SELECT slotkeeper.reconcile_table('post') - 'collisions' AS reconciled;
+SELECT pg_temp.live();
+SELECT * FROM pg_temp.health();
+
 SET client_min_messages = warning;
 DROP SCHEMA wrong CASCADE;
 SELECT slotkeeper.drop_queue('wrong', 'x', true) ->> 'outcome' AS outcome;
