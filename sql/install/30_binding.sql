@@ -167,7 +167,8 @@ CROSS JOIN LATERAL (
                WHEN late.names IS NOT NULL THEN 'triggers fire after the guard: ' || late.names
                WHEN partitions.names IS NOT NULL THEN 'partitions were truncated, detached or changed: ' || partitions.names
            END AS reason,
-           coalesce(missing.names IS NOT NULL OR guard.triggers = 0 OR b.kind = 'content' AND guard.conditions < 4, false) AS rebuild
+           coalesce(missing.names IS NOT NULL OR b.dropped_at IS NOT NULL OR guard.triggers = 0
+                    OR b.kind = 'content' AND guard.conditions < 4, false) AS rebuild
 ) AS broken;
 
 COMMENT ON VIEW slotkeeper.binding_health IS 'One row per bound table: ok, broken (with reason and remedy) or dropped.';

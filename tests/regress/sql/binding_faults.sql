@@ -65,6 +65,20 @@ SELECT slotkeeper.reconcile_table('post') - 'collisions' AS reconciled;
 SELECT pg_temp.live();
 SELECT * FROM pg_temp.health();
 
+-- A table that was dropped and comes back with its triggers, as from a dump of this one table: what the view advises helps.
+CREATE TEMPORARY TABLE triggers AS SELECT pg_get_triggerdef(oid) AS definition, tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'post'::regclass;
+DROP TABLE post;
+CREATE TABLE post (id int PRIMARY KEY, at timestamptz, state text DEFAULT 'on', deleted bool NOT NULL DEFAULT false);
+INSERT INTO post (id, at) VALUES (1, '2026-01-21 09:00Z');
+DO $$ DECLARE it record; BEGIN FOR it IN SELECT * FROM triggers LOOP
+    EXECUTE it.definition;
+    EXECUTE format('ALTER TABLE post %s TRIGGER %I', CASE it.tgenabled WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'DISABLE' END, it.tgname);
+END LOOP; END $$;
+SELECT * FROM pg_temp.health();
+SELECT slotkeeper.attach_table('post', (SELECT options FROM slotkeeper.binding WHERE source = 'wrong.post')) - 'collisions' AS attached;
+SELECT pg_temp.live();
+SELECT * FROM pg_temp.health();
+
 SET client_min_messages = warning;
 DROP SCHEMA wrong CASCADE;
 SELECT slotkeeper.drop_queue('wrong', 'x', true) ->> 'outcome' AS outcome;
