@@ -138,6 +138,9 @@ LEFT JOIN LATERAL (
         UNION ALL
         SELECT b.options -> 'timetable' ->> key FROM unnest(ARRAY['time', 'hour', 'minute', 'days', 'capacity', 'ref']) AS key
         WHERE jsonb_typeof(b.options -> 'timetable' -> key) = 'string'
+        UNION ALL
+        SELECT jsonb_object_keys(state.columns) FROM jsonb_each(b.options -> 'states') AS state (name, columns)
+        WHERE jsonb_typeof(b.options -> 'states') = 'object' AND jsonb_typeof(state.columns) = 'object'
     ) AS k
     WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
                       WHERE a.attrelid = c.oid AND a.attname = k.name AND a.attnum > 0 AND NOT a.attisdropped)

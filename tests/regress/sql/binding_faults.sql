@@ -79,6 +79,14 @@ SELECT slotkeeper.attach_table('post', (SELECT options FROM slotkeeper.binding W
 SELECT pg_temp.live();
 SELECT * FROM pg_temp.health();
 
+-- A column that is named in states alone.
+CREATE TABLE stated (id int PRIMARY KEY, at timestamptz, state text DEFAULT 'on', deleted bool NOT NULL DEFAULT false, error text);
+SELECT slotkeeper.attach_table('stated', :'options'::jsonb || '{"states": {"scheduled": null, "failed": {"error": "$error"}}}') ->> 'outcome' AS outcome;
+SELECT * FROM pg_temp.health() WHERE source = 'wrong.stated';
+ALTER TABLE stated DROP COLUMN error;
+SELECT * FROM pg_temp.health() WHERE source = 'wrong.stated';
+DROP TABLE stated;
+
 SET client_min_messages = warning;
 DROP SCHEMA wrong CASCADE;
 SELECT slotkeeper.drop_queue('wrong', 'x', true) ->> 'outcome' AS outcome;
