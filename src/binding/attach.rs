@@ -215,6 +215,7 @@ pub(super) fn require_guardable(binding: &Binding) -> Result<(), Fault> {
     if let Some(group) = &binding.options.group {
         binding.table.column("group", group)?;
     }
+    binding.options.check_states()?;
     if let Some(defaults) = &binding.options.queue_defaults {
         manage::check_zone(&defaults.time_zone)?;
     }

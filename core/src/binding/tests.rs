@@ -52,6 +52,27 @@ fn a_postiz_like_binding_is_read_whole() {
 }
 
 #[test]
+fn states_leave_alone_which_content_and_seat_it_is() {
+    let refused = |state: &str, columns: Value| {
+        let options = TableOptions::parse(&with("states", json!({ state: columns }))).unwrap();
+        options.check_states().err().map(|invalid| invalid.path)
+    };
+    for (state, columns) in [
+        ("failed", json!({"id": "7"})),
+        ("scheduled", json!({"integrationId": null})),
+        ("retrying", json!({"publishDate": "$next_attempt_at"})),
+        ("scheduled", json!({"publishDate": null})),
+        ("published", json!({"publishDate": "$scheduled_at"})),
+    ] {
+        let column = columns.as_object().unwrap().keys().next().unwrap().clone();
+        assert_eq!(refused(state, columns), Some(format!("p_options.states.{state}.{column}")));
+    }
+    assert_eq!(refused("unscheduled", json!({"publishDate": null})), None);
+    assert_eq!(refused("scheduled", json!({"publishDate": "$scheduled_at"})), None);
+    assert_eq!(refused("failed", json!({"error": "$error"})), None);
+}
+
+#[test]
 fn whatever_is_wrong_is_named_by_its_path() {
     for (key, value, path) in [
         ("content_id", json!(null), "p_options.content_id"),

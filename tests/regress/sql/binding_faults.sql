@@ -87,6 +87,15 @@ ALTER TABLE stated DROP COLUMN error;
 SELECT * FROM pg_temp.health() WHERE source = 'wrong.stated';
 DROP TABLE stated;
 
+-- States that would change which content, queue or time it is.
+CREATE TABLE stated (id int PRIMARY KEY, profile text, platform text, at timestamptz, state text);
+\set columns '{"content_id": "id", "profile_id": "profile", "platform": "platform", "at": "at"}'
+SELECT column_name, pg_temp.try(format('SELECT slotkeeper.attach_table(''wrong.stated'', %L)', :'columns'::jsonb || jsonb_build_object('states', jsonb_build_object('failed', jsonb_build_object(column_name, '7')))))
+FROM unnest(ARRAY['id', 'profile', 'platform', 'at']) AS column_name;
+SELECT slotkeeper.check_table('stated', :'columns'::jsonb || '{"states": {"retrying": {"at": "$next_attempt_at"}}}') -> 'problems' AS problems;
+SELECT slotkeeper.attach_table('stated', :'columns'::jsonb || '{"states": {"scheduled": {"at": "$scheduled_at", "state": "on"}, "unscheduled": {"at": null}}}') ->> 'outcome' AS outcome;
+DROP TABLE stated;
+
 SET client_min_messages = warning;
 DROP SCHEMA wrong CASCADE;
 SELECT slotkeeper.drop_queue('wrong', 'x', true) ->> 'outcome' AS outcome;
