@@ -68,8 +68,9 @@ COMMENT ON COLUMN slotkeeper.move.from_at IS 'The instant before, or the one ask
 COMMENT ON COLUMN slotkeeper.move.conflicts_with IS 'Content that held the instant asked for; NULL where the move was wanted.';
 COMMENT ON COLUMN slotkeeper.move.moved_by IS 'Role that moved it.';
 
--- The digest that bound_relation keeps: a trigger's row is written anew when it is disabled or enabled.
-CREATE FUNCTION slotkeeper.trigger_digest(p_relid oid) RETURNS text
+-- The digest that bound_relation keeps: a trigger's row is written anew when it is disabled or enabled. A table may have
+-- triggers of several kinds; each binding has its own.
+CREATE FUNCTION slotkeeper.trigger_digest(p_relid oid, p_kind text) RETURNS text
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp
 AS $body$
@@ -77,9 +78,10 @@ AS $body$
     FROM pg_trigger AS t
     JOIN pg_proc AS p ON p.oid = t.tgfoid
     WHERE t.tgrelid = p_relid AND p.pronamespace = 'slotkeeper'::regnamespace
+      AND p.proname = CASE p_kind WHEN 'content' THEN 'guard_row' ELSE 'follow_queue' END
 $body$;
 
-COMMENT ON FUNCTION slotkeeper.trigger_digest(oid) IS 'Changes when one of slotkeeper''s triggers on a table is made, disabled, enabled or dropped. For binding_health.';
+COMMENT ON FUNCTION slotkeeper.trigger_digest(oid, text) IS 'Changes when one of the triggers of a table''s binding of this kind is made, disabled, enabled or dropped. For binding_health.';
 
 -- Triggers fire in the order of their names. (Row level 1, before 2, insert 4, update 16.)
 CREATE FUNCTION slotkeeper.late_triggers(p_relid oid) RETURNS text
@@ -152,7 +154,7 @@ LEFT JOIN LATERAL (
     LEFT JOIN pg_catalog.pg_inherits AS i ON i.inhrelid = part.relid
     WHERE part.binding_id = b.binding_id AND NOT part.is_root
       AND (p.oid IS NULL OR i.inhrelid IS NULL OR p.relfilenode <> part.filenode
-           OR slotkeeper.trigger_digest(p.oid) <> part.triggers)
+           OR slotkeeper.trigger_digest(p.oid, b.kind) <> part.triggers)
 ) AS partitions ON true
 LEFT JOIN LATERAL (
     SELECT slotkeeper.late_triggers(c.oid) AS names WHERE b.kind = 'content'
@@ -166,7 +168,7 @@ CROSS JOIN LATERAL (
                WHEN guard.disabled > 0 THEN 'triggers are disabled'
                WHEN b.dropped_at IS NOT NULL THEN 'the table was dropped and made again'
                WHEN root.triggers = 'refused' THEN 'a replicated row could not be followed'
-               WHEN root.triggers <> slotkeeper.trigger_digest(c.oid) THEN 'triggers were disabled or changed for a while'
+               WHEN root.triggers <> slotkeeper.trigger_digest(c.oid, b.kind) THEN 'triggers were disabled or changed for a while'
                WHEN late.names IS NOT NULL THEN 'triggers fire after the guard: ' || late.names
                WHEN partitions.names IS NOT NULL THEN 'partitions were truncated, detached or changed: ' || partitions.names
            END AS reason,
@@ -232,8 +234,9 @@ BEGIN
     WHERE r.binding_id = b.binding_id AND r.is_root
       AND (b.table_schema, b.table_name) IS DISTINCT FROM (n.nspname::text, c.relname::text);
     INSERT INTO slotkeeper.bound_relation (binding_id, relid, is_root, filenode, triggers)
-    SELECT root.binding_id, part.oid, false, CASE tg_tag WHEN 'CREATE TABLE' THEN part.relfilenode ELSE 0::oid END, slotkeeper.trigger_digest(part.oid)
+    SELECT root.binding_id, part.oid, false, CASE tg_tag WHEN 'CREATE TABLE' THEN part.relfilenode ELSE 0::oid END, slotkeeper.trigger_digest(part.oid, b.kind)
     FROM slotkeeper.bound_relation AS root
+    JOIN slotkeeper.binding AS b ON b.binding_id = root.binding_id
     JOIN pg_class AS c ON c.oid = root.relid AND c.relkind = 'p'
     CROSS JOIN LATERAL pg_partition_tree(c.oid) AS tree
     JOIN pg_class AS part ON part.oid = tree.relid

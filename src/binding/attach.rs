@@ -103,8 +103,9 @@ DELETE FROM slotkeeper.bound_relation WHERE binding_id OPERATOR(pg_catalog.=) $1
 
     static REMEMBER_RELATIONS: Statement = const { Statement::new(c"
 INSERT INTO slotkeeper.bound_relation (binding_id, relid, is_root, filenode, triggers)
-SELECT $1, c.oid, c.oid OPERATOR(pg_catalog.=) $2::pg_catalog.oid, c.relfilenode, slotkeeper.trigger_digest(c.oid)
+SELECT $1, c.oid, c.oid OPERATOR(pg_catalog.=) $2::pg_catalog.oid, c.relfilenode, slotkeeper.trigger_digest(c.oid, b.kind)
 FROM pg_catalog.pg_class AS c
+JOIN slotkeeper.binding AS b ON b.binding_id OPERATOR(pg_catalog.=) $1
 WHERE c.oid OPERATOR(pg_catalog.=) $2::pg_catalog.oid
    OR c.oid OPERATOR(pg_catalog.=) ANY (SELECT tree.relid FROM pg_catalog.pg_partition_tree($2::pg_catalog.oid::pg_catalog.regclass) AS tree)") };
 

@@ -96,6 +96,18 @@ SELECT slotkeeper.check_table('stated', :'columns'::jsonb || '{"states": {"retry
 SELECT slotkeeper.attach_table('stated', :'columns'::jsonb || '{"states": {"scheduled": {"at": "$scheduled_at", "state": "on"}, "unscheduled": {"at": null}}}') ->> 'outcome' AS outcome;
 DROP TABLE stated;
 
+-- One table with contents, queues and slugs: neither breaks the others.
+CREATE TABLE mixed (id int PRIMARY KEY, at timestamptz, name text, slug text UNIQUE, times jsonb DEFAULT '{"daily": ["09:00"]}');
+SELECT slotkeeper.attach_table('mixed', '{"content_id": "id", "profile_id": {"value": "wrong"}, "platform": {"value": "x"}, "at": "at"}') ->> 'outcome' AS contents,
+       slotkeeper.attach_queues('mixed', '{"profile_id": "name", "platform": {"value": "y"}, "time_zone": {"value": "UTC"}, "timetable": "times"}') ->> 'outcome' AS queues,
+       slotkeeper.attach_slug('mixed', 'slug', 'name') ->> 'outcome' AS slugs;
+SELECT source, kind, status, reason FROM pg_temp.health() WHERE source = 'wrong.mixed';
+ALTER TABLE mixed DISABLE TRIGGER "~slotkeeper_insert";
+ALTER TABLE mixed ENABLE ALWAYS TRIGGER "~slotkeeper_insert";
+SELECT source, kind, status, reason FROM pg_temp.health() WHERE source = 'wrong.mixed';
+SELECT slotkeeper.detach_table('mixed') ->> 'outcome' AS outcome FROM generate_series(1, 2);
+DROP TABLE mixed;
+
 SET client_min_messages = warning;
 DROP SCHEMA wrong CASCADE;
 SELECT slotkeeper.drop_queue('wrong', 'x', true) ->> 'outcome' AS outcome;
