@@ -16,7 +16,7 @@ use crate::pg::json::{Json, JsonReply, Jsonb};
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::refuse_read_only;
 use crate::pg::scan::IndexScan;
-use crate::pg::subtransaction::undoing;
+use crate::pg::subtransaction::{undoing, within};
 use crate::place::{HeldSeat, Places, Seeker};
 use crate::queue::{self, Queue};
 use crate::reply::{Reply, Seat};
@@ -171,6 +171,8 @@ fn invalid(path: &str, problem: &str) -> Fault {
 
 /// One distinct content of the batch.
 struct Wanted<'a, 'i> {
+    /// The item's place among all.
+    place: usize,
     item: &'i Item,
     queue: &'a Queue,
     /// The application's row, where there is one.
@@ -222,6 +224,8 @@ enum Halt {
     Lost,
     /// Something is full or not found, and it was all or nothing.
     Rejected(Reply),
+    /// The rows of these items take no seat, whatever is written into them.
+    Unseated(Vec<(usize, Fault)>),
     Fault(Fault),
 }
 
@@ -231,9 +235,13 @@ impl From<Fault> for Halt {
     }
 }
 
+/// Items whose rows take no seat: problem and remedy.
+type Unseated = BTreeMap<usize, (String, String)>;
+
 fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Reply, Fault> {
     use_queues_of(items);
     let (mut busy, mut careful) = (None, false);
+    let mut unseated = Unseated::new();
     loop {
         if let Some(transaction) = busy.take() {
             wait_for(transaction);
@@ -241,32 +249,56 @@ fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Reply, Fault> {
         // Anew each time: while the batch waited, a queue may have been altered.
         let queues = queues_of(items)?;
         let now = now()?;
-        let attempt = undoing(|| Halt::Lost, || attempt(items, &queues, now, all_or_nothing, careful));
-        match attempt {
-            Ok((mut reply, rows)) => {
-                // Not inside the attempt: an error of the application's own is none to try again for.
-                let rows: Vec<(&Target<'_>, &Slot)> = rows.iter().map(|(target, slot)| (target, slot)).collect();
-                let others = Target::all_scheduled(&rows, now)?;
-                let seats: Vec<Seat<'_>> = others
-                    .iter()
-                    .filter_map(|own| {
-                        let queue = queues.values().find(|queue| queue.queue_id == own.queue_id)?;
-                        Some(Seat::of(own, queue))
-                    })
-                    .collect();
-                reply.correct(&seats);
-                return Ok(reply);
+        let settle = || {
+            let attempt = || attempt(items, &queues, now, all_or_nothing, careful, &unseated);
+            let (mut reply, rows) = undoing(|| Halt::Lost, attempt)?;
+            // Not inside the attempt: an error of the application's own is none to try again for.
+            let targets: Vec<(&Target<'_>, &Slot)> = rows.iter().map(|row| (&row.target, &row.slot)).collect();
+            let written = Target::all_scheduled(&targets, now)?;
+            if !written.unseated.is_empty() {
+                let items = written.unseated.into_iter();
+                return Err(Halt::Unseated(items.map(|(row, fault)| (rows[row].place, fault)).collect()));
             }
+            let seats: Vec<Seat<'_>> = written
+                .others
+                .iter()
+                .filter_map(|own| {
+                    let queue = queues.values().find(|queue| queue.queue_id == own.queue_id)?;
+                    Some(Seat::of(own, queue))
+                })
+                .collect();
+            reply.correct(&seats);
+            Ok(reply)
+        };
+        // What is to be undone on account of some items is done again without them.
+        let settled = if all_or_nothing { settle() } else { within(settle) };
+        match settled {
+            Ok(reply) => return Ok(reply),
             Err(Halt::Rejected(reply)) => return Ok(reply),
             Err(Halt::Busy(transaction)) => busy = Some(transaction),
             Err(Halt::Lost) => careful = true,
+            Err(Halt::Unseated(items)) if all_or_nothing => {
+                let first = items.into_iter().next();
+                return Err(first.map_or_else(
+                    || Fault::Internal("no item without a seat".to_owned()),
+                    |(place, fault)| fault.named_by(&At(place).to_string()),
+                ));
+            }
+            Err(Halt::Unseated(items)) => {
+                unseated.extend(items.into_iter().map(|(place, fault)| (place, fault.message_and_hint())));
+            }
             Err(Halt::Fault(fault)) => return Err(fault),
         }
     }
 }
 
 /// A row of the application's, and the slot that is to be written into it.
-type Settled<'a> = (Target<'a>, Slot);
+struct Settled<'a> {
+    /// Of the item that it answers.
+    place: usize,
+    target: Target<'a>,
+    slot: Slot,
+}
 
 /// Locks the application's rows first, in one order, and then books, in turn with other batches. An attempt that is undone
 /// gives the rows back too.
@@ -276,13 +308,14 @@ fn attempt<'a>(
     now: Instant,
     all_or_nothing: bool,
     careful: bool,
+    unseated: &'a Unseated,
 ) -> Result<(Reply, Vec<Settled<'a>>), Halt> {
     let names: Vec<(&str, Option<&str>)> = items
         .iter()
         .map(|item| (item.content_id.as_str(), item.source.as_deref()))
         .collect();
     let targets = Target::find_all(&names)?;
-    let batch = Batch::of(items, queues, &targets)?;
+    let batch = Batch::of(items, queues, &targets, unseated)?;
     if all_or_nothing && batch.answers.iter().any(Option::is_none) {
         let outcomes = rejected(Vec::new(), &batch.wanted)?;
         return Err(Halt::Rejected(batch.reply(&outcomes, now, true)));
@@ -305,16 +338,26 @@ struct Batch<'a, 'i> {
     queues: &'a Queues<'i>,
     wanted: Vec<Wanted<'a, 'i>>,
     /// For each item its content's place in `wanted`, and whether an earlier item has the same; none where the caller has
-    /// no row of that content.
+    /// no row of that content, or one that takes no seat.
     answers: Vec<Option<(usize, bool)>>,
+    unseated: &'a Unseated,
 }
 
 impl<'a, 'i> Batch<'a, 'i> {
-    fn of(items: &'i [Item], queues: &'a Queues<'i>, targets: &'a [Target<'i>]) -> Result<Self, Fault> {
+    fn of(
+        items: &'i [Item],
+        queues: &'a Queues<'i>,
+        targets: &'a [Target<'i>],
+        unseated: &'a Unseated,
+    ) -> Result<Self, Fault> {
         let mut wanted: Vec<Wanted<'a, 'i>> = Vec::with_capacity(items.len());
         let mut first: HashMap<Content<'a>, usize> = HashMap::with_capacity(items.len());
         let mut answers = Vec::with_capacity(items.len());
-        for (item, target) in items.iter().zip(targets) {
+        for (place, (item, target)) in items.iter().zip(targets).enumerate() {
+            if unseated.contains_key(&place) {
+                answers.push(None);
+                continue;
+            }
             let Some(queue) = queues.get(&item.queue_name()) else {
                 return Err(Fault::Internal("an item without its queue".to_owned()));
             };
@@ -328,6 +371,7 @@ impl<'a, 'i> Batch<'a, 'i> {
                     entry.insert(wanted.len());
                     answers.push(Some((wanted.len(), false)));
                     wanted.push(Wanted {
+                        place,
                         item,
                         queue,
                         target,
@@ -341,6 +385,7 @@ impl<'a, 'i> Batch<'a, 'i> {
             queues,
             wanted,
             answers,
+            unseated,
         })
     }
 
@@ -349,10 +394,14 @@ impl<'a, 'i> Batch<'a, 'i> {
         let settled = self.wanted.iter().zip(outcomes);
         settled
             .filter(|(wanted, _)| wanted.target.may_adopt())
-            .filter_map(|(wanted, outcome)| match outcome {
-                Outcome::Assigned { slot, .. } => Some((wanted.target.clone(), slot.clone())),
-                Outcome::Adopted(booking) => Some((wanted.target.clone(), booking.slot())),
-                Outcome::Already(_) | Outcome::Full | Outcome::Dropped => None,
+            .filter_map(|(wanted, outcome)| {
+                let slot = match outcome {
+                    Outcome::Assigned { slot, .. } => slot.clone(),
+                    Outcome::Adopted(booking) => booking.slot(),
+                    Outcome::Already(_) | Outcome::Full | Outcome::Dropped => return None,
+                };
+                let (place, target) = (wanted.place, wanted.target.clone());
+                Some(Settled { place, target, slot })
             })
             .collect()
     }
@@ -366,12 +415,16 @@ impl<'a, 'i> Batch<'a, 'i> {
             n if n == outcomes.len() + missing => "rejected",
             _ => "partial",
         };
-        let answers = self.answers.iter().zip(self.items);
+        let answers = self.answers.iter().zip(self.items).enumerate();
         let results: Vec<Json> = answers
-            .filter_map(|(answer, item)| {
-                let reply = match *answer {
-                    Some((index, again)) => result(outcomes, &self.wanted, index, again, item, now)?,
-                    None => not_found_in(&item.content_id, self.queues.get(&item.queue_name())?),
+            .filter_map(|(place, (answer, item))| {
+                let reply = match (*answer, self.unseated.get(&place)) {
+                    (Some((index, again)), _) => result(outcomes, &self.wanted, index, again, item, now)?,
+                    (None, Some((problem, remedy))) => Reply::new("rejected")
+                        .of_content(&item.content_id, self.queues.get(&item.queue_name())?)
+                        .with("problem", problem.as_str())
+                        .with("remedy", remedy.as_str()),
+                    (None, None) => not_found_in(&item.content_id, self.queues.get(&item.queue_name())?),
                 };
                 Some(reply.into_json())
             })

@@ -164,6 +164,14 @@ impl Fault {
         }
     }
 
+    /// The same fault of a table of the application, saying which part of an argument it comes from.
+    pub(crate) fn named_by(mut self, path: &str) -> Self {
+        if let Self::Unbindable { detail, .. } = &mut self {
+            detail.push_str(&format!(" Named by {path}."));
+        }
+        self
+    }
+
     /// As what it makes of a part of a call that may fail.
     pub(crate) fn into_failure(self) -> Failure {
         let parts = self.parts();

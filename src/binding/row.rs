@@ -274,20 +274,22 @@ impl<'a> Target<'a> {
         matches!(self, Self::Row(_))
     }
 
-    /// Writes into many rows that their contents have these slots: one statement a binding. Returns the bookings of those that
-    /// got another time, as [`Target::scheduled`] does.
-    pub(crate) fn all_scheduled(targets: &[(&Self, &Slot)], now: Instant) -> Result<Vec<Booking>, Fault> {
-        let mut by_binding: BTreeMap<i64, Vec<(&Row, &Slot)>> = BTreeMap::new();
-        for (target, slot) in targets {
+    /// Writes into many rows that their contents have these slots: one statement a binding.
+    pub(crate) fn all_scheduled(targets: &[(&Self, &Slot)], now: Instant) -> Result<AllScheduled, Fault> {
+        let mut by_binding: BTreeMap<i64, Vec<(usize, &Row, &Slot)>> = BTreeMap::new();
+        for (place, (target, slot)) in targets.iter().enumerate() {
             if let Self::Row(row) = target {
-                by_binding.entry(row.binding.binding_id).or_default().push((row, slot));
+                by_binding
+                    .entry(row.binding.binding_id)
+                    .or_default()
+                    .push((place, row, slot));
             }
         }
-        let mut others = Vec::new();
+        let mut all = AllScheduled::default();
         for rows in by_binding.values() {
-            others.extend(write_all(rows, now)?);
+            write_all(rows, now, &mut all)?;
         }
-        Ok(others)
+        Ok(all)
     }
 
     /// Writes into the row that its content has this slot. Where a trigger of the application's gave the row another time,
@@ -371,6 +373,15 @@ pub(super) fn is_own_write(binding: &Binding, row: &Record) -> bool {
             *binding_id == binding.binding_id && row.text(binding.id.number).as_ref() == Some(own)
         })
     })
+}
+
+/// What has become of many rows that were written.
+#[derive(Default)]
+pub(crate) struct AllScheduled {
+    /// The bookings of those that got another time, as [`Target::scheduled`] returns them.
+    pub(crate) others: Vec<Booking>,
+    /// Places of those that take no seat all the same, and what to say of them.
+    pub(crate) unseated: Vec<(usize, Fault)>,
 }
 
 /// Values that a state's columns may refer to.
@@ -897,11 +908,10 @@ impl Row {
     }
 }
 
-/// Writes into rows of one binding, which the caller has locked, that their contents are scheduled; returns the bookings of
-/// those that got another time.
-fn write_all(rows: &[(&Row, &Slot)], now: Instant) -> Result<Vec<Booking>, Fault> {
-    let Some((first, _)) = rows.first() else {
-        return Ok(Vec::new());
+/// Writes into rows of one binding, which the caller has locked, that their contents are scheduled.
+fn write_all(rows: &[(usize, &Row, &Slot)], now: Instant, all: &mut AllScheduled) -> Result<(), Fault> {
+    let Some((_, first, _)) = rows.first() else {
+        return Ok(());
     };
     let binding = &*first.binding;
     let of_type = IdType::of(&binding.id).ok_or_else(|| Fault::Internal("an id of an unknown type".to_owned()))?;
@@ -930,10 +940,10 @@ fn write_all(rows: &[(&Row, &Slot)], now: Instant) -> Result<Vec<Booking>, Fault
         takes = triggers::Conditions::of(binding)?.takes_seat(RowOf::Table)?,
         as_asked = write.as_asked()?
     );
-    let ids: Vec<Option<&str>> = rows.iter().map(|(row, _)| Some(row.content_id.as_str())).collect();
-    let times: Vec<String> = rows.iter().map(|(_, slot)| format_utc(slot.at)).collect();
+    let ids: Vec<Option<&str>> = rows.iter().map(|(_, row, _)| Some(row.content_id.as_str())).collect();
+    let times: Vec<String> = rows.iter().map(|(_, _, slot)| format_utc(slot.at)).collect();
     let times: Vec<Option<&str>> = times.iter().map(|at| Some(at.as_str())).collect();
-    let refs: Vec<Option<&str>> = rows.iter().map(|(_, slot)| slot.slot_ref.as_deref()).collect();
+    let refs: Vec<Option<&str>> = rows.iter().map(|(_, _, slot)| slot.slot_ref.as_deref()).collect();
     let mut values = vec![Value::Texts(&ids), Value::Texts(&times), Value::Texts(&refs)];
     values.extend(write.values.iter().skip(values.len()).map(Bound::value));
     let written: HashMap<String, Written> = dynamic::execute(&sql, See::Caller, &values, |row| {
@@ -945,19 +955,18 @@ fn write_all(rows: &[(&Row, &Slot)], now: Instant) -> Result<Vec<Booking>, Fault
     })?
     .into_iter()
     .collect();
-    let mut others = Vec::new();
-    for (row, _) in rows {
+    for (place, row, _) in rows {
         match written.get(&row.content_id) {
             Some(Written {
                 seated: true,
                 as_asked: true,
             }) => {}
-            Some(Written { seated: true, .. }) => others.extend(row.booking()?),
-            Some(_) => return Err(row.exempt()),
+            Some(Written { seated: true, .. }) => all.others.extend(row.booking()?),
+            Some(_) => all.unseated.push((*place, row.exempt())),
             None => return Err(row.unwritable()),
         }
     }
-    Ok(others)
+    Ok(())
 }
 
 /// What a variable stands for in an UPDATE.

@@ -98,7 +98,7 @@ pub(crate) fn sqlstate(code: PgSqlErrorCode) -> String {
 }
 
 /// What `act` does is kept if it returns `Ok`, and undone if it returns `Err` or raises an error.
-fn within<T, E>(act: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+pub(crate) fn within<T, E>(act: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     // SAFETY: the pattern of the server's own procedural languages: memory context and resource owner are put back
     // after begin and after end, and the subtransaction is ended on every path, also when an error passes through.
     unsafe {

@@ -78,6 +78,7 @@ SELECT * FROM pg_temp.health();
 SELECT slotkeeper.attach_table('post', (SELECT options FROM slotkeeper.binding WHERE source = 'wrong.post')) - 'collisions' AS attached;
 SELECT pg_temp.live();
 SELECT * FROM pg_temp.health();
+DROP TABLE post;
 
 -- A column that is named in states alone.
 CREATE TABLE stated (id int PRIMARY KEY, at timestamptz, state text DEFAULT 'on', deleted bool NOT NULL DEFAULT false, error text);
@@ -107,6 +108,18 @@ ALTER TABLE mixed ENABLE ALWAYS TRIGGER "~slotkeeper_insert";
 SELECT source, kind, status, reason FROM pg_temp.health() WHERE source = 'wrong.mixed';
 SELECT slotkeeper.detach_table('mixed') ->> 'outcome' AS outcome FROM generate_series(1, 2);
 DROP TABLE mixed;
+
+-- In a batch, a row that takes no seat whatever is written: the error names the item, and best_effort goes on without it.
+CREATE TABLE batched (id int PRIMARY KEY, at timestamptz, state text DEFAULT 'on', deleted bool NOT NULL DEFAULT false, note text);
+SELECT slotkeeper.attach_table('batched', :'options'::jsonb || '{"states": {"scheduled": {"note": "booked"}}}') ->> 'outcome' AS outcome;
+INSERT INTO batched (id, deleted) SELECT n, n IN (2, 4) FROM generate_series(1, 5) AS n;
+SELECT pg_temp.try($c$SELECT slotkeeper.assign_slots((SELECT jsonb_agg(jsonb_build_object('profile_id', 'wrong', 'platform', 'x', 'content_id', n::text) ORDER BY n) FROM generate_series(1, 4) AS n))$c$);
+SELECT reply ->> 'outcome' AS outcome, result - '{platform,profile_id,user_id,slot_ref,booking_id,local_time,time_zone}'::text[] AS result
+FROM slotkeeper.assign_slots((SELECT jsonb_agg(jsonb_build_object('profile_id', 'wrong', 'platform', 'x', 'content_id', n::text)) FROM unnest(ARRAY[1, 2, 2, 3, 4]) AS n), 'best_effort') AS reply, jsonb_array_elements(reply -> 'results') AS result;
+SELECT slotkeeper.assign_slots('[{"profile_id": "wrong", "platform": "x", "content_id": "4"}]', 'best_effort') ->> 'outcome' AS outcome;
+SELECT * FROM batched ORDER BY id;
+SELECT pg_temp.live();
+DROP TABLE batched;
 
 SET client_min_messages = warning;
 DROP SCHEMA wrong CASCADE;
