@@ -7,11 +7,13 @@ mod queue_rows;
 mod queues;
 #[cfg(test)]
 mod tests;
+mod unbooked;
 
 pub use queue_rows::{
     ACTIVE, Disagreement, QueueSays, RowSays, SlotTexts, queue_of_row, queue_of_slots, slot_of_texts, timetable_of_text,
 };
 pub use queues::{QueueSource, SlotColumns, TimetableSource};
+pub use unbooked::{Why, summary};
 
 use crate::Invalid;
 use crate::MICROS_PER_SEC;

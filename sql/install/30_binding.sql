@@ -13,6 +13,7 @@ CREATE TABLE slotkeeper.binding (
     attached_at  timestamptz NOT NULL DEFAULT now(),
     attached_by  text NOT NULL,
     dropped_at   timestamptz,
+    unbooked     text,
     UNIQUE (source, kind)
 ) USING heap;
 
@@ -22,6 +23,7 @@ COMMENT ON TABLE slotkeeper.binding IS 'Tables of the application that hold sche
 COMMENT ON COLUMN slotkeeper.binding.source IS 'The p_source of its contents: schema and table as they were named when it was attached.';
 COMMENT ON COLUMN slotkeeper.binding.table_schema IS 'Schema of the table now; follows a rename.';
 COMMENT ON COLUMN slotkeeper.binding.options IS 'As given to attach_table or attach_queues, with the names in predicates qualified.';
+COMMENT ON COLUMN slotkeeper.binding.unbooked IS 'Of rows that ask for a seat and cannot be booked: how many and why, as they were when attached or reconciled. NULL where there were none.';
 COMMENT ON COLUMN slotkeeper.binding.dropped_at IS 'When the table was dropped; NULL while it is there.';
 
 -- Not dumped: object ids and the state of triggers mean nothing in another database.
@@ -37,7 +39,7 @@ CREATE TABLE slotkeeper.bound_relation (
 COMMENT ON TABLE slotkeeper.bound_relation IS 'Bound tables and their partitions as they were when attached or reconciled.';
 COMMENT ON COLUMN slotkeeper.bound_relation.is_root IS 'Whether it is the table itself, or a partition of it.';
 COMMENT ON COLUMN slotkeeper.bound_relation.filenode IS 'Of a partition: changes when it is truncated.';
-COMMENT ON COLUMN slotkeeper.bound_relation.triggers IS 'Digest of slotkeeper''s triggers; changes when one is disabled, even if it is enabled again. refused: a replicated row of a table with queues was not followed.';
+COMMENT ON COLUMN slotkeeper.bound_relation.triggers IS 'Digest of slotkeeper''s triggers; changes when one is disabled, even if it is enabled again. refused: a replicated row was not followed.';
 
 CREATE TABLE slotkeeper.collision (
     source     text COLLATE "C" NOT NULL,
@@ -108,6 +110,8 @@ SELECT b.source, b.kind, c.oid::regclass AS table_now,
        broken.reason,
        CASE
            WHEN broken.reason IS NULL THEN NULL
+           WHEN broken.reason LIKE 'rows cannot be booked%' THEN
+               format('Change these rows, or make what they name; then call slotkeeper.reconcile_table(%L).', c.oid::regclass)
            WHEN broken.reason LIKE 'triggers fire after%' THEN 'Rename them so that they sort before "~slotkeeper_".'
            WHEN c.oid IS NULL OR broken.rebuild THEN format('Call slotkeeper.attach_%s() again.', CASE b.kind WHEN 'content' THEN 'table' ELSE 'queues' END)
            ELSE format('Call slotkeeper.reconcile_table(%L).', c.oid::regclass)
@@ -167,10 +171,11 @@ CROSS JOIN LATERAL (
                WHEN b.kind = 'content' AND guard.conditions < 4 THEN 'triggers are missing, as when a column that a predicate reads was dropped'
                WHEN guard.disabled > 0 THEN 'triggers are disabled'
                WHEN b.dropped_at IS NOT NULL THEN 'the table was dropped and made again'
+               WHEN late.names IS NOT NULL THEN 'triggers fire after the guard: ' || late.names
                WHEN root.triggers = 'refused' THEN 'a replicated row could not be followed'
                WHEN root.triggers <> slotkeeper.trigger_digest(c.oid, b.kind) THEN 'triggers were disabled or changed for a while'
-               WHEN late.names IS NOT NULL THEN 'triggers fire after the guard: ' || late.names
                WHEN partitions.names IS NOT NULL THEN 'partitions were truncated, detached or changed: ' || partitions.names
+               WHEN b.unbooked IS NOT NULL THEN 'rows cannot be booked: ' || b.unbooked
            END AS reason,
            coalesce(missing.names IS NOT NULL OR b.dropped_at IS NOT NULL OR guard.triggers = 0
                     OR b.kind = 'content' AND guard.conditions < 4, false) AS rebuild

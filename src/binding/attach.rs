@@ -1,6 +1,6 @@
 //! `attach_table`, `detach_table`: guarding a table, and leaving it alone again.
 
-use super::collisions::{self, listed};
+use super::collisions::{self, listed, listed_unbooked};
 use super::existing::{Changes, Seen, survey};
 use super::release::release_all;
 use super::table::Table;
@@ -109,6 +109,10 @@ JOIN slotkeeper.binding AS b ON b.binding_id OPERATOR(pg_catalog.=) $1
 WHERE c.oid OPERATOR(pg_catalog.=) $2::pg_catalog.oid
    OR c.oid OPERATOR(pg_catalog.=) ANY (SELECT tree.relid FROM pg_catalog.pg_partition_tree($2::pg_catalog.oid::pg_catalog.regclass) AS tree)") };
 
+    static NOTE_REFUSED: Statement = const { Statement::new(c"
+UPDATE slotkeeper.bound_relation SET triggers = 'refused'
+WHERE binding_id OPERATOR(pg_catalog.=) $1 AND is_root AND triggers OPERATOR(pg_catalog.<>) 'refused'") };
+
     static RENAME: Statement = const { Statement::new(c"
 UPDATE slotkeeper.binding SET table_schema = $2, table_name = $3
 WHERE binding_id OPERATOR(pg_catalog.=) $1
@@ -185,6 +189,12 @@ pub(super) fn remember(binding_id: i64, table: &Table) -> Result<(), Fault> {
         Value::Text(&table.name),
     ];
     RENAME.with(|rename| rename.write(&names, |_| Ok(())))?;
+    Ok(())
+}
+
+/// Another server has stored a row that could not be followed: `binding_health` says so until the table is reconciled.
+pub(super) fn note_refused(binding_id: i64) -> Result<(), Fault> {
+    NOTE_REFUSED.with(|note| note.write(&[Value::Int8(binding_id)], |_| Ok(())))?;
     Ok(())
 }
 
@@ -365,7 +375,7 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
     for collision in &first.collisions {
         collisions::remember(&binding.source, collision, "attach", now)?;
     }
-    let (mut ledger, mut all) = (first.ledger, first.collisions);
+    let (mut ledger, mut all, mut unbooked) = (first.ledger, first.collisions, first.unbooked);
     let (mut also, mut booked) = (first.unmet, first.booked as i64);
     let (mut last, mut before) = (false, usize::try_from(first.rows).unwrap_or(usize::MAX));
     loop {
@@ -392,6 +402,9 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
         booked += later.booked;
         all.retain(|collision| !later.looked_at.contains(&collision.content_id));
         all.extend(later.collisions);
+        let again: HashSet<&str> = later.unbooked.iter().map(|row| row.content_id.as_str()).collect();
+        unbooked.retain(|row| !later.looked_at.contains(&row.content_id) && !again.contains(row.content_id.as_str()));
+        unbooked.extend(later.unbooked);
         if last {
             break;
         }
@@ -400,6 +413,7 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
         before = looked_at;
     }
     remember_relations(&binding)?;
+    collisions::note_unbooked(&binding.source, &unbooked)?;
     forget_known();
     Ok(Reply::new("attached")
         .with("source", binding.source.as_str())
@@ -408,7 +422,9 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
         .with("booked", booked)
         .with("already_booked", first.known as i64)
         .with("collisions", listed(&all))
-        .with("collision_count", all.len() as i64))
+        .with("collision_count", all.len() as i64)
+        .with("unbooked", listed_unbooked(&unbooked))
+        .with("unbooked_count", unbooked.len() as i64))
 }
 
 #[pg_extern(schema = "slotkeeper")]

@@ -2,7 +2,7 @@
 
 use super::Binding;
 use super::attach::{parse, require_guardable, source_of};
-use super::collisions::listed;
+use super::collisions::{listed, listed_unbooked};
 use super::existing::survey;
 use super::row::id_list;
 use super::table::Table;
@@ -76,6 +76,8 @@ fn check(table: Table, options: TableOptions) -> Result<Reply, Fault> {
         .with("already_booked", found.known as i64)
         .with("collisions", listed(&found.collisions))
         .with("collision_count", found.collisions.len() as i64)
+        .with("unbooked", listed_unbooked(&found.unbooked))
+        .with("unbooked_count", found.unbooked.len() as i64)
         .with("exempt", exempt)
         .with("privileges_lacking", lacking)
         .with("problems", problems))

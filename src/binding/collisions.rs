@@ -1,6 +1,6 @@
 //! Rows that occupy an instant which another content holds: remembered, until they move or are moved.
 
-use super::existing::{Changes, Claim, Collision, Occupant, Rows, Seen, occupants};
+use super::existing::{Changes, Claim, Collision, Occupant, Rows, Seen, Unbooked, occupants};
 use super::row::{Target, is_visible};
 use super::table::Table;
 use super::{Binding, queue_of};
@@ -22,7 +22,7 @@ use crate::reply::Reply;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use slotkeeper_core::Instant;
-use slotkeeper_core::binding::OnConflict as Wanted;
+use slotkeeper_core::binding::{OnConflict as Wanted, Why};
 use slotkeeper_core::slots::Slot;
 use slotkeeper_core::zone::format_utc;
 use std::collections::{HashMap, HashSet};
@@ -52,6 +52,10 @@ LIMIT $2") };
 
     static COUNT: Statement = const { Statement::new(c"
 SELECT pg_catalog.count(*) FROM slotkeeper.collision WHERE source OPERATOR(pg_catalog.=) $1") };
+
+    static NOTE_UNBOOKED: Statement = const { Statement::new(c"
+UPDATE slotkeeper.binding SET unbooked = $2
+WHERE source OPERATOR(pg_catalog.=) $1 AND kind OPERATOR(pg_catalog.=) 'content' AND unbooked IS DISTINCT FROM $2") };
 
     static LIVE: Statement = const { Statement::new(c"
 SELECT b.content_id, b.scheduled_at, b.queue_id
@@ -92,6 +96,7 @@ pub(super) struct Reconciled {
     pub(super) moved: i64,
     pub(super) released: i64,
     pub(super) collisions: Vec<Collision>,
+    pub(super) unbooked: Vec<Unbooked>,
     /// Rows of which nothing is known any more but what this says.
     pub(super) looked_at: HashSet<String>,
 }
@@ -114,7 +119,13 @@ pub(super) fn reconcile(
     };
     let mut differs: Vec<Occupant> = Vec::new();
     let mut queues: HashMap<(String, Option<String>), Option<i64>> = HashMap::new();
+    let mut done = Reconciled::default();
     occupants(binding, Rows::Holding, moment, only, |row, claim| {
+        if let Claim::Cannot(why) = claim {
+            let content_id = row.content_id;
+            done.unbooked.push(Unbooked { content_id, why });
+            return Ok(());
+        }
         let seen = left.remove(&row.content_id).or_else(|| ledger.remove(&row.content_id));
         if claim == Claim::Keeps {
             if let Some(seen) = seen {
@@ -139,7 +150,6 @@ pub(super) fn reconcile(
         Ok(())
     })?;
     let now = now()?;
-    let mut done = Reconciled::default();
     for (content_id, seen) in &left {
         // Publishing writes states into rows that take no seat any more, and their contents keep theirs.
         let taken_up = booking::of_source(content_id, &binding.source)?
@@ -159,6 +169,9 @@ pub(super) fn reconcile(
         let (mut again, rows) = (Vec::new(), std::mem::take(&mut differs));
         for row in rows {
             let Some(queue) = queue_of(binding, &row.profile_id, row.platform.as_deref(), true)? else {
+                done.released += release_content(binding, &row.content_id, now)?;
+                forget(&binding.source, &row.content_id)?;
+                done.unbooked.push(Unbooked::without_queue(&row));
                 continue;
             };
             let queue_id = queue.queue_id;
@@ -173,6 +186,11 @@ pub(super) fn reconcile(
                 }
                 // Or somebody is at it just now.
                 Exactly::Right => None,
+                Exactly::Closed => {
+                    let (content_id, why) = (row.content_id.clone(), Why::Closed);
+                    done.unbooked.push(Unbooked { content_id, why });
+                    None
+                }
                 Exactly::Taken => {
                     again.push(row);
                     continue;
@@ -185,6 +203,7 @@ pub(super) fn reconcile(
     }
     for row in differs {
         let Some(queue) = queue_of(binding, &row.profile_id, row.platform.as_deref(), true)? else {
+            done.unbooked.push(Unbooked::without_queue(&row));
             continue;
         };
         let collision = Collision {
@@ -300,6 +319,8 @@ pub(super) enum Exactly {
     Booked,
     Moved,
     Right,
+    /// It is published, or being published, and keeps the seat that it has.
+    Closed,
     Taken,
 }
 
@@ -343,7 +364,8 @@ pub(super) fn settle_exactly(binding: &Binding, row: &Occupant, queue: &Queue, n
         now,
     };
     let _publication = match own.as_ref().map(|own| Movable::look(own, true)).transpose()? {
-        Some(Movable::No(_) | Movable::Busy(_)) => return Ok(Exactly::Right),
+        Some(Movable::No(_)) => return Ok(Exactly::Closed),
+        Some(Movable::Busy(_)) => return Ok(Exactly::Right),
         movable => movable,
     };
     let settled = loop {
@@ -380,6 +402,7 @@ fn reconcile_table(p_table: Option<RegClass>) -> Result<JsonReply, ErrorReport> 
     let mut ledger = live(&binding.source)?;
     let done = reconcile(&binding, &mut ledger, &Moment::now(), None, "reconcile")?;
     super::attach::remember_relations(&binding)?;
+    note_unbooked(&binding.source, &done.unbooked)?;
     Ok(Reply::new("reconciled")
         .with("source", binding.source.as_str())
         .with("booked", done.booked)
@@ -387,12 +410,37 @@ fn reconcile_table(p_table: Option<RegClass>) -> Result<JsonReply, ErrorReport> 
         .with("released", done.released)
         .with("collisions", listed(&done.collisions))
         .with("collision_count", done.collisions.len() as i64)
+        .with("unbooked", listed_unbooked(&done.unbooked))
+        .with("unbooked_count", done.unbooked.len() as i64)
         .into())
+}
+
+/// So many rows are shown of what a reply lists.
+const LISTED: usize = 100;
+
+/// The first rows that cannot be booked, as a reply shows them.
+pub(super) fn listed_unbooked(unbooked: &[Unbooked]) -> Vec<Json> {
+    unbooked
+        .iter()
+        .take(LISTED)
+        .map(|row| {
+            Reply::of("content_id", row.content_id.as_str())
+                .with("reason", row.why.text())
+                .into_json()
+        })
+        .collect()
+}
+
+/// Keeps for `binding_health` how many rows cannot be booked, and why.
+pub(super) fn note_unbooked(source: &str, unbooked: &[Unbooked]) -> Result<(), Fault> {
+    let summary = slotkeeper_core::binding::summary(unbooked.iter().map(|row| &row.why));
+    let values = [Value::Text(source), Value::OptionalText(summary.as_deref())];
+    NOTE_UNBOOKED.with(|note| note.write(&values, |_| Ok(())))?;
+    Ok(())
 }
 
 /// The first collisions, as a reply shows them.
 pub(super) fn listed(collisions: &[Collision]) -> Vec<Json> {
-    const LISTED: usize = 100;
     collisions
         .iter()
         .take(LISTED)
@@ -432,10 +480,17 @@ fn move_collisions(
             ))
         })
     })?;
-    let mut results = Vec::new();
+    let (mut results, mut unmoved) = (Vec::new(), Vec::new());
     for (content_id, at, profile_id, platform) in rows {
-        if let Some(reply) = move_one(&binding, &content_id, at, &profile_id, &platform)? {
-            results.push(reply.into_json());
+        match move_one(&binding, &content_id, at, &profile_id, &platform)? {
+            One::Moved(reply) => results.push(reply.into_json()),
+            One::Full => unmoved.push(
+                Reply::of("content_id", content_id)
+                    .with_instant("at", at)
+                    .with("reason", format!("queue ({profile_id}, {platform}) is full"))
+                    .into_json(),
+            ),
+            One::Gone => {}
         }
     }
     Ok(Reply::new("moved")
@@ -443,7 +498,17 @@ fn move_collisions(
         .with("moved", results.len() as i64)
         .with("remaining", count(&binding.source)?)
         .with("results", results)
+        .with("unmoved", unmoved)
         .into())
+}
+
+/// What has become of a row that was to be moved.
+enum One {
+    Moved(Reply),
+    /// Nothing is free inside its queue's horizon.
+    Full,
+    /// It has a seat by now, takes none, or is for `reconcile_table` to settle.
+    Gone,
 }
 
 /// Gives one row a seat: at its own instant if that is free by now, else where the binding lets it move.
@@ -453,27 +518,27 @@ fn move_one(
     at: Instant,
     profile_id: &str,
     platform: &str,
-) -> Result<Option<Reply>, Fault> {
+) -> Result<One, Fault> {
     let target = Target::of_source(content_id, &binding.source, true)?;
     let Some(queue) = queue::find(profile_id, platform)? else {
         forget(&binding.source, content_id)?;
-        return Ok(None);
+        return Ok(One::Gone);
     };
     if !target.is_in(&queue) {
         // It has gone, or has gone to another queue, past the guard: for reconcile_table() to settle.
         forget(&binding.source, content_id)?;
-        return Ok(None);
+        return Ok(One::Gone);
     }
     let Some(content) = target.in_queue(&queue)? else {
         forget(&binding.source, content_id)?;
-        return Ok(None);
+        return Ok(One::Gone);
     };
     use_queues(&mut [Key::Queue { profile_id, platform }]);
     let now = now()?;
     let turn = Brief::acquire(&content.key());
     if !matches!(booking::state(&mut booking::content_scan()?, &content)?, State::Free) {
         forget(&binding.source, content_id)?;
-        return Ok(None);
+        return Ok(One::Gone);
     }
     let wish = Wish {
         at,
@@ -504,11 +569,13 @@ fn move_one(
             history::moved(*booking_id, at, slot.at, conflicts_with.as_ref(), now)?;
             slot
         }
-        _ => return Ok(None),
+        // Somebody else had the seat first: the next call tries again.
+        None => return Ok(One::Gone),
+        Some(_) => return Ok(One::Full),
     };
     let scheduled_at = target.scheduled(slot, now)?.map_or(slot.at, |own| own.scheduled_at);
     forget(&binding.source, content_id)?;
-    Ok(Some(
+    Ok(One::Moved(
         Reply::of("content_id", content_id)
             .with("from", format_utc(at))
             .with_instant("scheduled_at", scheduled_at),

@@ -12,6 +12,7 @@ use crate::pg::scan::IndexScan;
 use crate::queue::Queue;
 use pgrx::{PgLogLevel, ereport};
 use slotkeeper_core::Instant;
+use slotkeeper_core::binding::Why;
 use slotkeeper_core::search::Held;
 use slotkeeper_core::seat;
 use slotkeeper_core::slots::Slot;
@@ -45,19 +46,41 @@ pub(super) struct Collision {
 /// Which rows to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rows {
-    /// Those that take a seat and have a time, in order of queue and time.
+    /// Those that ask for a seat, in order of queue and time.
     Taking,
     /// Also those that keep the seat that they have, in any order.
     Holding,
 }
 
 /// What a row is to its seat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Claim {
     /// It is to have one.
     Takes,
     /// It keeps the one it has, at whichever time: it has been published.
     Keeps,
+    /// It asks for one, and cannot have any.
+    Cannot(Why),
+}
+
+/// A row that asks for a seat and cannot be booked.
+#[derive(Clone, Debug)]
+pub(super) struct Unbooked {
+    pub(super) content_id: String,
+    pub(super) why: Why,
+}
+
+impl Unbooked {
+    /// The row of a content whose queue does not exist.
+    pub(super) fn without_queue(row: &Occupant) -> Self {
+        Self {
+            content_id: row.content_id.clone(),
+            why: Why::NoQueue {
+                profile_id: row.profile_id.clone(),
+                platform: row.platform.clone(),
+            },
+        }
+    }
 }
 
 /// Calls `act` for these rows, as they were committed then; of those that `only` names, where it is given.
@@ -81,17 +104,16 @@ pub(super) fn occupants(
     };
     let at = format!("t.{}", binding.at.quoted()?);
     let (profile_id, platform) = (text(Some(&binding.profile_id))?, text(binding.platform.as_ref())?);
-    let takes = format!(
-        "({}) AND pg_catalog.isfinite({at})",
-        conditions.takes_seat(RowOf::Table)?
-    );
+    let asks = conditions.takes_seat(RowOf::Table)?;
     let wanted = match rows {
-        Rows::Taking => takes.clone(),
-        Rows::Holding => format!("({takes}) OR {}", conditions.holds(RowOf::Table)?),
+        Rows::Taking => asks.clone(),
+        Rows::Holding => format!("({asks}) OR {}", conditions.holds(RowOf::Table)?),
     };
     let sql = format!(
         "SELECT t.{id}::pg_catalog.text, {profile_id}, {platform}, {user_id}, \
-                CASE WHEN {takes} THEN (EXTRACT(epoch FROM {at}) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 END \
+                CASE WHEN pg_catalog.isfinite({at}) \
+                     THEN (EXTRACT(epoch FROM {at}) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 END, \
+                ({asks}) IS TRUE, {at} IS NULL \
          FROM {table} AS t WHERE ({wanted}){only}{order}",
         id = binding.id.quoted()?,
         user_id = text(binding.user_id.as_ref())?,
@@ -107,14 +129,20 @@ pub(super) fn occupants(
         }
     );
     each(&sql, moment, |row| {
-        let (Some(content_id), Some(profile_id)) = (row.get::<String>(1)?, row.get::<String>(2)?) else {
-            return Ok(());
-        };
+        let (content_id, profile_id) = (row.get::<String>(1)?, row.get::<String>(2)?);
         let stored: Option<i64> = row.get(5)?;
-        let claim = if stored.is_some() { Claim::Takes } else { Claim::Keeps };
+        let claim = match (row.must::<bool>(6)?, &content_id, &profile_id) {
+            (false, Some(_), Some(_)) => Claim::Keeps,
+            (false, _, _) => return Ok(()),
+            (true, None, _) => Claim::Cannot(Why::NoId),
+            (true, _, None) => Claim::Cannot(Why::NoProfile),
+            _ if stored.is_some() => Claim::Takes,
+            _ if row.must::<bool>(7)? => Claim::Cannot(Why::NoTime),
+            _ => Claim::Cannot(Why::Infinite),
+        };
         let occupant = Occupant {
-            content_id,
-            profile_id,
+            content_id: content_id.unwrap_or_default(),
+            profile_id: profile_id.unwrap_or_default(),
             platform: row.get(3)?,
             user_id: row.get(4)?,
             at: binding.time.instant_of_stored(stored.unwrap_or_default()),
@@ -184,6 +212,7 @@ pub(super) struct Survey {
     /// Those that had one.
     pub(super) known: u64,
     pub(super) collisions: Vec<Collision>,
+    pub(super) unbooked: Vec<Unbooked>,
     /// Queues that rows name and that don't exist.
     pub(super) unknown_queues: BTreeSet<(String, String)>,
     /// What the ledger says now of each row, to be compared with the rows later.
@@ -212,7 +241,12 @@ pub(super) fn survey(binding: &Binding, moment: &Moment, book: bool) -> Result<S
     let mut bookings = if book { Some(Bookings::open()?) } else { None };
     let mut reader = Reader::of_seats()?;
     let (now, mut told) = (now()?, Clock::now());
-    occupants(binding, Rows::Taking, moment, None, |row, _| {
+    occupants(binding, Rows::Taking, moment, None, |row, claim| {
+        if let Claim::Cannot(why) = claim {
+            let content_id = row.content_id;
+            survey.unbooked.push(Unbooked { content_id, why });
+            return Ok(());
+        }
         survey.rows += 1;
         survey.unmet.remove(&row.content_id);
         if told.elapsed() >= TELL_EVERY {
@@ -236,6 +270,7 @@ pub(super) fn survey(binding: &Binding, moment: &Moment, book: bool) -> Result<S
             survey
                 .unknown_queues
                 .insert((row.profile_id.clone(), row.platform.clone().unwrap_or_default()));
+            survey.unbooked.push(Unbooked::without_queue(&row));
             return Ok(());
         };
         let mut seen = Seen {

@@ -482,6 +482,7 @@ impl<'a> Writer<'a> {
                     if let Some(id) = self.new.text(self.binding.id.number) {
                         release_content(self.binding, &id, now()?)?;
                     }
+                    attach::note_refused(self.binding.binding_id)?;
                     Ok(self.new)
                 }
             };
@@ -544,7 +545,7 @@ impl<'a> Writer<'a> {
         let (row, _, queue) = self.wanted()?;
         match settle_exactly(binding, &row, &queue, now()?)? {
             Exactly::Taken => Err(taken(row.at, &queue, None)),
-            Exactly::Booked | Exactly::Moved | Exactly::Right => Ok(None),
+            Exactly::Booked | Exactly::Moved | Exactly::Right | Exactly::Closed => Ok(None),
         }
     }
 

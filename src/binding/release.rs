@@ -1,7 +1,7 @@
 //! All seats of a binding given back at once: its table was truncated or dropped, or is detached. As when a row is deleted,
 //! what is being published, or has been, keeps its seat, and a lease on what goes is void.
 
-use super::collisions::give_back;
+use super::collisions::{give_back, note_unbooked};
 use crate::booking;
 use crate::clock::now;
 use crate::fault::Fault;
@@ -53,6 +53,7 @@ pub(super) fn release_all(source: &str) -> Result<i64, Fault> {
         }
     }
     FORGET_COLLISIONS.with(|forget| forget.write(&[Value::Text(source)], |_| Ok(())))?;
+    note_unbooked(source, &[])?;
     Ok(count)
 }
 

@@ -6,7 +6,6 @@
 use super::copy::{self, Name};
 use super::{QueueBinding, of_followed, row};
 use crate::fault::Fault;
-use crate::pg::statement::{Statement, Value};
 use crate::pg::subtransaction::{current_subtransaction, is_subtransaction_active};
 use crate::pg::transaction_start;
 use crate::pg::trigger::{Fired, Record, is_replica};
@@ -189,15 +188,9 @@ fn settle_all(binding: &QueueBinding, queues: BTreeSet<Name>) -> Result<(), Faul
     Ok(())
 }
 
-thread_local! {
-    static NOTE: Statement = const { Statement::new(c"
-UPDATE slotkeeper.bound_relation SET triggers = 'refused'
-WHERE binding_id OPERATOR(pg_catalog.=) $1 AND is_root AND triggers OPERATOR(pg_catalog.<>) 'refused'") };
-}
-
 /// What another server has stored stays, even if no queue can be made of it; `binding_health` says so from then on.
 fn note(binding: &QueueBinding, fault: Fault) -> Result<(), Fault> {
-    NOTE.with(|note| note.write(&[Value::Int8(binding.binding_id)], |_| Ok(())))?;
+    crate::binding::attach::note_refused(binding.binding_id)?;
     warn(fault)
 }
 

@@ -121,6 +121,42 @@ SELECT * FROM batched ORDER BY id;
 SELECT pg_temp.live();
 DROP TABLE batched;
 
+-- Rows that cannot be booked are counted, each with its reason.
+CREATE TABLE rows (id int UNIQUE, profile text, queue text, at timestamptz, state text DEFAULT 'on');
+INSERT INTO rows VALUES (1, 'wrong', 'x', '2026-01-21 09:00Z'), (2, 'wrong', 'x', 'infinity'), (3, NULL, 'x', '2026-01-22 09:00Z'), (NULL, 'wrong', 'x', '2026-01-23 09:00Z'), (4, 'wrong', 'x', NULL);
+\set columns '{"content_id": "id", "profile_id": "profile", "platform": "queue", "at": "at", "occupies": "state = ''on''", "at_null": "assign"}'
+SELECT reply -> 'ready' AS ready, reply -> 'unbooked' AS unbooked, reply -> 'unbooked_count' AS count FROM slotkeeper.check_table('rows', :'columns') AS reply;
+SELECT slotkeeper.attach_table('rows', :'columns') - 'collisions' AS attached;
+SELECT * FROM pg_temp.health() WHERE source = 'wrong.rows';
+ALTER TABLE rows DISABLE TRIGGER ALL;
+DELETE FROM rows WHERE id IS NULL OR id IN (2, 4);
+UPDATE rows SET queue = 'nowhere' WHERE id = 1;
+ALTER TABLE rows ENABLE TRIGGER ALL;
+SELECT slotkeeper.reconcile_table('rows') - 'collisions' AS reconciled;
+SELECT reason FROM pg_temp.health() WHERE source = 'wrong.rows';
+SELECT pg_temp.live() IS NULL AS given_back;
+UPDATE rows SET queue = 'x' WHERE id = 1;
+UPDATE rows SET profile = 'wrong' WHERE id = 3;
+SELECT slotkeeper.reconcile_table('rows') - 'collisions' AS reconciled;
+SELECT * FROM pg_temp.health() WHERE source = 'wrong.rows';
+SELECT pg_temp.live();
+-- What another server has stored.
+SET session_replication_role = replica;
+INSERT INTO rows VALUES (5, 'wrong', 'nowhere', '2026-01-24 09:00Z');
+RESET session_replication_role;
+SELECT * FROM pg_temp.health() WHERE source = 'wrong.rows';
+SELECT slotkeeper.reconcile_table('rows') -> 'unbooked' AS unbooked;
+TRUNCATE rows;
+SELECT * FROM pg_temp.health() WHERE source = 'wrong.rows';
+-- Collisions for which nothing is free.
+SELECT slotkeeper.detach_table('rows') ->> 'outcome' AS outcome;
+SELECT slotkeeper.create_queue('wrong', 'short', 'UTC', '{"daily": ["09:00"]}', '{"horizon": "1 day"}') ->> 'outcome' AS outcome;
+INSERT INTO rows SELECT n, 'wrong', 'short', '2026-01-16 09:00Z' FROM generate_series(1, 2) AS n;
+SELECT slotkeeper.attach_table('rows', :'columns') -> 'collision_count' AS collisions;
+SELECT slotkeeper.move_collisions('rows') AS moved;
+DROP TABLE rows;
+SELECT slotkeeper.drop_queue('wrong', 'short', true) ->> 'outcome' AS outcome;
+
 SET client_min_messages = warning;
 DROP SCHEMA wrong CASCADE;
 SELECT slotkeeper.drop_queue('wrong', 'x', true) ->> 'outcome' AS outcome;
