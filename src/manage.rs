@@ -1,6 +1,7 @@
 //! `create_queue`, `alter_queue`, `set_queue_status`, `drop_queue`.
 
 use crate::arguments::{identifier, json, queue_name};
+use crate::binding::dropped;
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::pg::json::{JsonArg, JsonReply};
@@ -418,10 +419,14 @@ fn drop_queue(
 ) -> Result<JsonReply, ErrorReport> {
     let (profile_id, platform) = queue_name(p_profile_id, p_platform)?;
     refuse_read_only(c"drop_queue()");
-    Ok(drop_named(&profile_id, &platform, p_force == Some(true))?.into())
+    let force = p_force == Some(true);
+    let left = if force { dropped::leave(&profile_id, &platform)? } else { dropped::Left::default() };
+    let reply = drop_named(&profile_id, &platform, force, left.unscheduled)?;
+    left.note(&profile_id, &platform)?;
+    Ok(reply.into())
 }
 
-fn drop_named(profile_id: &str, platform: &str, force: bool) -> Result<Reply, Fault> {
+fn drop_named(profile_id: &str, platform: &str, force: bool, unscheduled: i64) -> Result<Reply, Fault> {
     // The row first: whoever waits for another change of it holds nothing yet that a caller who books would meet.
     let turn = queue::turn_on(profile_id, platform)?;
     let row = lock_row(profile_id, platform)?;
@@ -447,7 +452,7 @@ fn drop_named(profile_id: &str, platform: &str, force: bool) -> Result<Reply, Fa
     Ok(Reply::new("dropped")
         .with("profile_id", profile_id)
         .with("platform", platform)
-        .with("released", live))
+        .with("released", live + unscheduled))
 }
 
 fn count(statement: &'static LocalKey<Statement>, queue_id: i64) -> Result<i64, Fault> {

@@ -8,6 +8,7 @@ pub(crate) mod attach;
 pub(crate) mod check;
 pub(crate) mod collisions;
 mod decide;
+pub(crate) mod dropped;
 mod existing;
 pub(crate) mod guard;
 pub(crate) mod queues;

@@ -157,6 +157,26 @@ SELECT slotkeeper.move_collisions('rows') AS moved;
 DROP TABLE rows;
 SELECT slotkeeper.drop_queue('wrong', 'short', true) ->> 'outcome' AS outcome;
 
+-- A queue that is dropped under rows that are booked in it: they are unscheduled where the binding says how; otherwise they
+-- show until they are put right.
+CREATE TABLE told (id int PRIMARY KEY, at timestamptz, state text DEFAULT 'on', CHECK (id <> 3 OR state = 'on'));
+CREATE TABLE untold (id int PRIMARY KEY, queue text DEFAULT 'gone', at timestamptz, state text DEFAULT 'on');
+SELECT slotkeeper.create_queue('wrong', 'gone', 'UTC', '{"daily": ["09:00"]}') ->> 'outcome' AS outcome;
+SELECT slotkeeper.attach_table('told', '{"content_id": "id", "profile_id": {"value": "wrong"}, "platform": {"value": "gone"}, "at": "at", "occupies": "state = ''on''", "states": {"unscheduled": {"state": "off", "at": null}}}') ->> 'outcome' AS told,
+       slotkeeper.attach_table('untold', '{"content_id": "id", "profile_id": {"value": "wrong"}, "platform": "queue", "at": "at", "occupies": "state = ''on''"}') ->> 'outcome' AS untold;
+INSERT INTO told (id, at) SELECT n, timestamptz '2026-01-20 09:00Z' + n * interval '1 day' FROM generate_series(1, 3) AS n;
+INSERT INTO untold (id, at) VALUES (1, '2026-02-20 09:00Z'), (2, '2026-02-21 09:00Z');
+SELECT pg_temp.try($c$SELECT slotkeeper.drop_queue('wrong', 'gone')$c$);
+SELECT slotkeeper.drop_queue('wrong', 'gone', true);
+SELECT * FROM told ORDER BY id;
+SELECT * FROM pg_temp.health() WHERE source IN ('wrong.told', 'wrong.untold');
+DELETE FROM told WHERE id = 3;
+UPDATE untold SET queue = 'x';
+SELECT slotkeeper.reconcile_table('told') -> 'unbooked_count' AS told, slotkeeper.reconcile_table('untold') -> 'unbooked_count' AS untold;
+SELECT * FROM pg_temp.health() WHERE source IN ('wrong.told', 'wrong.untold');
+SELECT pg_temp.live();
+DROP TABLE told, untold;
+
 SET client_min_messages = warning;
 DROP SCHEMA wrong CASCADE;
 SELECT slotkeeper.drop_queue('wrong', 'x', true) ->> 'outcome' AS outcome;
