@@ -111,6 +111,11 @@ pub(crate) fn age_micros(argument: &'static str, value: Option<Interval>) -> Res
     interval_micros(argument, &value, (0, thousand_years), "0 seconds to 1000 years")
 }
 
+/// Whether to do a thing or not: who doesn't say is not to find it done.
+pub(crate) fn flag(argument: &'static str, value: Option<bool>) -> Result<bool, Fault> {
+    value.ok_or(Fault::Null { argument })
+}
+
 /// A number of rows.
 pub(crate) fn limit(argument: &'static str, value: Option<i32>, most: i32) -> Result<usize, Fault> {
     let value = value.ok_or(Fault::Null { argument })?;

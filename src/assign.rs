@@ -1,6 +1,6 @@
 //! `assign_next_available_slot`: the next free seat of a queue.
 
-use crate::arguments::{identifier, instant, optional_identifier, queue_name};
+use crate::arguments::{flag, identifier, instant, optional_identifier, queue_name};
 use crate::binding::row::{Target, spelled};
 use crate::booking::{self, Content, State};
 use crate::clock::now;
@@ -43,7 +43,7 @@ fn assign_next_available_slot(
         not_before,
         source,
     };
-    let reply = if p_dry_run == Some(true) {
+    let reply = if flag("p_dry_run", p_dry_run)? {
         request.dry_run()?
     } else {
         request.assign()?

@@ -1,6 +1,6 @@
 //! `create_queue`, `alter_queue`, `set_queue_status`, `drop_queue`.
 
-use crate::arguments::{identifier, json, queue_name};
+use crate::arguments::{flag, identifier, json, queue_name};
 use crate::binding::dropped;
 use crate::clock::now;
 use crate::fault::Fault;
@@ -418,8 +418,8 @@ fn drop_queue(
     p_force: default!(Option<bool>, "false"),
 ) -> Result<JsonReply, ErrorReport> {
     let (profile_id, platform) = queue_name(p_profile_id, p_platform)?;
+    let force = flag("p_force", p_force)?;
     refuse_read_only(c"drop_queue()");
-    let force = p_force == Some(true);
     let left = if force { dropped::leave(&profile_id, &platform)? } else { dropped::Left::default() };
     let reply = drop_named(&profile_id, &platform, force, left.unscheduled)?;
     left.note(&profile_id, &platform)?;

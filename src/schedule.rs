@@ -1,6 +1,6 @@
 //! `schedule_content`, `reschedule_content`, `unschedule_content`: a content at an instant of the caller's choice.
 
-use crate::arguments::{OnConflict, identifier, instant, optional_identifier, platform_name, queue_name, which_source};
+use crate::arguments::{OnConflict, flag, identifier, instant, optional_identifier, platform_name, queue_name, which_source};
 use crate::assign::queue_full;
 use crate::binding::row::{self, Target, spelled};
 use crate::booking::{self, Mine, Other, State, Which};
@@ -49,7 +49,7 @@ fn wish(at: Option<TimestampWithTimeZone>, on_conflict: Option<&str>, dry_run: O
     Ok(Wish {
         at: instant("p_at", at)?.ok_or(Fault::Null { argument: "p_at" })?,
         on_conflict: OnConflict::parse(on_conflict)?,
-        dry_run: dry_run == Some(true),
+        dry_run: flag("p_dry_run", dry_run)?,
         as_it_is: false,
     })
 }

@@ -102,7 +102,7 @@ BEGIN READ ONLY;
 SELECT pg_temp.said(slotkeeper.assign_next_available_slot('assign', 'tiktok', 'd1', p_dry_run => true)) AS also_when_read_only;
 COMMIT;
 SELECT count(*) - :bookings_before AS written FROM slotkeeper.booking;
-SELECT pg_temp.said(slotkeeper.assign_next_available_slot('assign', 'tiktok', 'd1', p_dry_run => NULL)) AS null_is_false;
+SELECT pg_temp.said(slotkeeper.assign_next_available_slot('assign', 'tiktok', 'd1', p_dry_run => false)) AS really;
 
 -- uuids: the same ledger as their text, found through either signature.
 SELECT slotkeeper.create_queue('6f9619ff-8b86-d011-b42d-00cf4fc964ff', 'instagram', 'WIB', '{"daily": ["02:00"]}') ->> 'outcome' AS outcome;

@@ -177,6 +177,13 @@ SELECT * FROM pg_temp.health() WHERE source IN ('wrong.told', 'wrong.untold');
 SELECT pg_temp.live();
 DROP TABLE told, untold;
 
+-- NULL is neither yes nor no.
+SELECT call, pg_temp.try('SELECT slotkeeper.' || call) AS answer FROM unnest(ARRAY['drop_queue(''wrong'', ''x'', NULL)',
+    'assign_next_available_slot(''wrong'', ''x'', ''n'', p_dry_run => NULL)',
+    'assign_next_available_slot(gen_random_uuid(), ''x'', gen_random_uuid(), p_dry_run => NULL)',
+    'schedule_content(''wrong'', ''x'', ''n'', ''2026-01-20 09:00Z'', p_dry_run => NULL)',
+    'reschedule_content(''n'', ''2026-01-20 09:00Z'', p_dry_run => NULL)']) AS call;
+
 SET client_min_messages = warning;
 DROP SCHEMA wrong CASCADE;
 SELECT slotkeeper.drop_queue('wrong', 'x', true) ->> 'outcome' AS outcome;
