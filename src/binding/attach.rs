@@ -227,6 +227,7 @@ pub(super) fn require_guardable(binding: &Binding) -> Result<(), Fault> {
         binding.table.column("group", group)?;
     }
     binding.options.check_states()?;
+    require_writable(binding)?;
     if let Some(defaults) = &binding.options.queue_defaults {
         manage::check_zone(&defaults.time_zone)?;
     }
@@ -287,6 +288,23 @@ pub(super) fn require_guardable(binding: &Binding) -> Result<(), Fault> {
         ),
         _ => Ok(()),
     }
+}
+
+/// The server computes generated columns: nobody can give a row another time, or a state, there.
+fn require_writable(binding: &Binding) -> Result<(), Fault> {
+    let states = binding.options.states.iter();
+    let of_states = states.flat_map(|(state, columns)| columns.keys().map(move |name| (format!("states.{state}"), name)));
+    for (option, name) in of_states.chain([("at".to_owned(), &binding.at.name)]) {
+        if binding.table.column(&option, name)?.is_generated {
+            return Err(Fault::unbindable(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("p_options.{option}: column {name} is generated"),
+                "What is settled for a content is written into its row, and a generated column cannot be written.",
+                "Name an ordinary column; a BEFORE trigger can fill it instead.",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What is booked is known by its id: rows that get theirs from another column would be other contents, each in the way of

@@ -184,6 +184,15 @@ SELECT call, pg_temp.try('SELECT slotkeeper.' || call) AS answer FROM unnest(ARR
     'schedule_content(''wrong'', ''x'', ''n'', ''2026-01-20 09:00Z'', p_dry_run => NULL)',
     'reschedule_content(''n'', ''2026-01-20 09:00Z'', p_dry_run => NULL)']) AS call;
 
+-- Generated columns cannot be written.
+CREATE TABLE computed (id int PRIMARY KEY, due timestamptz, at timestamptz GENERATED ALWAYS AS (due) STORED, state text, note text GENERATED ALWAYS AS (state) STORED);
+\set columns '{"content_id": "id", "profile_id": {"value": "wrong"}, "platform": {"value": "x"}, "at": "at", "on_conflict": "reject"}'
+SELECT pg_temp.try(format('SELECT slotkeeper.attach_table(''wrong.computed'', %L)', :'columns'));
+SELECT pg_temp.try(format('SELECT slotkeeper.attach_table(''wrong.computed'', %L)', :'columns'::jsonb || '{"at": "due", "states": {"failed": {"note": "$error"}}}'));
+SELECT slotkeeper.check_table('computed', :'columns') -> 'problems' AS problems;
+SELECT slotkeeper.attach_table('computed', :'columns'::jsonb || '{"at": "due"}') ->> 'outcome' AS outcome;
+DROP TABLE computed;
+
 SET client_min_messages = warning;
 DROP SCHEMA wrong CASCADE;
 SELECT slotkeeper.drop_queue('wrong', 'x', true) ->> 'outcome' AS outcome;
