@@ -10,9 +10,10 @@ use crate::arguments::json;
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::manage;
-use crate::pg::dynamic::{Moment, command, qualified};
+use crate::pg::dynamic::{Moment, See, command, qualified, query};
 use crate::pg::json::{JsonArg, JsonReply};
 use crate::pg::lock::take_source;
+use crate::pg::predicate::RowOf;
 use crate::pg::refuse_read_only;
 use crate::pg::role::caller_name;
 use crate::pg::statement::{Statement, Value};
@@ -307,6 +308,31 @@ fn require_writable(binding: &Binding) -> Result<(), Fault> {
     Ok(())
 }
 
+/// A partitioned table's unique index need not keep an id from being in two partitions.
+pub(super) fn require_one_row_an_id(binding: &Binding, conditions: &Conditions<'_>) -> Result<(), Fault> {
+    let key = &binding.table.partition_key;
+    if key.is_empty() || *key == [binding.id.number] {
+        return Ok(());
+    }
+    let sql = format!(
+        "SELECT t.{id}::pg_catalog.text FROM {table} AS t WHERE {asks} \
+         GROUP BY t.{id} HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1 ORDER BY t.{id} LIMIT 1",
+        id = binding.id.quoted()?,
+        table = binding.table.quoted()?,
+        asks = conditions.takes_seat(RowOf::Table)?,
+    );
+    let twice = query(&sql, See::Latest, &[], |row| row.get::<String>(1))?;
+    match twice.into_iter().flatten().next() {
+        None => Ok(()),
+        Some(id) => Err(Fault::unbindable(
+            PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION,
+            format!("several rows of {} have the id {id}", binding.source),
+            "Two rows with one id would be one content, and share a seat.",
+            "Give each row that takes a seat an id of its own.",
+        )),
+    }
+}
+
 /// What is booked is known by its id: rows that get theirs from another column would be other contents, each in the way of
 /// itself.
 fn require_same_ids(binding: &Binding) -> Result<(), Fault> {
@@ -371,6 +397,7 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
     let (triggers, json) = {
         let conditions = Conditions::of(&binding)?;
         Timing::of(&conditions)?;
+        require_one_row_an_id(&binding, &conditions)?;
         (triggers::create(&conditions)?, conditions.qualified(json))
     };
     // From here on the predicates mean the same under every search_path.

@@ -1,7 +1,7 @@
 //! `check_table`: what attaching would find, without changing anything.
 
 use super::Binding;
-use super::attach::{parse, require_guardable, source_of};
+use super::attach::{parse, require_guardable, require_one_row_an_id, source_of};
 use super::collisions::{listed, listed_unbooked};
 use super::existing::survey;
 use super::row::id_list;
@@ -60,6 +60,9 @@ fn check(table: Table, options: TableOptions) -> Result<Reply, Fault> {
             .with("ready", false)
             .with("privileges_lacking", lacking)
             .with("problems", problems));
+    }
+    if let Err(fault) = require_one_row_an_id(&binding, &conditions) {
+        add(fault);
     }
     let exempt = exempt_rows(&binding, &conditions)?;
     let found = survey(&binding, &Moment::now(), false)?;

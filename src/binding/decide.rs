@@ -48,7 +48,7 @@ impl Decide<'_> {
     }
 
     /// The row holds its seat: it takes one, or has been published in it.
-    fn holds(&self, of: Version) -> bool {
+    pub(super) fn holds(&self, of: Version) -> bool {
         self.takes(of) || (self.says(Carried::Published, of) && !self.says(Carried::Exempt, of))
     }
 

@@ -7,7 +7,7 @@ use super::existing::{Collision, Occupant};
 use super::release::release_all;
 use super::row::is_own_write;
 use super::triggers::Carried;
-use super::{Binding, Source, attach, broken, ids_of_broken, of_guarded, queue_of};
+use super::{Binding, Source, attach, broken, ids_of_broken, of_guarded, parts_beside, queue_of};
 use crate::arguments::{OnConflict, identifier};
 use crate::booking::{self, Booking, Content, NewBooking, OpenLedger};
 use crate::clock::now;
@@ -19,7 +19,7 @@ use crate::pg::before_row::TriggerRow;
 use crate::pg::condition::Conditions;
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::probe::meets_a_row;
-use crate::pg::scan::{any_row_with, present_row, row_is_inserted_since};
+use crate::pg::scan::{Present, any_row_with, present_row, row_is_inserted_since};
 use crate::pg::subtransaction::{current_subtransaction, is_subtransaction_active};
 use crate::pg::trigger::{Fired, Record, Version, is_replica, running_command};
 use crate::publish::{self, Movable};
@@ -366,11 +366,37 @@ fn leave(binding: &Binding, fired: &Fired<'_>, old: &Record) -> Result<(), Fault
     if elsewhere.map(|pending| pending.goes_on()).transpose()? == Some(true) {
         return Ok(());
     }
+    // A row that held nothing takes no seat away from one of the same id in another partition.
+    if !parts_beside(binding, fired.table())?.is_empty()
+        && decide(fired, &binding.source).is_ok_and(|decide| !decide.holds(Version::Old))
+        && row_beside(binding, fired, &content_id)?.is_some()
+    {
+        return Ok(());
+    }
     let released = release_content(binding, &content_id, now()?)?;
     if released == 0 {
         collisions::forget(&binding.source, &content_id)?;
     }
     Ok(())
+}
+
+/// A row of the same id in another partition.
+fn row_beside(binding: &Binding, fired: &Fired<'_>, content_id: &str) -> Result<Option<Present>, Fault> {
+    for &(table, column) in parts_beside(binding, fired.table())?.iter() {
+        if let Some(present) = present_row(table, column, content_id)? {
+            return Ok(Some(present));
+        }
+    }
+    Ok(None)
+}
+
+fn id_twice(binding: &Binding, content_id: &str) -> Fault {
+    Fault::unbindable(
+        PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION,
+        format!("content {content_id} has a row in another partition of {}", binding.source),
+        "Two rows with one id would be one content, and share a seat.",
+        "Give the row an id of its own, or delete the other one.",
+    )
 }
 
 fn not_movable(content_id: &str) -> Fault {
@@ -417,6 +443,27 @@ struct Writer<'a> {
 impl<'a> Writer<'a> {
     fn of(binding: &'a Rc<Binding>, fired: &'a Fired<'a>, new: Record) -> Self {
         Self { binding, fired, new }
+    }
+
+    /// Whether it is an UPDATE of a row that took a seat under this id.
+    fn took(&self) -> bool {
+        let id = self.binding.id.number;
+        self.fired.is_update()
+            && self.fired.old_row().is_some_and(|old| old.is_alike(&self.new, id))
+            && decide(self.fired, &self.binding.source).is_ok_and(|decide| decide.takes(Version::Old))
+    }
+
+    /// Whose the content's booking is, if not this row's: it took no seat before, and another partition has its id, too.
+    fn owner_beside(&self, row: &Occupant, is_booked: bool) -> Result<Option<Present>, Fault> {
+        let binding = self.binding;
+        if parts_beside(binding, self.fired.table())?.is_empty() || self.took() {
+            return Ok(None);
+        }
+        // Perhaps in another queue.
+        if !is_booked && booking::of_source(&row.content_id, &binding.source)?.is_empty() {
+            return Ok(None);
+        }
+        row_beside(binding, self.fired, &row.content_id)
     }
 
     fn value(&self, source: &Source) -> Option<String> {
@@ -590,6 +637,14 @@ impl<'a> Writer<'a> {
                 own = booking::find(&content)?;
             } else if held.unbound {
                 own = booking::adopt(&content)?;
+            }
+            if let Some(beside) = self.owner_beside(row, own.is_some())? {
+                let Some(transaction) = beside.inserter.or(beside.changer) else {
+                    return Err(id_twice(binding, &row.content_id));
+                };
+                drop(turn);
+                wait_for(transaction);
+                continue;
             }
             if own.is_some() && !self.fired.is_update() && self.fired.is_before() {
                 // An upsert of a row that is there: its UPDATE comes next, if there is one. It would wait for whoever

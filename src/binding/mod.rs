@@ -305,9 +305,17 @@ SELECT pg_catalog.pg_partition_root($1::pg_catalog.oid::pg_catalog.regclass)::pg
     static PLATFORMS: Statement = const { Statement::by_index(c"
 SELECT q.platform FROM slotkeeper.queue AS q WHERE q.profile_id OPERATOR(pg_catalog.=) $1 LIMIT 2") };
 
+    /// Columns with the id in the parts of partitioned tables, at this generation.
+    static PARTS: RefCell<Parts> = const { RefCell::new((0, Vec::new())) };
+
     /// Tables whose guard was seen to be registered, at this generation.
     static GUARDED: RefCell<Guarded> = const { RefCell::new((0, Vec::new())) };
 }
+
+/// The tables that a table's rows lie in, each with its column of the id.
+type PartsOfTable = Rc<[(pg_sys::Oid, i16)]>;
+
+type Parts = (u64, Vec<(pg_sys::Oid, PartsOfTable)>);
 
 type Guarded = (u64, Vec<(pg_sys::Oid, Rc<Binding>)>);
 
@@ -381,6 +389,35 @@ fn ids_of_broken(table: pg_sys::Oid, source: &str) -> Result<Option<Option<i16>>
         return Ok(Some(None));
     };
     Ok(Some(table.column("content_id", name).ok().map(|column| column.number)))
+}
+
+/// The other parts of the partitioned table that this one belongs to; none of any other table. Their unique indexes don't
+/// see each other: an id may be in several of them.
+fn parts_beside(binding: &Binding, table: pg_sys::Oid) -> Result<PartsOfTable, Fault> {
+    let Some(root) = of_source(&binding.source)?.filter(|root| root.table.oid != table) else {
+        return Ok(Rc::new([]));
+    };
+    let generation = relations_generation();
+    let hit = PARTS.with_borrow(|(at, all)| {
+        let found = all.iter().find(|(oid, _)| *oid == table).filter(|_| *at == generation);
+        found.map(|(_, parts)| Rc::clone(parts))
+    });
+    if let Some(parts) = hit {
+        return Ok(parts);
+    }
+    let leaves = root.table.leaves()?;
+    let others = leaves.iter().filter(|leaf| leaf.oid != table);
+    let parts: PartsOfTable = others
+        .map(|leaf| Ok((leaf.oid, leaf.column("content_id", &root.options.content_id)?.number)))
+        .collect::<Result<_, Fault>>()?;
+    PARTS.with_borrow_mut(|(at, all)| {
+        if *at != generation {
+            *at = generation;
+            all.clear();
+        }
+        all.push((table, Rc::clone(&parts)));
+    });
+    Ok(parts)
 }
 
 /// The partitioned table that a partition belongs to; any other table itself.

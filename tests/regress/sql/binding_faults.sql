@@ -193,6 +193,35 @@ SELECT slotkeeper.check_table('computed', :'columns') -> 'problems' AS problems;
 SELECT slotkeeper.attach_table('computed', :'columns'::jsonb || '{"at": "due"}') ->> 'outcome' AS outcome;
 DROP TABLE computed;
 
+-- An id in two partitions, which no unique index keeps from being: one content has one row that takes a seat.
+CREATE TABLE parted (id int, region text, at timestamptz, state text DEFAULT 'on', deleted bool NOT NULL DEFAULT false, queue text DEFAULT 'x', PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+\set parted '{"content_id": "id", "profile_id": {"value": "wrong"}, "platform": "queue", "at": "at", "occupies": "state = ''on''", "exempt": {"deleted": "deleted"}}'
+CREATE TABLE parted_eu PARTITION OF parted FOR VALUES IN ('eu');
+CREATE TABLE parted_us PARTITION OF parted FOR VALUES IN ('us');
+INSERT INTO parted VALUES (1, 'eu', '2026-03-01 09:00Z'), (1, 'us', '2026-03-02 09:00Z');
+SELECT pg_temp.try(format('SELECT slotkeeper.attach_table(''wrong.parted'', %L)', :'parted'));
+SELECT slotkeeper.check_table('parted', :'parted') -> 'problems' AS problems;
+UPDATE parted SET state = 'off' WHERE region = 'us';
+SELECT slotkeeper.attach_table('parted', :'parted') ->> 'outcome' AS outcome;
+SELECT pg_temp.try($c$UPDATE wrong.parted SET state = 'on' WHERE region = 'us'$c$);
+UPDATE parted SET deleted = true WHERE region = 'us';
+DELETE FROM parted WHERE region = 'us';
+SELECT pg_temp.live();
+SELECT pg_temp.try($c$INSERT INTO wrong.parted VALUES (1, 'us', '2026-03-02 09:00Z')$c$);
+SELECT slotkeeper.create_queue('wrong', 'y', 'UTC', '{}') ->> 'outcome' AS outcome;
+SELECT pg_temp.try($c$INSERT INTO wrong.parted (id, region, at, queue) VALUES (1, 'us', '2026-03-02 09:00Z', 'y')$c$);
+SELECT pg_temp.live();
+-- A row that moves to another partition, or is deleted here and inserted there, is one row.
+UPDATE parted SET region = 'us', at = '2026-03-03 09:00Z' WHERE id = 1;
+WITH gone AS (DELETE FROM parted WHERE id = 1 RETURNING id) INSERT INTO parted SELECT id, 'eu', '2026-03-04 09:00Z' FROM gone;
+INSERT INTO parted VALUES (1, 'eu', '2026-03-05 09:00Z') ON CONFLICT (id, region) DO UPDATE SET at = excluded.at;
+SELECT pg_temp.live();
+DELETE FROM parted WHERE id = 1;
+INSERT INTO parted VALUES (1, 'us', '2026-03-02 09:00Z');
+SELECT pg_temp.live();
+DROP TABLE parted;
+SELECT slotkeeper.drop_queue('wrong', 'y') ->> 'outcome' AS outcome;
+
 SET client_min_messages = warning;
 DROP SCHEMA wrong CASCADE;
 SELECT slotkeeper.drop_queue('wrong', 'x', true) ->> 'outcome' AS outcome;
