@@ -257,7 +257,9 @@ fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Reply, Fault> {
             let written = Target::all_scheduled(&targets, now)?;
             if !written.unseated.is_empty() {
                 let items = written.unseated.into_iter();
-                return Err(Halt::Unseated(items.map(|(row, fault)| (rows[row].place, fault)).collect()));
+                return Err(Halt::Unseated(
+                    items.map(|(row, fault)| (rows[row].place, fault)).collect(),
+                ));
             }
             let seats: Vec<Seat<'_>> = written
                 .others
@@ -285,7 +287,11 @@ fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Reply, Fault> {
                 ));
             }
             Err(Halt::Unseated(items)) => {
-                unseated.extend(items.into_iter().map(|(place, fault)| (place, fault.message_and_hint())));
+                unseated.extend(
+                    items
+                        .into_iter()
+                        .map(|(place, fault)| (place, fault.message_and_hint())),
+                );
             }
             Err(Halt::Fault(fault)) => return Err(fault),
         }

@@ -420,7 +420,11 @@ fn drop_queue(
     let (profile_id, platform) = queue_name(p_profile_id, p_platform)?;
     let force = flag("p_force", p_force)?;
     refuse_read_only(c"drop_queue()");
-    let left = if force { dropped::leave(&profile_id, &platform)? } else { dropped::Left::default() };
+    let left = if force {
+        dropped::leave(&profile_id, &platform)?
+    } else {
+        dropped::Left::default()
+    };
     let reply = drop_named(&profile_id, &platform, force, left.unscheduled)?;
     left.note(&profile_id, &platform)?;
     Ok(reply.into())

@@ -1,6 +1,8 @@
 //! `schedule_content`, `reschedule_content`, `unschedule_content`: a content at an instant of the caller's choice.
 
-use crate::arguments::{OnConflict, flag, identifier, instant, optional_identifier, platform_name, queue_name, which_source};
+use crate::arguments::{
+    OnConflict, flag, identifier, instant, optional_identifier, platform_name, queue_name, which_source,
+};
 use crate::assign::queue_full;
 use crate::binding::row::{self, Target, spelled};
 use crate::booking::{self, Mine, Other, State, Which};

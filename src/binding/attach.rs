@@ -294,7 +294,8 @@ pub(super) fn require_guardable(binding: &Binding) -> Result<(), Fault> {
 /// The server computes generated columns: nobody can give a row another time, or a state, there.
 fn require_writable(binding: &Binding) -> Result<(), Fault> {
     let states = binding.options.states.iter();
-    let of_states = states.flat_map(|(state, columns)| columns.keys().map(move |name| (format!("states.{state}"), name)));
+    let of_states =
+        states.flat_map(|(state, columns)| columns.keys().map(move |name| (format!("states.{state}"), name)));
     for (option, name) in of_states.chain([("at".to_owned(), &binding.at.name)]) {
         if binding.table.column(&option, name)?.is_generated {
             return Err(Fault::unbindable(

@@ -512,13 +512,7 @@ enum One {
 }
 
 /// Gives one row a seat: at its own instant if that is free by now, else where the binding lets it move.
-fn move_one(
-    binding: &Binding,
-    content_id: &str,
-    at: Instant,
-    profile_id: &str,
-    platform: &str,
-) -> Result<One, Fault> {
+fn move_one(binding: &Binding, content_id: &str, at: Instant, profile_id: &str, platform: &str) -> Result<One, Fault> {
     let target = Target::of_source(content_id, &binding.source, true)?;
     let Some(queue) = queue::find(profile_id, platform)? else {
         forget(&binding.source, content_id)?;

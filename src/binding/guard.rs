@@ -393,7 +393,10 @@ fn row_beside(binding: &Binding, fired: &Fired<'_>, content_id: &str) -> Result<
 fn id_twice(binding: &Binding, content_id: &str) -> Fault {
     Fault::unbindable(
         PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION,
-        format!("content {content_id} has a row in another partition of {}", binding.source),
+        format!(
+            "content {content_id} has a row in another partition of {}",
+            binding.source
+        ),
         "Two rows with one id would be one content, and share a seat.",
         "Give the row an id of its own, or delete the other one.",
     )

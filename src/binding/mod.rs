@@ -203,7 +203,10 @@ fn known() -> Result<Rc<Known>, Fault> {
         };
         let Some(table) = table else { continue };
         let relid = table.oid;
-        let content_id = options.get("content_id").and_then(|name| name.as_str()).map(str::to_owned);
+        let content_id = options
+            .get("content_id")
+            .and_then(|name| name.as_str())
+            .map(str::to_owned);
         let resolved = TableOptions::parse(&options)
             .map_err(Fault::from)
             .and_then(|options| Binding::resolve(binding_id, source.clone(), table, options));

@@ -65,7 +65,10 @@ fn states_leave_alone_which_content_and_seat_it_is() {
         ("published", json!({"publishDate": "$scheduled_at"})),
     ] {
         let column = columns.as_object().unwrap().keys().next().unwrap().clone();
-        assert_eq!(refused(state, columns), Some(format!("p_options.states.{state}.{column}")));
+        assert_eq!(
+            refused(state, columns),
+            Some(format!("p_options.states.{state}.{column}"))
+        );
     }
     assert_eq!(refused("unscheduled", json!({"publishDate": null})), None);
     assert_eq!(refused("scheduled", json!({"publishDate": "$scheduled_at"})), None);
