@@ -6,7 +6,7 @@ use super::decide::Decide;
 use super::existing::{Collision, Occupant};
 use super::release::release_all;
 use super::row::is_own_write;
-use super::triggers::Carried;
+use super::triggers::{Carried, EXEMPT};
 use super::{Binding, Source, attach, broken, ids_of_broken, of_guarded, parts_beside, queue_of};
 use crate::arguments::{OnConflict, identifier};
 use crate::booking::{self, Booking, Content, NewBooking, OpenLedger};
@@ -45,6 +45,7 @@ fn guard_row(fcinfo: pg_sys::FunctionCallInfo) -> Result<TriggerRow, ErrorReport
     let row = match guard(&fired) {
         // Another server has stored the row, or a dump is being loaded: `binding_health` tells, and reconciling finds it.
         Err(_) if is_replica() && !is_guardable(&fired)? => fired.new_row(),
+        Err(_) if is_soft_delete(&fired) => soft_deleted(&fired)?,
         settled => settled?,
     };
     Ok(row.map_or_else(TriggerRow::none, Record::returned))
@@ -54,6 +55,25 @@ fn guard_row(fcinfo: pg_sys::FunctionCallInfo) -> Result<TriggerRow, ErrorReport
 fn is_guardable(fired: &Fired<'_>) -> Result<bool, Fault> {
     let source = fired.argument(0).unwrap_or_default();
     Ok(usable(fired, source)?.is_some() && Conditions::of(fired, &Carried::NAMES).is_some())
+}
+
+/// Whether an UPDATE makes the row exempt, as far as can be told where other conditions are missing.
+fn is_soft_delete(fired: &Fired<'_>) -> bool {
+    fired.is_update()
+        && Conditions::of(fired, &Carried::NAMES).is_none()
+        && Conditions::of(fired, &[EXEMPT]).is_some_and(|exempt| exempt.holds(fired, 0, Version::New))
+}
+
+/// Like deleting it succeeds.
+fn soft_deleted(fired: &Fired<'_>) -> Result<Option<Record>, Fault> {
+    if let (false, Some(old)) = (fired.is_before(), fired.old_row()) {
+        let source = fired.argument(0).unwrap_or_default();
+        match usable(fired, source)? {
+            Some(binding) => leave(&binding, fired, &old)?,
+            None => drop(leave_broken(fired, source, &old)?),
+        }
+    }
+    Ok(fired.new_row())
 }
 
 fn not_a_trigger() -> Fault {

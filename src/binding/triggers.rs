@@ -229,8 +229,11 @@ pub(super) enum Carried {
 
 impl Carried {
     /// Their names, in order.
-    pub(super) const NAMES: [&str; 4] = ["takes", "exempt", "published", "columns"];
+    pub(super) const NAMES: [&str; 4] = ["takes", EXEMPT, "published", "columns"];
 }
+
+/// The name of [`Carried::Exempt`].
+pub(super) const EXEMPT: &str = "exempt";
 
 /// A trigger, and the statements that make it.
 pub(super) struct Made {

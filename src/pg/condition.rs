@@ -80,7 +80,7 @@ pub(crate) struct Conditions {
 
 impl Conditions {
     /// Those of these names that the table of the trigger carries; none where one is missing. The triggers of one statement
-    /// share them.
+    /// share them. A table is asked for all of its conditions, or for one.
     pub(crate) fn of(fired: &Fired<'_>, names: &[&str]) -> Option<Rc<Self>> {
         // SAFETY: reads who the writer is.
         let whose = (fired.table(), unsafe { pg_sys::GetUserId() });
@@ -89,7 +89,8 @@ impl Conditions {
         // What is still there is in memory that is still the same statement's.
         let hit = SHARED
             .with_borrow(|(of, conditions)| conditions.upgrade().filter(|_| shared.is_some() && *of == shared))
-            .filter(|conditions| conditions.generation == generation && conditions.read.is_valid());
+            .filter(|conditions| conditions.generation == generation && conditions.read.is_valid())
+            .filter(|conditions| conditions.read.all.len() == names.len());
         if hit.is_some() {
             return hit;
         }
@@ -195,7 +196,7 @@ fn known(fired: &Fired<'_>, key: (pg_sys::Oid, pg_sys::Oid), names: &[&str]) -> 
     let generation = relations_generation();
     let hit = READ.with_borrow(|(at, all)| {
         let read = all.get(&key).filter(|_| *at == generation)?;
-        read.is_valid().then(|| Rc::clone(read))
+        (read.all.len() == names.len() && read.is_valid()).then(|| Rc::clone(read))
     });
     if hit.is_some() {
         return hit;

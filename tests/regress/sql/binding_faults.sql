@@ -46,6 +46,19 @@ ALTER TABLE post RENAME COLUMN at TO due;
 TRUNCATE post;
 SELECT pg_temp.live() IS NULL AS nothing_left;
 DROP TABLE post;
+-- Also where a predicate has gone with a column; of states nothing can be told then.
+CREATE TABLE post (id int PRIMARY KEY, at timestamptz, state text DEFAULT 'on', deleted bool NOT NULL DEFAULT false);
+SELECT slotkeeper.attach_table('post', :'options') ->> 'outcome' AS outcome;
+INSERT INTO post (id, at) SELECT n, timestamptz '2026-01-20 09:00Z' + n * interval '1 day' FROM generate_series(1, 3) AS n;
+SET client_min_messages = warning;
+ALTER TABLE post DROP COLUMN state CASCADE;
+RESET client_min_messages;
+UPDATE post SET deleted = true WHERE id = 1;
+DELETE FROM post WHERE id = 2;
+SELECT pg_temp.live();
+SELECT pg_temp.try($c$UPDATE wrong.post SET at = '2026-01-29 09:00Z' WHERE id = 3$c$);
+SELECT pg_temp.try($c$UPDATE wrong.post SET deleted = false WHERE id = 1$c$);
+DROP TABLE post;
 
 -- Data that is loaded before what slotkeeper knows of its table, as from a dump of data alone: refused with a hint, or let
 -- pass in replica role. Reconciling finds it. Deleting goes on.
