@@ -200,26 +200,17 @@ impl TableOptions {
         Ok(options)
     }
 
-    /// Refuses states that would make another content of the row, put it into another queue, or give it a time that is not
-    /// booked.
+    /// Refuses states that would make another content of the row, or put it into another queue.
     pub fn check_states(&self) -> Result<(), Invalid> {
         let is_column = |from: Option<&From>, name: &str| matches!(from, Some(From::Column(column)) if column == name);
         for (state, columns) in &self.states {
-            for (column, value) in columns {
-                // Publishing doesn't tell the time: it stays as it is.
-                let is_booked_time = match state.as_str() {
-                    "unscheduled" => true,
-                    "scheduled" => *value == StateValue::Variable(Variable::ScheduledAt),
-                    _ => false,
-                };
+            for column in columns.keys() {
                 let meaning = if *column == self.content_id {
                     "id"
                 } else if is_column(Some(&self.profile_id), column) {
                     "profile"
                 } else if is_column(self.platform.as_ref(), column) {
                     "platform"
-                } else if *column == self.at && !is_booked_time {
-                    "time"
                 } else {
                     continue;
                 };
@@ -227,11 +218,7 @@ impl TableOptions {
                     format!("p_options.states.{state}.{column}"),
                     format!("is the column with the content's {meaning}, which a state must not change"),
                 )
-                .with_hint(if meaning == "time" {
-                    "The time is written by itself; only \"unscheduled\" may write another, such as null."
-                } else {
-                    "Let states write columns of the content's own state."
-                }));
+                .with_hint("Let states write columns of the content's own state."));
             }
         }
         Ok(())

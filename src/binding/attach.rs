@@ -291,17 +291,17 @@ pub(super) fn require_guardable(binding: &Binding) -> Result<(), Fault> {
     }
 }
 
-/// The server computes generated columns: nobody can give a row another time, or a state, there.
+/// The server computes generated columns: nobody can write a state there. A generated time is guarded as it is.
 fn require_writable(binding: &Binding) -> Result<(), Fault> {
     let states = binding.options.states.iter();
     let of_states =
         states.flat_map(|(state, columns)| columns.keys().map(move |name| (format!("states.{state}"), name)));
-    for (option, name) in of_states.chain([("at".to_owned(), &binding.at.name)]) {
+    for (option, name) in of_states {
         if binding.table.column(&option, name)?.is_generated {
             return Err(Fault::unbindable(
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 format!("p_options.{option}: column {name} is generated"),
-                "What is settled for a content is written into its row, and a generated column cannot be written.",
+                "What becomes of a content is written into its row, and a generated column cannot be written.",
                 "Name an ordinary column; a BEFORE trigger can fill it instead.",
             ));
         }

@@ -1039,6 +1039,14 @@ impl Write<'_> {
 
     fn set(&mut self, name: &str, operand: Operand) -> Result<(), Fault> {
         let column = self.binding.table.column("states", name)?.clone();
+        if column.is_generated {
+            return Err(Fault::unbindable(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("column {name} of {} cannot be written", self.binding.source),
+                "It is generated, so no call can give its row another time.",
+                "Change the columns that it is computed from: the row's seat follows.",
+            ));
+        }
         let is_text = matches!(column.type_oid, pg_sys::TEXTOID | pg_sys::VARCHAROID);
         let as_text = |text: String| format!("CAST({text}::pg_catalog.text AS {})", column.type_name);
         let is_instant = matches!(operand, Operand::Time(Some(_)) | Operand::TimeOfRow(_)) && !is_text;

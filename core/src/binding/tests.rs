@@ -52,7 +52,7 @@ fn a_postiz_like_binding_is_read_whole() {
 }
 
 #[test]
-fn states_leave_alone_which_content_and_seat_it_is() {
+fn states_leave_alone_which_content_and_queue_it_is() {
     let refused = |state: &str, columns: Value| {
         let options = TableOptions::parse(&with("states", json!({ state: columns }))).unwrap();
         options.check_states().err().map(|invalid| invalid.path)
@@ -60,9 +60,6 @@ fn states_leave_alone_which_content_and_seat_it_is() {
     for (state, columns) in [
         ("failed", json!({"id": "7"})),
         ("scheduled", json!({"integrationId": null})),
-        ("retrying", json!({"publishDate": "$next_attempt_at"})),
-        ("scheduled", json!({"publishDate": null})),
-        ("published", json!({"publishDate": "$scheduled_at"})),
     ] {
         let column = columns.as_object().unwrap().keys().next().unwrap().clone();
         assert_eq!(
@@ -72,6 +69,7 @@ fn states_leave_alone_which_content_and_seat_it_is() {
     }
     assert_eq!(refused("unscheduled", json!({"publishDate": null})), None);
     assert_eq!(refused("scheduled", json!({"publishDate": "$scheduled_at"})), None);
+    assert_eq!(refused("retrying", json!({"publishDate": "$next_attempt_at"})), None);
     assert_eq!(refused("failed", json!({"error": "$error"})), None);
 }
 

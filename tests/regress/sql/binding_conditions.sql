@@ -204,12 +204,12 @@ UPDATE cond.wide SET body = '';
 SELECT pg_temp.live('wide');
 
 -- Generated columns: asked once the row is stored.
-CREATE TABLE cond.made (id int PRIMARY KEY, at timestamp, day date GENERATED ALWAYS AS (at::date) STORED, state text);
-SELECT slotkeeper.attach_table('cond.made', :'base'::jsonb || '{"at_zone": "UTC", "on_conflict": "reject", "occupies": "state = ''on'' AND day > ''2026-01-01''"}') ->> 'outcome' AS outcome;
-INSERT INTO cond.made VALUES (1, '2026-04-20 09:00', DEFAULT, 'on'), (2, '2026-04-20 09:00', DEFAULT, 'off');
+CREATE TABLE cond.made (id int PRIMARY KEY, day date, at timestamp GENERATED ALWAYS AS (day + time '09:00') STORED, state text);
+SELECT slotkeeper.attach_table('cond.made', :'base'::jsonb || '{"at_zone": "UTC", "on_conflict": "reject", "occupies": "state = ''on'' AND at > ''2026-01-01''"}') ->> 'outcome' AS outcome;
+INSERT INTO cond.made VALUES (1, '2026-04-20', DEFAULT, 'on'), (2, '2026-04-20', DEFAULT, 'off');
 SELECT pg_temp.try($c$UPDATE cond.made SET state = 'on' WHERE id = 2$c$);
-UPDATE cond.made SET state = 'on', at = '2026-04-21 09:00' WHERE id = 2;
-UPDATE cond.made SET at = '2026-04-22 09:00' WHERE id = 1;
+UPDATE cond.made SET state = 'on', day = '2026-04-21' WHERE id = 2;
+UPDATE cond.made SET day = '2026-04-22' WHERE id = 1;
 SELECT pg_temp.live('made');
 
 -- The triggers that carry the conditions: enabled, they do nothing; without one the table is not written unguarded.
