@@ -179,6 +179,10 @@ SET granule = $2, seat = $3, scheduled_at = $4, slot_ref = $5
 WHERE booking_id OPERATOR(pg_catalog.=) $1 AND released_at IS NULL
 RETURNING booking_id") };
 
+    static RENAME: Statement = const { Statement::by_index(c"
+UPDATE slotkeeper.booking SET content_id = $2
+WHERE booking_id OPERATOR(pg_catalog.=) $1 AND released_at IS NULL") };
+
     static RELEASE: Statement = const { Statement::by_index(c"
 UPDATE slotkeeper.booking
 SET released_at = $2, released_by = $3
@@ -496,6 +500,13 @@ pub(crate) fn move_to(booking: &Booking, queue: &Queue, slot: &Slot, seat: i16) 
         leave_hole_of(booking, queue)?;
     }
     Ok(moved)
+}
+
+/// Gives a booking to its content's new id, of which none may be booked in its queue.
+pub(crate) fn rename(booking: &Booking, content_id: &str) -> Result<(), Fault> {
+    let values = [Value::Int8(booking.booking_id), Value::Text(content_id)];
+    RENAME.with(|rename| rename.write(&values, |_| Ok(())))?;
+    Ok(())
 }
 
 /// Gives a booking's seat back. False where it is not live any more.

@@ -7,6 +7,7 @@
 //! Every change goes through `state`, under the brief lock on the publication, after a look that has seen that no
 //! other transaction is at it: so nobody waits inside a statement, and no isolation level fails over what others did.
 
+mod application;
 mod claim;
 mod due;
 mod history;
@@ -21,7 +22,11 @@ mod state;
 mod token;
 mod turn;
 
-pub(crate) use person::{Movable, moved, published_by_application, taken_back};
+pub(crate) use application::{
+    PutBack, ToldByRow, also_published, close_all, heed, is_failed, is_scheduled_again, lease_void,
+    published_by_application, put_back, take_up,
+};
+pub(crate) use person::{Movable, moved, taken_back};
 
 use crate::reply::Reply;
 use look::Success;

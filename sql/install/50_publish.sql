@@ -36,7 +36,7 @@ COMMENT ON COLUMN slotkeeper.publication.timeouts IS 'Attempts that the provider
 -- The proof that a content is closed: once in a queue, for ever.
 CREATE TABLE slotkeeper.published (
     queue_id     bigint NOT NULL,
-    booking_id   bigint NOT NULL,
+    booking_id   bigint,
     published_at timestamptz NOT NULL,
     claimed_at   timestamptz,
     begun_at     timestamptz,
@@ -51,6 +51,7 @@ CREATE TABLE slotkeeper.published (
 ) USING heap;
 
 COMMENT ON TABLE slotkeeper.published IS 'Contents that were published: each once in a queue. Never pruned.';
+COMMENT ON COLUMN slotkeeper.published.booking_id IS 'The booking that it was published from; NULL where the application''s own worker has published what was not booked.';
 COMMENT ON COLUMN slotkeeper.published.late IS 'Whether the lease had run out, or the attempt was counted as failed, when the success was told.';
 COMMENT ON COLUMN slotkeeper.published.worker IS 'Who published it; NULL where a person said so.';
 

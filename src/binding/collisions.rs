@@ -268,18 +268,32 @@ pub(super) fn release_content(binding: &Binding, content_id: &str, now: Instant)
     Ok(released)
 }
 
+/// What has become of a seat that was to be given back.
+pub(super) enum LetGo {
+    Released,
+    /// It was live no more.
+    Gone,
+    /// Publishing keeps it, for its content is in this state.
+    Kept(&'static str),
+}
+
 /// Gives one seat back; false where publishing keeps it. A lease on it is void.
 pub(super) fn give_back(booking: &Booking, queue: &Queue, now: Instant) -> Result<bool, Fault> {
+    Ok(matches!(let_go(booking, queue, now)?, LetGo::Released))
+}
+
+/// The same, and what keeps it.
+pub(super) fn let_go(booking: &Booking, queue: &Queue, now: Instant) -> Result<LetGo, Fault> {
     loop {
         let turn = Brief::acquire(&booking.content().key());
         match Movable::look(booking, true)? {
-            Movable::No(_) => return Ok(false),
+            Movable::No(state) => return Ok(LetGo::Kept(state)),
             Movable::Yes { _turn } => {
-                let released = booking::release(booking, queue, now)?;
-                if released {
-                    publish::taken_back(booking, now)?;
+                if !booking::release(booking, queue, now)? {
+                    return Ok(LetGo::Gone);
                 }
-                return Ok(released);
+                publish::taken_back(booking, now)?;
+                return Ok(LetGo::Released);
             }
             Movable::Busy(transaction) => {
                 drop(turn);

@@ -19,8 +19,8 @@ pub(super) struct Decide<'a> {
 pub(super) struct Changes {
     /// It takes a seat, and did not or took another.
     pub(super) takes: bool,
-    /// It has been published, or has a state in which it takes no seat: with another time its booking moves.
-    pub(super) may_drag: bool,
+    /// It takes none, or has been published, and has another time, queue or id, or is exempt no longer: what publishing holds for it follows.
+    pub(super) follows: bool,
 }
 
 /// What a change of a row asks for once it is stored.
@@ -28,6 +28,8 @@ pub(super) struct Changes {
 pub(super) struct Changed {
     /// It holds its seat no longer.
     pub(super) leaves: bool,
+    /// It took no seat and takes none: publishing may hold one for it, and heeds what state the row has now.
+    pub(super) is_unseated: bool,
     /// The application's own worker has published it.
     pub(super) published: bool,
 }
@@ -49,7 +51,17 @@ impl Decide<'_> {
 
     /// The row holds its seat: it takes one, or has been published in it.
     pub(super) fn holds(&self, of: Version) -> bool {
-        self.takes(of) || (self.says(Carried::Published, of) && !self.says(Carried::Exempt, of))
+        self.takes(of) || (self.is_published(of) && !self.is_exempt(of))
+    }
+
+    /// One of the named predicates exempts the row.
+    pub(super) fn is_exempt(&self, of: Version) -> bool {
+        self.says(Carried::Exempt, of)
+    }
+
+    /// The application's own worker has published the row.
+    pub(super) fn is_published(&self, of: Version) -> bool {
+        self.says(Carried::Published, of)
     }
 
     /// What a changed row asks for before it is stored. Most changes don't touch what decides, and ask for nothing.
@@ -57,15 +69,17 @@ impl Decide<'_> {
         if self.conditions.are_unmoved(self.fired) {
             return Changes {
                 takes: false,
-                may_drag: false,
+                follows: false,
             };
         }
         let (took, takes) = (self.takes(Old), self.takes(New));
-        // Publishing writes states in which a row takes no seat, and its content keeps one.
-        let is_unseated = !took && !takes && !self.says(Carried::Exempt, New);
+        let differs = self.conditions.differs(self.fired, Carried::Columns as usize);
+        // One that has been published is where it is, also where it still occupies.
+        let takes = takes && !(self.is_published(Old) && self.is_published(New));
         Changes {
-            takes: takes && (!took || self.conditions.differs(self.fired, Carried::Columns as usize)),
-            may_drag: is_unseated || (self.says(Carried::Published, Old) && self.holds(New)),
+            takes: takes && (!took || differs || self.is_published(Old)),
+            // Publishing writes states in which a row takes no seat, and its content keeps one.
+            follows: !takes && (differs || (self.is_exempt(Old) && !self.is_exempt(New))),
         }
     }
 
@@ -74,15 +88,16 @@ impl Decide<'_> {
         if self.conditions.are_unmoved(self.fired) {
             return Changed {
                 leaves: false,
+                is_unseated: false,
                 published: false,
             };
         }
-        // A row that publishing has given a state of its own takes no seat, and holds one until it is exempt.
-        let leaves = (self.holds(Old) && !self.holds(New))
-            || (self.says(Carried::Exempt, New) && !self.says(Carried::Exempt, Old));
+        let (held, holds, exempt) = (self.holds(Old), self.holds(New), self.is_exempt(New));
         Changed {
-            leaves,
-            published: self.says(Carried::Published, New) && !self.says(Carried::Published, Old),
+            // A row that publishing has given a state of its own takes no seat, and holds one until it is exempt.
+            leaves: (held && !holds) || (exempt && !self.is_exempt(Old)),
+            is_unseated: !held && !holds && !exempt,
+            published: self.is_published(New) && !self.is_published(Old),
         }
     }
 }

@@ -4,6 +4,7 @@
 use super::collisions::{self, Exactly, give_back, move_booking, release_content, release_in, settle_exactly};
 use super::decide::Decide;
 use super::existing::{Collision, Occupant};
+use super::follow::{PutBack, heed};
 use super::release::release_all;
 use super::row::is_own_write;
 use super::triggers::{Carried, EXEMPT};
@@ -22,7 +23,7 @@ use crate::pg::probe::meets_a_row;
 use crate::pg::scan::{Present, any_row_with, present_row, row_is_inserted_since};
 use crate::pg::subtransaction::{current_subtransaction, is_subtransaction_active};
 use crate::pg::trigger::{Fired, Record, Version, is_replica, running_command};
-use crate::publish::{self, Movable};
+use crate::publish::Movable;
 use crate::queue::Queue;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -125,7 +126,7 @@ fn guard(fired: &Fired<'_>) -> Result<Option<Record>, Fault> {
 
 /// What the table's conditions say. They come before the binding is looked at: where it is broken, rows that don't matter
 /// are still written.
-fn decide<'a>(fired: &'a Fired<'a>, source: &str) -> Result<Decide<'a>, Fault> {
+pub(super) fn decide<'a>(fired: &'a Fired<'a>, source: &str) -> Result<Decide<'a>, Fault> {
     let conditions = &kept(fired, source)?.conditions;
     Ok(Decide { fired, conditions })
 }
@@ -155,46 +156,67 @@ fn kept<'a>(fired: &Fired<'a>, source: &str) -> Result<&'a Kept, Fault> {
 /// The row as it is to be stored takes its seat.
 fn insert(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
     let Some(new) = fired.new_row() else { return Ok(None) };
-    if !decide(fired, source)?.takes(Version::New) {
+    let decide = decide(fired, source)?;
+    let (takes, published) = (
+        decide.takes(Version::New),
+        !fired.is_before() && decide.is_published(Version::New),
+    );
+    if !takes && !published {
         return Ok(Some(new));
     }
     let Some(binding) = concerned(fired, source, &new)? else {
         return Ok(Some(new));
     };
-    Writer::of(&binding, fired, new).take().map(Some)
+    let mut writer = Writer::of(&binding, fired, new);
+    if takes {
+        writer.new = writer.take()?;
+    }
+    if published {
+        writer.published()?;
+    }
+    Ok(Some(writer.new))
 }
 
 /// The row is stored.
 fn stored(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
     let Some(new) = fired.new_row() else { return Ok(None) };
-    if !decide(fired, source)?.takes(Version::New) {
+    let decide = decide(fired, source)?;
+    let (takes, published) = (decide.takes(Version::New), decide.is_published(Version::New));
+    if !takes && !published {
         return Ok(None);
     }
     let Some(binding) = concerned(fired, source, &new)? else {
         return Ok(None);
     };
-    Writer::of(&binding, fired, new).confirm()
+    let writer = Writer::of(&binding, fired, new);
+    if takes {
+        writer.confirm()?;
+    }
+    if published {
+        writer.published()?;
+    }
+    Ok(None)
 }
 
 /// The row is about to be changed: its booking follows.
 fn update(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
-    let (Some(old), Some(mut new)) = (fired.old_row(), fired.new_row()) else {
+    let (Some(old), Some(new)) = (fired.old_row(), fired.new_row()) else {
         return Ok(None);
     };
     let changes = decide(fired, source)?.changes();
-    if !changes.takes && !changes.may_drag {
+    if !changes.takes && !changes.follows {
         return Ok(Some(new));
     }
     let Some(binding) = concerned(fired, source, &new)? else {
         return Ok(Some(new));
     };
-    if changes.may_drag && !old.is_alike(&new, binding.at.number) {
-        new = Writer::of(&binding, fired, new).drag()?;
-    }
-    if changes.takes {
-        new = Writer::of(&binding, fired, new).take()?;
-    }
-    Ok(Some(new))
+    let writer = Writer::of(&binding, fired, new);
+    let row = if changes.takes {
+        writer.take()
+    } else {
+        writer.follow(&old)
+    };
+    row.map(Some)
 }
 
 /// The row has been changed.
@@ -203,11 +225,14 @@ fn updated(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
         return Ok(None);
     };
     let changed = decide(fired, source)?.changed();
-    if !changed.leaves && !changed.published {
+    if !changed.leaves && !changed.is_unseated && !changed.published {
         return Ok(None);
     }
     if !changed.published && usable(fired, source)?.is_none() {
-        return leave_broken(fired, source, &old);
+        return match changed.leaves {
+            true => leave_broken(fired, source, &old),
+            false => Ok(None),
+        };
     }
     let Some(binding) = concerned(fired, source, &new)? else {
         return Ok(None);
@@ -215,10 +240,11 @@ fn updated(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
     if changed.leaves {
         leave(&binding, fired, &old)?;
     }
-    if let (true, Some(content_id)) = (changed.published, new.text(binding.id.number)) {
-        for (booking, _) in booking::of_source(&content_id, &binding.source)? {
-            publish::published_by_application(&booking, now()?)?;
-        }
+    if changed.is_unseated {
+        heed(&binding, fired, &old, &new)?;
+    }
+    if changed.published {
+        Writer::of(&binding, fired, new).published()?;
     }
     Ok(None)
 }
@@ -371,7 +397,7 @@ fn drop_ghosts(binding: &Binding) -> Result<Option<Record>, Fault> {
 }
 
 /// The row takes no seat any more.
-fn leave(binding: &Binding, fired: &Fired<'_>, old: &Record) -> Result<(), Fault> {
+pub(super) fn leave(binding: &Binding, fired: &Fired<'_>, old: &Record) -> Result<(), Fault> {
     let Some(content_id) = old.text(binding.id.number) else {
         return Ok(());
     };
@@ -422,12 +448,12 @@ fn id_twice(binding: &Binding, content_id: &str) -> Fault {
     )
 }
 
-fn not_movable(content_id: &str) -> Fault {
+pub(super) fn not_movable(content_id: &str) -> Fault {
     Fault::unbindable(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         format!("content {content_id} cannot move"),
         "It is being published, or has been.",
-        "Leave its time as it is; a copy of it can be scheduled anew.",
+        "Leave its time, queue and id as they are; a copy of it can be scheduled anew.",
     )
 }
 
@@ -457,10 +483,10 @@ enum InTheWay {
 }
 
 /// A row that takes a seat, on its way into the table.
-struct Writer<'a> {
-    binding: &'a Rc<Binding>,
-    fired: &'a Fired<'a>,
-    new: Record,
+pub(super) struct Writer<'a> {
+    pub(super) binding: &'a Rc<Binding>,
+    pub(super) fired: &'a Fired<'a>,
+    pub(super) new: Record,
 }
 
 impl<'a> Writer<'a> {
@@ -490,8 +516,13 @@ impl<'a> Writer<'a> {
     }
 
     fn value(&self, source: &Source) -> Option<String> {
+        self.value_of(&self.new, source)
+    }
+
+    /// What a row of the table says.
+    pub(super) fn value_of(&self, row: &Record, source: &Source) -> Option<String> {
         match source {
-            Source::Column(number) => self.new.text(*number),
+            Source::Column(number) => row.text(*number),
             Source::Value(value) => Some(value.clone()),
         }
     }
@@ -543,7 +574,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Takes the row's seat; returns the row as it is to be stored.
-    fn take(&self) -> Result<Record, Fault> {
+    pub(super) fn take(&self) -> Result<Record, Fault> {
         if is_replica() {
             // What cannot have a seat is not refused: another server has stored it.
             return match self.wanted() {
@@ -563,40 +594,12 @@ impl<'a> Writer<'a> {
             platform: &queue.platform,
         }]);
         if let (true, Some(old)) = (self.fired.is_update(), self.fired.old_row()) {
-            self.leave_old_place(&old, &occupant, &queue)?;
+            self.leave_old_place(&old, &occupant.content_id, &queue)?;
         }
         let ledger = &kept(self.fired, &self.binding.source)?.ledger;
         ledger.with(self.fired, OpenLedger::within, |ledger| {
             self.settle(ledger, &occupant, at, &queue)
         })
-    }
-
-    /// A row that has been published, or has a state in which it takes no seat, is given another time: before anything else
-    /// of the guard's moves its booking. What publishing has taken up follows, unless it is out or on its way.
-    fn drag(&self) -> Result<Record, Fault> {
-        let Some(content_id) = self.new.text(self.binding.id.number) else {
-            return Ok(self.new);
-        };
-        let at = self.new.time(self.binding.at.number, &self.binding.time);
-        let mut held = booking::of_source(&content_id, &self.binding.source)?;
-        held.retain(|(booking, _)| booking.claimed && Some(booking.scheduled_at) != at);
-        if is_replica() || held.is_empty() {
-            return Ok(self.new);
-        }
-        for (booking, _) in &held {
-            loop {
-                match Movable::look(booking, true)? {
-                    Movable::Yes { .. } => break,
-                    Movable::No(_) => return Err(not_movable(&content_id)),
-                    Movable::Busy(transaction) => wait_for(transaction),
-                }
-            }
-        }
-        if self.new.is_null(self.binding.at.number) {
-            release_content(self.binding, &content_id, now()?)?;
-            return Ok(self.new);
-        }
-        self.take()
     }
 
     /// The row is stored: its booking stays.
@@ -617,21 +620,6 @@ impl<'a> Writer<'a> {
             Exactly::Taken => Err(taken(row.at, &queue, None)),
             Exactly::Booked | Exactly::Moved | Exactly::Right | Exactly::Closed => Ok(None),
         }
-    }
-
-    /// A row that changes its queue or its id leaves the seat that it had.
-    fn leave_old_place(&self, old: &Record, row: &Occupant, queue: &Queue) -> Result<(), Fault> {
-        let binding = self.binding;
-        let Some(old_id) = old.text(binding.id.number) else {
-            return Ok(());
-        };
-        let renamed = old_id != row.content_id;
-        for (booking, its_queue) in booking::of_source(&old_id, &binding.source)? {
-            if (renamed || booking.queue_id != queue.queue_id) && !give_back(&booking, &its_queue, now()?)? {
-                return Err(not_movable(&old_id));
-            }
-        }
-        Ok(())
     }
 
     fn settle(
@@ -687,9 +675,17 @@ impl<'a> Writer<'a> {
                 }
             }
             if let Some(own) = own.as_ref().filter(|own| at.is_none_or(|at| at == own.scheduled_at)) {
+                let new = match self.put_back(own)? {
+                    PutBack::Row(new) => new,
+                    PutBack::Busy(transaction) => {
+                        drop(turn);
+                        wait_for(transaction);
+                        continue;
+                    }
+                };
                 self.expect(row, queue, own.scheduled_at);
                 if at.is_some() {
-                    return Ok(self.new);
+                    return Ok(new);
                 }
                 return self.placed(own.scheduled_at, own.slot_ref.as_deref());
             }
@@ -882,7 +878,7 @@ impl<'a> Writer<'a> {
             return Ok(self.new);
         }
         if let (true, Some(old)) = (self.fired.is_update(), self.fired.old_row()) {
-            self.leave_old_place(&old, row, queue)?;
+            self.leave_old_place(&old, &row.content_id, queue)?;
         }
         if let Exactly::Taken = settle_exactly(self.binding, row, queue, now)? {
             release_content(self.binding, &row.content_id, now)?;

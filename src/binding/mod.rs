@@ -10,6 +10,7 @@ pub(crate) mod collisions;
 mod decide;
 pub(crate) mod dropped;
 mod existing;
+mod follow;
 pub(crate) mod guard;
 pub(crate) mod queues;
 pub(crate) mod release;

@@ -203,6 +203,16 @@ impl<'a> Target<'a> {
         matches!(self, Self::Row(row) if row.binding.options.state(state).is_some())
     }
 
+    /// Its content has been given up, for the row takes no seat any more: says so where it still says what publishing wrote.
+    pub(crate) fn given_up(&self, values: &Values<'_>) -> Result<(), Fault> {
+        let Self::Row(row) = self else { return Ok(()) };
+        if row.binding.options.state("failed").is_some() {
+            let _own = OwnWrite::begin(row.binding.binding_id, &row.content_id);
+            row.update("failed", values, &row.binding.says_in_hand()?)?;
+        }
+        Ok(())
+    }
+
     /// A success has closed the content: a row that still takes a seat is given the state that says so.
     pub(crate) fn closed(&self, values: &Values<'_>) -> Result<(), Fault> {
         let Self::Row(row) = self else { return Ok(()) };
@@ -223,7 +233,12 @@ impl<'a> Target<'a> {
 
     /// Whether it is a row that names this queue.
     pub(crate) fn is_in(&self, queue: &Queue) -> bool {
-        matches!(self, Self::Row(row) if row.names(queue))
+        self.names(&queue.profile_id, &queue.platform)
+    }
+
+    /// The same by the queue's name.
+    pub(crate) fn names(&self, profile_id: &str, platform: &str) -> bool {
+        matches!(self, Self::Row(row) if row.names(profile_id, platform))
     }
 
     pub(crate) fn is_hidden(&self) -> bool {
@@ -732,10 +747,11 @@ pub(crate) fn is_open(source: &str) -> Result<bool, Fault> {
     }
 }
 
-/// Whether there is nothing more to publish: the row of this content has gone, or is exempt.
+/// Whether there is nothing more to publish: the row of this content has gone, is exempt, or takes no seat and says nothing that
+/// publishing wrote.
 pub(crate) fn is_withdrawn(target: &Target<'_>, source: &str, content_id: &str) -> Result<bool, Fault> {
     if let Target::Row(row) = target {
-        return row.is_exempt();
+        return row.is_withdrawn();
     }
     let Ok(Some(binding)) = of_source(source) else {
         return Ok(false);
@@ -769,14 +785,13 @@ pub(crate) fn is_visible(source: &str, content_id: &str) -> Result<bool, Fault> 
 }
 
 impl Row {
-    fn names(&self, queue: &Queue) -> bool {
-        let platform = self.platform.as_ref().map(|platform| platform.to_lowercase());
-        let same_profile = self.profile_id.as_deref() == Some(queue.profile_id.as_str());
-        same_profile && platform.is_none_or(|platform| platform == queue.platform)
+    fn names(&self, profile_id: &str, platform: &str) -> bool {
+        let own = self.platform.as_ref().map(|platform| platform.to_lowercase());
+        self.profile_id.as_deref() == Some(profile_id) && own.is_none_or(|own| own == platform)
     }
 
     fn require_queue(&self, queue: &Queue) -> Result<(), Fault> {
-        if self.names(queue) {
+        if self.names(&queue.profile_id, &queue.platform) {
             return Ok(());
         }
         Err(Fault::unbindable(
@@ -829,21 +844,24 @@ impl Row {
         self.update(state, values, &seated).map(drop)
     }
 
-    /// Whether one of the binding's named predicates exempts the row.
-    fn is_exempt(&self) -> Result<bool, Fault> {
+    /// Whether the application has taken the row away from publishing.
+    fn is_withdrawn(&self) -> Result<bool, Fault> {
         let binding = &*self.binding;
-        let Some(exempt) = triggers::Conditions::of(binding)?.is_exempt(RowOf::Table) else {
-            return Ok(false);
-        };
+        let conditions = triggers::Conditions::of(binding)?;
+        let exempt = conditions.is_exempt(RowOf::Table);
         let sql = format!(
-            "SELECT {exempt} FROM {} AS t WHERE {}",
+            "SELECT {} OR NOT (({}) OR {} OR {}) FROM {} AS t WHERE {}",
+            exempt.as_deref().unwrap_or("false"),
+            conditions.takes_seat(RowOf::Table)?,
+            conditions.is_published(RowOf::Table).as_deref().unwrap_or("false"),
+            binding.says_in_hand()?,
             binding.table.quoted()?,
             id_is(&binding.id, "t")?
         );
         let found = dynamic::query(&sql, See::Latest, &[Value::Text(&self.content_id)], |row| {
             row.must::<bool>(1)
         })?;
-        Ok(found.into_iter().any(|exempt| exempt))
+        Ok(found.into_iter().any(|withdrawn| withdrawn))
     }
 
     /// What the row's content holds now.

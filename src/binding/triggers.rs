@@ -95,6 +95,12 @@ impl<'a> Conditions<'a> {
         (!all.is_empty()).then(|| format!("({}) IS TRUE", all.join(" OR ")))
     }
 
+    /// The application's own worker has published the row; none where the binding doesn't say.
+    pub(super) fn is_published(&self, row: RowOf) -> Option<String> {
+        let published = self.published.as_ref()?;
+        Some(format!("({}) IS TRUE", published.over(row)))
+    }
+
     /// The row takes a seat, unless it has none because it has no time.
     fn wants(&self, row: RowOf) -> String {
         let occupies = self.occupies.as_ref().map_or("true", |predicate| predicate.over(row));
@@ -128,10 +134,7 @@ impl<'a> Conditions<'a> {
         Ok(match carried {
             Carried::Takes => self.takes_seat(RowOf::Old)?,
             Carried::Exempt => self.is_exempt(RowOf::Old).unwrap_or_else(never),
-            Carried::Published => match &self.published {
-                Some(published) => format!("{} IS TRUE", published.over(RowOf::Old)),
-                None => never(),
-            },
+            Carried::Published => self.is_published(RowOf::Old).unwrap_or_else(never),
             Carried::Columns => {
                 let binding = self.binding;
                 let of_queue = [Some(&binding.profile_id), binding.platform.as_ref()];

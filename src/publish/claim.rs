@@ -7,7 +7,7 @@ use super::row::{self, AppRow, Sources};
 use super::state::{Claim, Ending, Event, Taking, Told, change};
 use super::{already_published, held, home, lease_end, platform, token, turn};
 use crate::arguments::{identifier, lease_micros, limit, optional_identifier, platform_name, which_source};
-use crate::binding::row::{Target, spelled};
+use crate::binding::row::{Target, is_withdrawn, spelled};
 use crate::booking::{Content, Which};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -443,6 +443,10 @@ pub(super) fn lease_ran_out(booking_id: i64, target: &Target<'_>, now: Instant) 
         now,
     };
     change(booking_id, &Event::Ended(ending))?;
+    // A row that was taken away meanwhile is not told of an attempt that is not to come.
+    if state == State::Retrying && is_withdrawn(target, &subject.source, &subject.content_id)? {
+        return Ok(());
+    }
     let next = Next { state, wake_at };
     row::failed(target, &next, publication.attempts, LEASE_RAN_OUT, now)
 }

@@ -102,7 +102,10 @@ fn confirm_late(
         now,
     })?;
     drop(settled);
-    row::published(target, ended.attempt, url, now)?;
+    // A row that has gone to another queue since says how it stands there.
+    if target.names(&subject.profile_id, &subject.platform) {
+        row::published(target, ended.attempt, url, now)?;
+    }
     Ok(of(&subject, Reply::new("published"))
         .with("attempt", i64::from(ended.attempt))
         .with_instant("published_at", now)
@@ -210,7 +213,7 @@ fn fail(token: &Token, told: &Failed<'_>) -> Result<Reply, Fault> {
     change(token.booking_id, &Event::Ended(ending))?;
     drop(turn);
     if next.state != State::Unknown && app.withdraw(&target, now)? {
-        row::failed(&target, &Next::WITHDRAWN, attempt, told.error, now)?;
+        row::given_up(&target, attempt, told.error, now)?;
         return Ok(Next::WITHDRAWN.reply(&subject, attempt).with("reason", "unscheduled"));
     }
     row::failed(&target, &next, attempt, told.error, now)?;

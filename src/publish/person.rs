@@ -15,7 +15,7 @@ use crate::clock::now;
 use crate::fault::Fault;
 use crate::pg::durable::commit_durably;
 use crate::pg::json::JsonReply;
-use crate::pg::lock::{Brief, wait_for};
+use crate::pg::lock::wait_for;
 use crate::pg::refuse_read_only;
 use crate::reply::Reply;
 use crate::schedule;
@@ -78,40 +78,6 @@ pub(crate) fn taken_back(booking: &Booking, now: Instant) -> Result<(), Fault> {
         change(booking.booking_id, &Event::Unscheduled { now })?;
     }
     Ok(())
-}
-
-/// The application's own worker has published the content: it is closed, and whatever attempt of it is under way stopped.
-pub(crate) fn published_by_application(booking: &Booking, now: Instant) -> Result<(), Fault> {
-    let content = booking.content();
-    loop {
-        let turn = Brief::acquire(&content.key());
-        let inner = match turn::on(booking.booking_id)? {
-            Turn::Mine(inner) => inner,
-            Turn::Busy(transaction) => {
-                drop(turn);
-                wait_for(transaction);
-                continue;
-            }
-        };
-        if look::success(&content)?.is_none() {
-            let publication = inner.publication()?;
-            close(&Closing {
-                content,
-                booking_id: booking.booking_id,
-                live: Some(booking.booking_id),
-                attempt: publication.map_or(0, |publication| publication.attempts),
-                late: false,
-                worker: None,
-                claimed_at: None,
-                begun_at: None,
-                provider_id: None,
-                url: None,
-                now,
-            })?;
-        }
-        drop(inner);
-        return Ok(());
-    }
 }
 
 /// A booked content, with the turn on it and on its publication.

@@ -49,7 +49,7 @@ impl AppRow {
         }
     }
 
-    /// After an attempt that came to nothing: a content whose row has gone meanwhile, or is exempt, is not tried again, and
+    /// After an attempt that came to nothing: a content whose row has gone meanwhile, or is taken away, is not tried again, and
     /// gives its seat back. Returns whether it was so.
     pub(super) fn withdraw(&self, target: &Target<'_>, now: Instant) -> Result<bool, Fault> {
         let Some(inner) = &self.0 else { return Ok(false) };
@@ -90,6 +90,16 @@ pub(super) fn published(row: &Target<'_>, attempt: i32, url: Option<&str>, now: 
         ..Values::default()
     };
     row.publishing("published", &values)
+}
+
+/// The row was taken away meanwhile: what was tried for it has come to nothing.
+pub(super) fn given_up(row: &Target<'_>, attempt: i32, error: &str, now: Instant) -> Result<(), Fault> {
+    row.given_up(&Values {
+        attempt: Some(attempt.into()),
+        error: Some(error),
+        now: Some(now),
+        ..Values::default()
+    })
 }
 
 /// A success that has closed the content before, in a row that doesn't say so.

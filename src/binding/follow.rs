@@ -1,0 +1,468 @@
+//! A bound row that changes while publishing has its content in hand: the content follows its row, or the change is refused.
+//!
+//! Publishing writes states into rows in which they take no seat, and their contents keep theirs. So what a row says of
+//! publishing (the constants of `states`) counts here beside the binding's predicates.
+
+use super::collisions::{self, LetGo, let_go, release_content};
+use super::guard::{Writer, decide, leave, not_movable};
+use super::{Binding, queue_of};
+use crate::booking::{self, Booking, Content};
+use crate::clock::now;
+use crate::fault::Fault;
+use crate::pg::dynamic::literal;
+use crate::pg::lock::{Brief, wait_for};
+use crate::pg::trigger::{Fired, Record, Version, is_replica};
+use crate::publish::{self, Movable};
+use crate::queue::Queue;
+use pgrx::{PgLogLevel, PgSqlErrorCode, ereport, pg_sys};
+use slotkeeper_core::Instant;
+use slotkeeper_core::binding::{StateValue, Variable};
+use slotkeeper_core::zone::format_utc;
+
+/// The states in which publishing has a content in hand.
+pub(super) const IN_HAND: [&str; 5] = ["claimed", "publishing", "retrying", "failed", "unknown"];
+
+impl Binding {
+    /// Whether a row says what publishing writes for this state. Only constants tell.
+    fn is_told(&self, row: &Record, state: &str) -> Result<bool, Fault> {
+        let mut told = false;
+        for (name, value) in self.options.state(state).into_iter().flatten() {
+            if let StateValue::Literal(text) = value {
+                let column = self.table.column("states", name)?.number;
+                // As the type writes it.
+                if row.with_text(column, Some(text))?.text(column) != row.text(column) {
+                    return Ok(false);
+                }
+                told = true;
+            }
+        }
+        Ok(told)
+    }
+
+    /// Which of the states that publishing writes a row says.
+    fn told(&self, row: &Record) -> Result<[bool; IN_HAND.len()], Fault> {
+        let mut told = [false; IN_HAND.len()];
+        for (told, state) in told.iter_mut().zip(IN_HAND) {
+            *told = self.is_told(row, state)?;
+        }
+        Ok(told)
+    }
+
+    /// Whether a row says any of them, in SQL.
+    pub(super) fn says_in_hand(&self) -> Result<String, Fault> {
+        let mut any = vec!["false".to_owned()];
+        for state in IN_HAND {
+            let mut all = Vec::new();
+            for (name, value) in self.options.state(state).into_iter().flatten() {
+                if let StateValue::Literal(text) = value {
+                    let column = self.table.column("states", name)?;
+                    all.push(format!(
+                        "t.{}::pg_catalog.text IS NOT DISTINCT FROM CAST({}::pg_catalog.text AS {})::pg_catalog.text",
+                        column.quoted()?,
+                        literal(text)?,
+                        column.type_name
+                    ));
+                }
+            }
+            if !all.is_empty() {
+                any.push(format!("({})", all.join(" AND ")));
+            }
+        }
+        Ok(format!("({})", any.join(" OR ")))
+    }
+
+    /// Whether an UPDATE has changed a row's state itself, as far as scheduling writes one.
+    fn changes_state(&self, old: &Record, new: &Record) -> Result<bool, Fault> {
+        for name in self
+            .options
+            .state("scheduled")
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name)
+        {
+            let column = self.table.column("states", name)?.number;
+            if column != self.at.number && old.text(column) != new.text(column) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The row with what `states` writes for a state, but for its time.
+    fn with_state(&self, mut row: Record, state: &str, values: &Says<'_>) -> Result<Record, Fault> {
+        for (name, value) in self.options.state(state).into_iter().flatten() {
+            let column = self.table.column("states", name)?;
+            if column.number == self.at.number {
+                continue;
+            }
+            let instant = |at: Option<Instant>| {
+                at.map(|at| match column.type_oid {
+                    // Its wall time, in the zone that the application writes.
+                    pg_sys::TIMESTAMPOID => format_utc(self.time.stored(at)),
+                    _ => format_utc(at),
+                })
+            };
+            let text = match value {
+                StateValue::Null => None,
+                StateValue::Literal(text) => Some(text.clone()),
+                StateValue::Variable(variable) => match variable {
+                    Variable::ScheduledAt => instant(values.scheduled_at),
+                    Variable::Now => instant(values.now),
+                    Variable::SlotRef => values.slot_ref.map(str::to_owned),
+                    Variable::Url => values.url.map(str::to_owned),
+                    Variable::Attempt => values.attempt.map(|attempt| attempt.to_string()),
+                    Variable::NextAttemptAt | Variable::Error => None,
+                },
+            };
+            row = row.with_text(column.number, text.as_deref())?;
+        }
+        Ok(row)
+    }
+}
+
+/// What a state's variables stand for.
+#[derive(Default)]
+struct Says<'a> {
+    scheduled_at: Option<Instant>,
+    slot_ref: Option<&'a str>,
+    attempt: Option<i32>,
+    url: Option<&'a str>,
+    now: Option<Instant>,
+}
+
+/// What has become of a row that takes a seat again which publishing has taken up.
+pub(super) enum PutBack {
+    /// As it is to be stored.
+    Row(Record),
+    /// Another open transaction is at it.
+    Busy(pg_sys::TransactionId),
+}
+
+/// The queue and the id that a row names.
+#[derive(PartialEq, Eq)]
+struct Named {
+    content_id: Option<String>,
+    profile_id: Option<String>,
+    platform: Option<String>,
+}
+
+impl Named {
+    fn names(&self, queue: &Queue) -> bool {
+        self.profile_id.as_deref() == Some(&queue.profile_id)
+            && self
+                .platform
+                .as_ref()
+                .is_none_or(|platform| *platform == queue.platform)
+    }
+}
+
+impl Writer<'_> {
+    fn named(&self, row: &Record) -> Named {
+        let binding = self.binding;
+        Named {
+            content_id: row.text(binding.id.number),
+            profile_id: self.value_of(row, &binding.profile_id),
+            platform: binding
+                .platform
+                .as_ref()
+                .and_then(|platform| self.value_of(row, platform))
+                .map(|platform| platform.to_lowercase()),
+        }
+    }
+
+    /// A row that takes a seat leaves the one that it had in another queue, or under another id; under its new id it keeps
+    /// the one in its queue. What has begun keeps row and seat together. What was published stays where it was.
+    pub(super) fn leave_old_place(&self, old: &Record, content_id: &str, queue: &Queue) -> Result<(), Fault> {
+        let binding = self.binding;
+        let Some(old_id) = old.text(binding.id.number) else {
+            return Ok(());
+        };
+        let renamed = old_id != content_id;
+        for (booking, its_queue) in booking::of_source(&old_id, &binding.source)? {
+            let is_elsewhere = booking.queue_id != queue.queue_id;
+            if (renamed && !is_elsewhere && self.rename(&booking, content_id)?) || !(renamed || is_elsewhere) {
+                continue;
+            }
+            match let_go(&booking, &its_queue, now()?)? {
+                LetGo::Released | LetGo::Gone => {}
+                LetGo::Kept("published") => {
+                    if renamed {
+                        self.rename(&booking, content_id)?;
+                    }
+                }
+                // Another server has stored the row.
+                LetGo::Kept(_) if is_replica() => {}
+                LetGo::Kept(_) => return Err(not_movable(&old_id)),
+            }
+        }
+        if renamed {
+            self.published_as(&old_id, content_id)?;
+        }
+        Ok(())
+    }
+
+    /// A content that was published stays so under its row's new id.
+    fn published_as(&self, old_id: &str, content_id: &str) -> Result<(), Fault> {
+        let source = &self.binding.source;
+        publish::also_published(source, old_id, content_id)?;
+        collisions::forget(source, old_id)
+    }
+
+    /// Gives a booking its row's new id; a lease that has not begun is void. False where a content of that id is booked in
+    /// its queue.
+    fn rename(&self, booking: &Booking, content_id: &str) -> Result<bool, Fault> {
+        let contents = [
+            booking.content(),
+            Content {
+                content_id,
+                ..booking.content()
+            },
+        ];
+        loop {
+            let mut keys = contents.map(|content| content.key());
+            keys.sort_by_key(|key| key.hash64());
+            let turns = keys.map(|key| Brief::acquire(&key));
+            let mut at_it = None;
+            let mut scan = booking::content_scan()?;
+            for (place, content) in contents.iter().enumerate() {
+                match booking::state(&mut scan, content)? {
+                    booking::State::Busy(transaction) => at_it = Some(transaction),
+                    booking::State::Booked if place == 1 => return Ok(false),
+                    booking::State::Booked | booking::State::Free => {}
+                }
+            }
+            let movable = match at_it {
+                Some(transaction) => Movable::Busy(transaction),
+                None => Movable::look(booking, true)?,
+            };
+            match movable {
+                Movable::Busy(transaction) => {
+                    drop(turns);
+                    wait_for(transaction);
+                }
+                Movable::No("published") | Movable::Yes { .. } => {
+                    booking::rename(booking, content_id)?;
+                    publish::lease_void(booking, now()?)?;
+                    return Ok(true);
+                }
+                Movable::No(_) if is_replica() => return Ok(false),
+                Movable::No(_) => return Err(not_movable(&booking.content_id)),
+            }
+        }
+    }
+
+    /// A row that takes no seat, and has another time, queue or id, or is exempt no longer: what publishing has taken up for it
+    /// follows. Before anything else of the guard's moves its booking.
+    pub(super) fn follow(&self, old: &Record) -> Result<Record, Fault> {
+        let binding = self.binding;
+        let decide = decide(self.fired, &binding.source)?;
+        let (was, is) = (self.named(old), self.named(&self.new));
+        let (exempt, published) = (decide.is_exempt(Version::New), decide.is_published(Version::New));
+        let returns = decide.is_exempt(Version::Old) && !exempt;
+        if exempt && was == is {
+            return Ok(self.new);
+        }
+        let (Some(old_id), Some(content_id)) = (&was.content_id, &is.content_id) else {
+            return Ok(self.new);
+        };
+        let renamed = old_id != content_id;
+        let held = booking::of_source(old_id, &binding.source)?;
+        let at = self.new.time(binding.at.number, &binding.time);
+        let mut mine = None;
+        for (booking, queue) in held.iter().filter(|(booking, _)| booking.claimed) {
+            let is_dragged = !exempt && at != Some(booking.scheduled_at);
+            let may_not = match self.publication_of(booking)? {
+                Some("published") => is.names(queue) && is_dragged,
+                Some(_) => was != is || is_dragged,
+                None => {
+                    if was.names(queue) {
+                        mine = Some(booking);
+                    }
+                    false
+                }
+            };
+            if may_not && !is_replica() {
+                return Err(not_movable(old_id));
+            }
+        }
+        let told = binding.told(&self.new)?;
+        let called_off = binding.told(old)?.contains(&true) && !told.contains(&true);
+        if exempt || published || called_off || decide.takes(Version::Old) {
+            // It gives its seat up once it is stored, but for what was published.
+            if renamed {
+                for (booking, _) in &held {
+                    if published || self.publication_of(booking)? == Some("published") {
+                        self.rename(booking, content_id)?;
+                    }
+                }
+                self.published_as(old_id, content_id)?;
+            }
+            return Ok(self.new);
+        }
+        let goes_on = returns && held.is_empty() && (told[0] || told[2]);
+        if mine.is_none() && !goes_on {
+            if renamed {
+                if let Some(queue) = self.queue_named(&is)? {
+                    self.leave_old_place(old, content_id, &queue)?;
+                } else {
+                    self.published_as(old_id, content_id)?;
+                }
+            }
+            return Ok(self.new);
+        }
+        if self.new.is_null(binding.at.number) {
+            release_content(binding, old_id, now()?)?;
+            return Ok(self.new);
+        }
+        let stays_failed = match mine {
+            Some(mine) => {
+                publish::is_failed(mine)? && self.new.time(binding.at.number, &binding.time) == Some(mine.scheduled_at)
+            }
+            None => false,
+        };
+        let row = self.take()?;
+        let own = match self.queue_named(&is)? {
+            Some(queue) => booking::find(&Content {
+                content_id,
+                source: &binding.source,
+                queue_id: queue.queue_id,
+            })?,
+            None => None,
+        };
+        let Some(own) = own else { return Ok(row) };
+        if mine.is_none_or(|mine| mine.booking_id != own.booking_id) {
+            publish::take_up(&own, stays_failed, now()?)?;
+        }
+        if !publish::is_scheduled_again(&own)?
+            || is_replica()
+            || !self.fired.is_before()
+            || binding.changes_state(old, &self.new)?
+        {
+            return Ok(row);
+        }
+        let says = Says {
+            scheduled_at: Some(own.scheduled_at),
+            slot_ref: own.slot_ref.as_deref(),
+            now: Some(now()?),
+            ..Says::default()
+        };
+        binding.with_state(row, "scheduled", &says)
+    }
+
+    /// What keeps publishing from letting a booking go, once nobody else is at it.
+    fn publication_of(&self, booking: &Booking) -> Result<Option<&'static str>, Fault> {
+        loop {
+            match Movable::look(booking, true)? {
+                Movable::Yes { .. } => return Ok(None),
+                Movable::No(state) => return Ok(Some(state)),
+                Movable::Busy(transaction) => wait_for(transaction),
+            }
+        }
+    }
+
+    fn queue_named(&self, named: &Named) -> Result<Option<std::rc::Rc<Queue>>, Fault> {
+        match &named.profile_id {
+            Some(profile_id) => queue_of(self.binding, profile_id, named.platform.as_deref(), false),
+            None => Ok(None),
+        }
+    }
+
+    /// A row takes a seat again, and its content is booked at its very time: where publishing has taken it up, the application
+    /// has put it back. What is only on its way stays there.
+    pub(super) fn put_back(&self, own: &Booking) -> Result<PutBack, Fault> {
+        let decide = decide(self.fired, &self.binding.source)?;
+        let again = !self.fired.is_update()
+            || (decide.takes(Version::New)
+                && (!decide.takes(Version::Old)
+                    || (decide.is_published(Version::Old) && !decide.is_published(Version::New))));
+        if !own.claimed || is_replica() || !again {
+            return Ok(PutBack::Row(self.new));
+        }
+        let (success, now) = match publish::put_back(own, self.fired.is_update(), now()?)? {
+            publish::PutBack::Done => return Ok(PutBack::Row(self.new)),
+            publish::PutBack::Busy(transaction) => return Ok(PutBack::Busy(transaction)),
+            publish::PutBack::Unknown => return Err(unknown(&own.content_id)),
+            publish::PutBack::Published(success) => (success, now()?),
+        };
+        if !self.fired.is_before() || self.binding.options.state("published").is_none() {
+            return Ok(PutBack::Row(self.new));
+        }
+        ereport!(
+            PgLogLevel::NOTICE,
+            PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+            format!(
+                "slotkeeper: content {} was published at {}",
+                own.content_id,
+                format_utc(success.published_at)
+            ),
+            "It is never handed out again in its queue, so its row says that it is published."
+        );
+        let says = Says {
+            attempt: Some(success.attempt),
+            url: success.url.as_deref(),
+            now: Some(success.published_at.min(now)),
+            ..Says::default()
+        };
+        self.binding.with_state(self.new, "published", &says).map(PutBack::Row)
+    }
+
+    /// The application's own worker has published the row's content: wherever it is booked, and in its queue in any case.
+    pub(super) fn published(&self) -> Result<(), Fault> {
+        let named = self.named(&self.new);
+        let Some(content_id) = &named.content_id else {
+            return Ok(());
+        };
+        let source = &self.binding.source;
+        let booked = booking::of_source(content_id, source)?;
+        for (booking, _) in &booked {
+            publish::published_by_application(booking, now()?)?;
+        }
+        if booked.iter().any(|(_, queue)| named.names(queue)) {
+            return Ok(());
+        }
+        if let Some(queue) = self.queue_named(&named)? {
+            publish::close_all(source, &[(content_id.as_str(), queue.queue_id)], now()?)?;
+        }
+        Ok(())
+    }
+}
+
+/// A row that takes no seat was given another state by the application: one that is none of publishing's calls its content off,
+/// and one that is makes it so.
+pub(super) fn heed(binding: &Binding, fired: &Fired<'_>, old: &Record, new: &Record) -> Result<(), Fault> {
+    let (was, is) = (binding.told(old)?, binding.told(new)?);
+    if was == is || !was.contains(&true) {
+        return Ok(());
+    }
+    if !is.contains(&true) {
+        return leave(binding, fired, old);
+    }
+    let Some(content_id) = new.text(binding.id.number) else {
+        return Ok(());
+    };
+    let newly = |state: &str| {
+        IN_HAND
+            .iter()
+            .zip(was.iter().zip(is))
+            .any(|(name, (was, is))| *name == state && is && !was)
+    };
+    let told = publish::ToldByRow {
+        failed: newly("failed"),
+        retrying: newly("retrying"),
+    };
+    for (booking, _) in booking::of_source(&content_id, &binding.source)? {
+        if booking.claimed {
+            publish::heed(&booking, told, now()?)?;
+        }
+    }
+    Ok(())
+}
+
+fn unknown(content_id: &str) -> Fault {
+    Fault::unbindable(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("content {content_id} cannot be scheduled again"),
+        "Nobody knows whether its last attempt has published it.",
+        "Find out, and call slotkeeper.resolve_unknown(); if it was not published, the row may be scheduled again then.",
+    )
+}
