@@ -23,13 +23,13 @@ mod token;
 mod turn;
 
 pub(crate) use application::{
-    PutBack, ToldByRow, also_published, close_all, heed, is_failed, is_scheduled_again, lease_void,
+    PutBack, ToldByRow, also_published, close_all, heed, in_hand, is_failed, is_scheduled_again, lease_void,
     published_by_application, put_back, take_up,
 };
 pub(crate) use person::{Movable, moved, taken_back};
 
 use crate::reply::Reply;
-use look::Success;
+pub(crate) use look::{Success, success};
 use slotkeeper_core::Instant;
 
 /// The content is closed.

@@ -1,7 +1,7 @@
 //! `attach_table`, `detach_table`: guarding a table, and leaving it alone again.
 
 use super::collisions::{self, listed, listed_unbooked};
-use super::existing::{Changes, Seen, survey};
+use super::existing::{Changes, Seen, close_published, survey};
 use super::release::release_all;
 use super::table::Table;
 use super::triggers::{self, Conditions, Timing};
@@ -423,6 +423,7 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
     }
     let (mut ledger, mut all, mut unbooked) = (first.ledger, first.collisions, first.unbooked);
     let (mut also, mut booked) = (first.unmet, first.booked as i64);
+    let mut closed = close_published(&binding, &then, None)?;
     let (mut last, mut before) = (false, usize::try_from(first.rows).unwrap_or(usize::MAX));
     loop {
         if last {
@@ -444,6 +445,9 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
             _ => None,
         };
         let later = collisions::reconcile(&binding, &mut ledger, &next, changes.as_ref(), "attach")?;
+        if let (Some(closed), Some(more)) = (&mut closed, close_published(&binding, &next, changes.as_ref())?) {
+            *closed += more;
+        }
         (then, also) = (next, HashSet::new());
         booked += later.booked;
         all.retain(|collision| !later.looked_at.contains(&collision.content_id));
@@ -467,6 +471,7 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
         .with("rows", first.rows as i64)
         .with("booked", booked)
         .with("already_booked", first.known as i64)
+        .with_some("closed", closed)
         .with("collisions", listed(&all))
         .with("collision_count", all.len() as i64)
         .with("unbooked", listed_unbooked(&unbooked))

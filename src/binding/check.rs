@@ -65,6 +65,7 @@ fn check(table: Table, options: TableOptions) -> Result<Reply, Fault> {
         add(fault);
     }
     let exempt = exempt_rows(&binding, &conditions)?;
+    let published = published_rows(&binding, &conditions)?;
     let found = survey(&binding, &Moment::now(), false)?;
     for (profile_id, platform) in &found.unknown_queues {
         add(Fault::NoQueue {
@@ -82,8 +83,21 @@ fn check(table: Table, options: TableOptions) -> Result<Reply, Fault> {
         .with("unbooked", listed_unbooked(&found.unbooked))
         .with("unbooked_count", found.unbooked.len() as i64)
         .with("exempt", exempt)
+        .with_some("published", published)
         .with("privileges_lacking", lacking)
         .with("problems", problems))
+}
+
+/// How many rows the application's own worker has published; none where the options don't say.
+fn published_rows(binding: &Binding, conditions: &Conditions<'_>) -> Result<Option<i64>, Fault> {
+    let Some(published) = conditions.is_published(RowOf::Table) else {
+        return Ok(None);
+    };
+    let sql = format!(
+        "SELECT pg_catalog.count(*) FROM {} AS t WHERE {published}",
+        binding.table.quoted()?
+    );
+    Ok(query(&sql, See::Latest, &[], |row| row.must::<i64>(1))?.pop())
 }
 
 /// How many rows each named predicate exempts, and the first of them.

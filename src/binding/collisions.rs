@@ -1,6 +1,6 @@
 //! Rows that occupy an instant which another content holds: remembered, until they move or are moved.
 
-use super::existing::{Changes, Claim, Collision, Occupant, Rows, Seen, Unbooked, occupants};
+use super::existing::{Changes, Claim, Collision, Occupant, Rows, Seen, Unbooked, close_published, occupants};
 use super::row::{Target, is_visible};
 use super::table::Table;
 use super::{Binding, queue_of};
@@ -414,7 +414,9 @@ fn reconcile_table(p_table: Option<RegClass>) -> Result<JsonReply, ErrorReport> 
     super::attach::mend_triggers(&binding)?;
     FORGET_ALL.with(|forget| forget.write(&[Value::Text(&binding.source)], |_| Ok(())))?;
     let mut ledger = live(&binding.source)?;
-    let done = reconcile(&binding, &mut ledger, &Moment::now(), None, "reconcile")?;
+    let moment = Moment::now();
+    let done = reconcile(&binding, &mut ledger, &moment, None, "reconcile")?;
+    let closed = close_published(&binding, &moment, None)?;
     super::attach::remember_relations(&binding)?;
     note_unbooked(&binding.source, &done.unbooked)?;
     Ok(Reply::new("reconciled")
@@ -422,6 +424,7 @@ fn reconcile_table(p_table: Option<RegClass>) -> Result<JsonReply, ErrorReport> 
         .with("booked", done.booked)
         .with("moved", done.moved)
         .with("released", done.released)
+        .with_some("closed", closed)
         .with("collisions", listed(&done.collisions))
         .with("collision_count", done.collisions.len() as i64)
         .with("unbooked", listed_unbooked(&done.unbooked))

@@ -9,6 +9,7 @@ use crate::pg::dynamic::{Moment, each, literal};
 use crate::pg::lock::{Brief, Key, use_queues};
 use crate::pg::predicate::RowOf;
 use crate::pg::scan::IndexScan;
+use crate::publish;
 use crate::queue::Queue;
 use pgrx::{PgLogLevel, ereport};
 use slotkeeper_core::Instant;
@@ -50,6 +51,8 @@ pub(super) enum Rows {
     Taking,
     /// Also those that keep the seat that they have, in any order.
     Holding,
+    /// Those that the application's own worker has published, in any order.
+    Published,
 }
 
 /// What a row is to its seat.
@@ -108,6 +111,10 @@ pub(super) fn occupants(
     let wanted = match rows {
         Rows::Taking => asks.clone(),
         Rows::Holding => format!("({asks}) OR {}", conditions.holds(RowOf::Table)?),
+        Rows::Published => match conditions.is_published(RowOf::Table) {
+            Some(published) => published,
+            None => return Ok(()),
+        },
     };
     let sql = format!(
         "SELECT t.{id}::pg_catalog.text, {profile_id}, {platform}, {user_id}, \
@@ -133,6 +140,8 @@ pub(super) fn occupants(
         let stored: Option<i64> = row.get(5)?;
         let claim = match (row.must::<bool>(6)?, &content_id, &profile_id) {
             (false, Some(_), Some(_)) => Claim::Keeps,
+            (_, Some(_), Some(_)) if rows == Rows::Published => Claim::Keeps,
+            _ if rows == Rows::Published => return Ok(()),
             (false, _, _) => return Ok(()),
             (true, None, _) => Claim::Cannot(Why::NoId),
             (true, _, None) => Claim::Cannot(Why::NoProfile),
@@ -149,6 +158,64 @@ pub(super) fn occupants(
         };
         act(occupant, claim)
     })
+}
+
+/// So many contents are closed by one statement.
+const CLOSED_AT_ONCE: usize = 10_000;
+
+/// Closes the contents of rows that the application's own worker has published; returns how many were not closed before. None
+/// where the binding doesn't say which rows these are. Rows of queues that don't exist are left for the next time.
+pub(super) fn close_published(
+    binding: &Binding,
+    moment: &Moment,
+    only: Option<&Changes>,
+) -> Result<Option<i64>, Fault> {
+    if binding.options.published_when.is_none() {
+        return Ok(None);
+    }
+    let (now, source) = (now()?, binding.source.as_str());
+    let in_hand = publish::in_hand(source)?;
+    let mut queues: HashMap<(String, Option<String>), Option<i64>> = HashMap::new();
+    let mut waiting: Vec<(String, i64)> = Vec::new();
+    let mut closed = 0;
+    let close = |waiting: &mut Vec<(String, i64)>| {
+        let contents: Vec<(&str, i64)> = waiting.iter().map(|(id, queue_id)| (id.as_str(), *queue_id)).collect();
+        let closed = publish::close_all(source, &contents, now);
+        waiting.clear();
+        closed
+    };
+    occupants(binding, Rows::Published, moment, only, |row, _| {
+        let name = (row.profile_id, row.platform);
+        let queue_id = match queues.get(&name) {
+            Some(known) => *known,
+            None => {
+                let queue = queue_of(binding, &name.0, name.1.as_deref(), true)?;
+                *queues.entry(name).or_insert(queue.map(|queue| queue.queue_id))
+            }
+        };
+        let Some(queue_id) = queue_id else { return Ok(()) };
+        let content = (row.content_id, queue_id);
+        if in_hand.contains(&content) {
+            let found = booking::find(&Content {
+                content_id: &content.0,
+                source,
+                queue_id,
+            })?;
+            if let Some(booking) = found {
+                closed += i64::from(publish::published_by_application(&booking, now)?);
+                return Ok(());
+            }
+        }
+        waiting.push(content);
+        if waiting.len() >= CLOSED_AT_ONCE {
+            closed += close(&mut waiting)?;
+        }
+        Ok(())
+    })?;
+    if !waiting.is_empty() {
+        closed += close(&mut waiting)?;
+    }
+    Ok(Some(closed))
 }
 
 /// More rows than these are looked at together with all others.

@@ -89,7 +89,7 @@ impl Binding {
     }
 
     /// The row with what `states` writes for a state, but for its time.
-    fn with_state(&self, mut row: Record, state: &str, values: &Says<'_>) -> Result<Record, Fault> {
+    fn with_state(&self, mut row: Record, state: &str, values: &Says) -> Result<Record, Fault> {
         for (name, value) in self.options.state(state).into_iter().flatten() {
             let column = self.table.column("states", name)?;
             if column.number == self.at.number {
@@ -108,8 +108,8 @@ impl Binding {
                 StateValue::Variable(variable) => match variable {
                     Variable::ScheduledAt => instant(values.scheduled_at),
                     Variable::Now => instant(values.now),
-                    Variable::SlotRef => values.slot_ref.map(str::to_owned),
-                    Variable::Url => values.url.map(str::to_owned),
+                    Variable::SlotRef => values.slot_ref.clone(),
+                    Variable::Url => values.url.clone(),
                     Variable::Attempt => values.attempt.map(|attempt| attempt.to_string()),
                     Variable::NextAttemptAt | Variable::Error => None,
                 },
@@ -122,11 +122,11 @@ impl Binding {
 
 /// What a state's variables stand for.
 #[derive(Default)]
-struct Says<'a> {
+struct Says {
     scheduled_at: Option<Instant>,
-    slot_ref: Option<&'a str>,
+    slot_ref: Option<String>,
     attempt: Option<i32>,
-    url: Option<&'a str>,
+    url: Option<String>,
     now: Option<Instant>,
 }
 
@@ -342,7 +342,7 @@ impl Writer<'_> {
         }
         let says = Says {
             scheduled_at: Some(own.scheduled_at),
-            slot_ref: own.slot_ref.as_deref(),
+            slot_ref: own.slot_ref.clone(),
             now: Some(now()?),
             ..Says::default()
         };
@@ -378,32 +378,62 @@ impl Writer<'_> {
         if !own.claimed || is_replica() || !again {
             return Ok(PutBack::Row(self.new));
         }
-        let (success, now) = match publish::put_back(own, self.fired.is_update(), now()?)? {
+        let now = now()?;
+        let says = match publish::put_back(own, self.fired.is_update(), now)? {
             publish::PutBack::Done => return Ok(PutBack::Row(self.new)),
             publish::PutBack::Busy(transaction) => return Ok(PutBack::Busy(transaction)),
-            publish::PutBack::Unknown => return Err(unknown(&own.content_id)),
-            publish::PutBack::Published(success) => (success, now()?),
+            publish::PutBack::Unknown(_) if self.fired.is_update() => return Err(unknown(&own.content_id)),
+            publish::PutBack::Unknown(attempt) => Says {
+                attempt: Some(attempt),
+                now: Some(now),
+                ..Says::default()
+            },
+            publish::PutBack::Published(success) => {
+                let row = self.said_published(&own.content_id, success)?;
+                return Ok(PutBack::Row(row.unwrap_or(self.new)));
+            }
         };
-        if !self.fired.is_before() || self.binding.options.state("published").is_none() {
-            return Ok(PutBack::Row(self.new));
+        let told = "may have been published: nobody knows";
+        let row = self.said(&own.content_id, "unknown", &says, told)?;
+        Ok(PutBack::Row(row.unwrap_or(self.new)))
+    }
+
+    /// A row that the application says to be published no more, and whose content is not booked: the row that says so again, if a
+    /// success has closed it.
+    pub(super) fn was_published(&self, content: &Content<'_>) -> Result<Option<Record>, Fault> {
+        let decide = decide(self.fired, &self.binding.source)?;
+        if !self.fired.is_update() || !decide.is_published(Version::Old) || decide.is_published(Version::New) {
+            return Ok(None);
+        }
+        match publish::success(content)? {
+            Some(success) if !is_replica() => self.said_published(content.content_id, success),
+            _ => Ok(None),
+        }
+    }
+
+    fn said_published(&self, content_id: &str, success: publish::Success) -> Result<Option<Record>, Fault> {
+        let told = format!("was published at {}", format_utc(success.published_at));
+        let says = Says {
+            attempt: Some(success.attempt),
+            url: success.url,
+            now: Some(success.published_at),
+            ..Says::default()
+        };
+        self.said(content_id, "published", &says, &told)
+    }
+
+    /// The row with what is true of its content, where the binding says how.
+    fn said(&self, content_id: &str, state: &str, says: &Says, told: &str) -> Result<Option<Record>, Fault> {
+        if !self.fired.is_before() || self.binding.options.state(state).is_none() {
+            return Ok(None);
         }
         ereport!(
             PgLogLevel::NOTICE,
             PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
-            format!(
-                "slotkeeper: content {} was published at {}",
-                own.content_id,
-                format_utc(success.published_at)
-            ),
-            "It is never handed out again in its queue, so its row says that it is published."
+            format!("slotkeeper: content {content_id} {told}"),
+            "It is not handed out again in its queue, and its row says so."
         );
-        let says = Says {
-            attempt: Some(success.attempt),
-            url: success.url.as_deref(),
-            now: Some(success.published_at.min(now)),
-            ..Says::default()
-        };
-        self.binding.with_state(self.new, "published", &says).map(PutBack::Row)
+        self.binding.with_state(self.new, state, says).map(Some)
     }
 
     /// The application's own worker has published the row's content: wherever it is booked, and in its queue in any case.

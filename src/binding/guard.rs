@@ -689,6 +689,9 @@ impl<'a> Writer<'a> {
                 }
                 return self.placed(own.scheduled_at, own.slot_ref.as_deref());
             }
+            if let (None, Some(row)) = (&own, self.was_published(&content)?) {
+                return Ok(row);
+            }
             let _publication = match own.as_ref().map(|own| Movable::look(own, true)).transpose()? {
                 Some(Movable::No(_)) => return Err(not_movable(&row.content_id)),
                 Some(Movable::Busy(transaction)) => {

@@ -8,9 +8,10 @@ use super::turn::{self, Turn};
 use crate::booking::Booking;
 use crate::fault::Fault;
 use crate::pg::lock::{Brief, wait_for};
-use crate::pg::statement::{Statement, Value};
+use crate::pg::statement::{Row, Statement, Value};
 use pgrx::pg_sys::TransactionId;
 use slotkeeper_core::Instant;
+use std::collections::HashSet;
 
 thread_local! {
     /// What is booked is taken up: it is not due any more.
@@ -34,6 +35,12 @@ WITH given AS (
     RETURNING 1
 )
 SELECT pg_catalog.count(*) FROM closed") };
+
+    static IN_HAND: Statement = const { Statement::new(c"
+SELECT b.content_id, b.queue_id
+FROM slotkeeper.publication AS p
+JOIN slotkeeper.booking AS b ON b.booking_id OPERATOR(pg_catalog.=) p.booking_id
+WHERE b.source OPERATOR(pg_catalog.=) $1 AND b.released_at IS NULL") };
 
     static ALSO_PUBLISHED: Statement = const { Statement::by_index(c"
 INSERT INTO slotkeeper.published
@@ -59,7 +66,8 @@ FROM taken AS t") };
 const GIVEN_UP: &str = "the application has marked it as failed";
 
 /// The application's own worker has published the content: it is closed, and whatever attempt of it is under way stopped.
-pub(crate) fn published_by_application(booking: &Booking, now: Instant) -> Result<(), Fault> {
+/// False where it was closed before.
+pub(crate) fn published_by_application(booking: &Booking, now: Instant) -> Result<bool, Fault> {
     let content = booking.content();
     loop {
         let turn = Brief::acquire(&content.key());
@@ -77,7 +85,7 @@ pub(crate) fn published_by_application(booking: &Booking, now: Instant) -> Resul
                 wait_for(transaction);
                 continue;
             }
-            turn::Closed::Yes => {}
+            turn::Closed::Yes => return Ok(false),
             turn::Closed::No => {
                 let publication = inner.publication()?;
                 close(&Closing {
@@ -93,10 +101,17 @@ pub(crate) fn published_by_application(booking: &Booking, now: Instant) -> Resul
                     url: None,
                     now,
                 })?;
+                return Ok(true);
             }
         }
-        return Ok(());
     }
+}
+
+/// The contents of a source that publishing has in hand, by id and queue.
+pub(crate) fn in_hand(source: &str) -> Result<HashSet<(String, i64)>, Fault> {
+    let read = |row: &Row| Ok((row.must::<String>(1)?, row.must::<i64>(2)?));
+    let found = IN_HAND.with(|in_hand| in_hand.read(&[Value::Text(source)], read))?;
+    Ok(found.into_iter().collect())
 }
 
 /// Closes contents that the application's own worker has published, by id and queue, booked or not. None of them may be in
@@ -155,14 +170,15 @@ pub(crate) enum PutBack {
     /// It waits for its time as if it had never been handed out; or it is on its way, and stays there.
     Done,
     Published(Success),
-    /// What came of its last attempt is to be found out first.
-    Unknown,
+    /// What came of its last attempt, which had this number, is to be found out first.
+    Unknown(i32),
     /// Another open transaction is at it.
     Busy(TransactionId),
 }
 
-/// The application has put the content of a booking back to where it waits for its time. `anew` unless the row was not there.
-pub(crate) fn put_back(booking: &Booking, anew: bool, now: Instant) -> Result<PutBack, Fault> {
+/// The application has put the content of a booking back to where it waits for its time, or has inserted its row anew: then what
+/// publishing has in hand stays there.
+pub(crate) fn put_back(booking: &Booking, is_update: bool, now: Instant) -> Result<PutBack, Fault> {
     let turn = match turn::on(booking.booking_id)? {
         Turn::Mine(turn) => turn,
         Turn::Busy(transaction) => return Ok(PutBack::Busy(transaction)),
@@ -172,8 +188,8 @@ pub(crate) fn put_back(booking: &Booking, anew: bool, now: Instant) -> Result<Pu
         return Ok(success.map_or(PutBack::Done, PutBack::Published));
     };
     match publication.state {
-        State::Unknown if anew => return Ok(PutBack::Unknown),
-        State::Claimed | State::Retrying | State::Failed if anew => moved(booking, booking.scheduled_at, now)?,
+        State::Unknown => return Ok(PutBack::Unknown(publication.attempts)),
+        State::Claimed | State::Retrying | State::Failed if is_update => moved(booking, booking.scheduled_at, now)?,
         _ => {}
     }
     Ok(PutBack::Done)
