@@ -33,7 +33,7 @@ fn begin_publish(p_lease_token: Option<&str>) -> Result<JsonReply, ErrorReport> 
 
 fn begin(token: &Token) -> Result<Reply, Fault> {
     commit_durably();
-    let app = AppRow::of(token.booking_id)?;
+    let app = AppRow::settled(token.booking_id)?;
     let target = app.lock()?;
     let turn = turn::wait_on(token.booking_id)?;
     let now = now()?;

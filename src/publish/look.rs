@@ -6,6 +6,7 @@ use crate::pg::scan::{Found, IndexScan, Key, Order, See};
 use crate::pg::statement::{Row, Statement, Value};
 use crate::pg::told;
 use pgrx::Uuid;
+use pgrx::pg_sys::TransactionId;
 use slotkeeper_core::Instant;
 use slotkeeper_core::policy::Failure;
 use std::cell::RefCell;
@@ -300,19 +301,34 @@ pub(crate) fn subject(booking_id: i64) -> Result<Option<Subject>, Fault> {
     subject_with_snapshot(booking_id)
 }
 
-/// Source and id of the content of a booking, which stay what they are; only what was booked before its row was there gets a
-/// source.
-pub(crate) fn content_of(booking_id: i64) -> Result<Option<(String, String)>, Fault> {
+/// A content by source and id.
+pub(crate) struct Named {
+    pub(crate) source: String,
+    pub(crate) content_id: String,
+    /// The other open transaction that changes its booking: it may give it another id.
+    pub(crate) changer: Option<TransactionId>,
+}
+
+/// The content of a booking. It changes only where its row gets another id, or was not there yet when it was booked.
+pub(crate) fn content_of(booking_id: i64) -> Result<Option<Named>, Fault> {
     let mut scan = IndexScan::open(c"booking", c"booking_pkey", 1, See::Uncommitted)?;
     scan.search(&[(1, Key::Is(booking_id))], Order::Ascending);
     while let Some(row) = scan.next() {
         if row.inserter().is_none() {
             let text = |name| Ok::<String, Fault>(row.column(name)?.unwrap_or_default());
-            return Ok(Some((text(c"source")?, text(c"content_id")?)));
+            return Ok(Some(Named {
+                source: text(c"source")?,
+                content_id: text(c"content_id")?,
+                changer: row.changer(),
+            }));
         }
     }
     drop(scan);
-    Ok(subject_with_snapshot(booking_id)?.map(|subject| (subject.source, subject.content_id)))
+    Ok(subject_with_snapshot(booking_id)?.map(|subject| Named {
+        source: subject.source,
+        content_id: subject.content_id,
+        changer: None,
+    }))
 }
 
 fn subject_with_snapshot(booking_id: i64) -> Result<Option<Subject>, Fault> {

@@ -41,7 +41,7 @@ fn confirm_publish(
 
 fn confirm(token: &Token, provider_id: Option<&str>, url: Option<&str>) -> Result<Reply, Fault> {
     commit_durably();
-    let app = AppRow::of(token.booking_id)?;
+    let app = AppRow::settled(token.booking_id)?;
     let target = app.lock()?;
     let turn = turn::wait_on(token.booking_id)?;
     let now = now()?;
@@ -187,7 +187,7 @@ impl Next {
 }
 
 fn fail(token: &Token, told: &Failed<'_>) -> Result<Reply, Fault> {
-    let app = AppRow::of(token.booking_id)?;
+    let app = AppRow::settled(token.booking_id)?;
     let target = app.lock()?;
     let turn = turn::wait_on(token.booking_id)?;
     let Some(subject) = look::subject(token.booking_id)? else {

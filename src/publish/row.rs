@@ -5,6 +5,7 @@ use super::outcome::Next;
 use crate::binding::row::{Target, Values, is_open, is_withdrawn};
 use crate::binding::{self};
 use crate::fault::Fault;
+use crate::pg::lock::wait_for;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 use slotkeeper_core::Instant;
@@ -24,8 +25,29 @@ impl AppRow {
         if !binding::any()? {
             return Ok(Self(None));
         }
-        let content = look::content_of(booking_id)?.filter(|(source, _)| !source.is_empty());
-        Ok(Self(content.map(|(source, content_id)| Inner { source, content_id })))
+        Ok(Self::named(look::content_of(booking_id)?))
+    }
+
+    /// The same once nobody is giving it another id: what came of an attempt is told to the row that there is.
+    pub(super) fn settled(booking_id: i64) -> Result<Self, Fault> {
+        if !binding::any()? {
+            return Ok(Self(None));
+        }
+        loop {
+            let named = look::content_of(booking_id)?;
+            match named.as_ref().and_then(|named| named.changer) {
+                Some(transaction) => wait_for(transaction),
+                None => return Ok(Self::named(named)),
+            }
+        }
+    }
+
+    fn named(content: Option<look::Named>) -> Self {
+        let bound = content.filter(|content| !content.source.is_empty());
+        Self(bound.map(|content| Inner {
+            source: content.source,
+            content_id: content.content_id,
+        }))
     }
 
     /// Locks it, after whoever has it. A row that this caller may not change, or that is gone, is no row.
