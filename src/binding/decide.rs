@@ -21,6 +21,8 @@ pub(super) struct Changes {
     pub(super) takes: bool,
     /// It takes none, or has been published, and has another time, queue or id, or is exempt no longer: what publishing holds for it follows.
     pub(super) follows: bool,
+    /// It took no seat and takes none: publishing may hold one for it, and heeds what state the row has now.
+    pub(super) is_unseated: bool,
 }
 
 /// What a change of a row asks for once it is stored.
@@ -28,8 +30,6 @@ pub(super) struct Changes {
 pub(super) struct Changed {
     /// It holds its seat no longer.
     pub(super) leaves: bool,
-    /// It took no seat and takes none: publishing may hold one for it, and heeds what state the row has now.
-    pub(super) is_unseated: bool,
     /// The application's own worker has published it.
     pub(super) published: bool,
 }
@@ -70,6 +70,7 @@ impl Decide<'_> {
             return Changes {
                 takes: false,
                 follows: false,
+                is_unseated: false,
             };
         }
         let (took, takes) = (self.takes(Old), self.takes(New));
@@ -80,6 +81,7 @@ impl Decide<'_> {
             takes: takes && (!took || differs || self.is_published(Old)),
             // Publishing writes states in which a row takes no seat, and its content keeps one.
             follows: !takes && (differs || (self.is_exempt(Old) && !self.is_exempt(New))),
+            is_unseated: !self.holds(Old) && !self.holds(New) && !self.is_exempt(New),
         }
     }
 
@@ -88,7 +90,6 @@ impl Decide<'_> {
         if self.conditions.are_unmoved(self.fired) {
             return Changed {
                 leaves: false,
-                is_unseated: false,
                 published: false,
             };
         }
@@ -96,7 +97,6 @@ impl Decide<'_> {
         Changed {
             // A row that publishing has given a state of its own takes no seat, and holds one until it is exempt.
             leaves: (held && !holds) || (exempt && !self.is_exempt(Old)),
-            is_unseated: !held && !holds && !exempt,
             published: self.is_published(New) && !self.is_published(Old),
         }
     }

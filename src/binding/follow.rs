@@ -5,7 +5,8 @@
 
 use super::collisions::{self, LetGo, let_go, release_content};
 use super::guard::{Writer, decide, leave, not_movable};
-use super::{Binding, queue_of};
+use super::table::Column;
+use super::{Binding, parts_beside, queue_of};
 use crate::booking::{self, Booking, Content};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -26,17 +27,26 @@ impl Binding {
     /// Whether a row says what publishing writes for this state. Only constants tell.
     fn is_told(&self, row: &Record, state: &str) -> Result<bool, Fault> {
         let mut told = false;
-        for (name, value) in self.options.state(state).into_iter().flatten() {
-            if let StateValue::Literal(text) = value {
-                let column = self.table.column("states", name)?.number;
-                // As the type writes it.
-                if row.with_text(column, Some(text))?.text(column) != row.text(column) {
-                    return Ok(false);
-                }
-                told = true;
+        for (column, text) in self.constants(state)? {
+            // What a char(n) pads.
+            if row.text(column.number).as_deref().map(str::trim_end) != Some(as_written(column, text).trim_end()) {
+                return Ok(false);
             }
+            told = true;
         }
         Ok(told)
+    }
+
+    /// The constants that publishing writes for a state.
+    fn constants(&self, state: &str) -> Result<Vec<(&Column, &str)>, Fault> {
+        let columns = self.options.state(state).into_iter().flatten();
+        let constants = columns.filter_map(|(name, value)| match value {
+            StateValue::Literal(text) => Some((name, text.as_str())),
+            StateValue::Null | StateValue::Variable(_) => None,
+        });
+        constants
+            .map(|(name, text)| Ok((self.table.column("states", name)?, text)))
+            .collect()
     }
 
     /// Which of the states that publishing writes a row says.
@@ -53,16 +63,13 @@ impl Binding {
         let mut any = vec!["false".to_owned()];
         for state in IN_HAND {
             let mut all = Vec::new();
-            for (name, value) in self.options.state(state).into_iter().flatten() {
-                if let StateValue::Literal(text) = value {
-                    let column = self.table.column("states", name)?;
-                    all.push(format!(
-                        "t.{}::pg_catalog.text IS NOT DISTINCT FROM CAST({}::pg_catalog.text AS {})::pg_catalog.text",
-                        column.quoted()?,
-                        literal(text)?,
-                        column.type_name
-                    ));
-                }
+            for (column, text) in self.constants(state)? {
+                let (column, text) = (column.quoted()?, literal(as_written(column, text).trim_end())?);
+                // As the type writes it, and not as a cast would.
+                let own = format!("pg_catalog.rtrim(pg_catalog.format('%s', t.{column}))");
+                all.push(format!(
+                    "t.{column} IS NOT NULL AND {own} OPERATOR(pg_catalog.=) {text}"
+                ));
             }
             if !all.is_empty() {
                 any.push(format!("({})", all.join(" AND ")));
@@ -117,6 +124,17 @@ impl Binding {
             row = row.with_text(column.number, text.as_deref())?;
         }
         Ok(row)
+    }
+}
+
+/// A constant as its column's type writes it. One that the type doesn't take is told by no row.
+fn as_written<'t>(column: &Column, text: &'t str) -> &'t str {
+    if column.type_oid != pg_sys::BOOLOID {
+        return text;
+    }
+    match text.trim().to_ascii_lowercase().as_str() {
+        "t" | "true" | "y" | "yes" | "on" | "1" => "t",
+        _ => "f",
     }
 }
 
@@ -178,18 +196,28 @@ impl Writer<'_> {
             return Ok(());
         };
         let renamed = old_id != content_id;
+        let was = self.named(old);
+        let is_alone = parts_beside(binding, self.fired.table())?.is_empty();
         for (booking, its_queue) in booking::of_source(&old_id, &binding.source)? {
-            let is_elsewhere = booking.queue_id != queue.queue_id;
-            if (renamed && !is_elsewhere && self.rename(&booking, content_id)?) || !(renamed || is_elsewhere) {
+            // It may be that of a row of the same id in another partition.
+            if !is_alone && !(was.names(&its_queue) && self.held(old, &booking)?) {
                 continue;
             }
+            let is_elsewhere = booking.queue_id != queue.queue_id;
+            // Also where it is given back at once: a success that is told late is that of the row.
+            let keeps = !renamed || self.rename(&booking, content_id, !is_elsewhere)?;
+            if keeps && !is_elsewhere {
+                continue;
+            }
+            let booking = match renamed && keeps {
+                true => Booking {
+                    content_id: content_id.to_owned(),
+                    ..booking
+                },
+                false => booking,
+            };
             match let_go(&booking, &its_queue, now()?)? {
-                LetGo::Released | LetGo::Gone => {}
-                LetGo::Kept("published") => {
-                    if renamed {
-                        self.rename(&booking, content_id)?;
-                    }
-                }
+                LetGo::Released | LetGo::Gone | LetGo::Kept("published") => {}
                 // Another server has stored the row.
                 LetGo::Kept(_) if is_replica() => {}
                 LetGo::Kept(_) => return Err(not_movable(&old_id)),
@@ -201,6 +229,12 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Whether a booking was that of the row as it was.
+    fn held(&self, old: &Record, booking: &Booking) -> Result<bool, Fault> {
+        let decide = decide(self.fired, &self.binding.source)?;
+        Ok(decide.holds(Version::Old) || (booking.claimed && self.binding.told(old)?.contains(&true)))
+    }
+
     /// A content that was published stays so under its row's new id.
     fn published_as(&self, old_id: &str, content_id: &str) -> Result<(), Fault> {
         let source = &self.binding.source;
@@ -208,9 +242,9 @@ impl Writer<'_> {
         collisions::forget(source, old_id)
     }
 
-    /// Gives a booking its row's new id; a lease that has not begun is void. False where a content of that id is booked in
-    /// its queue.
-    fn rename(&self, booking: &Booking, content_id: &str) -> Result<bool, Fault> {
+    /// Gives a booking its row's new id; where it stays, a lease that has not begun is void. False where a content of that id
+    /// is booked in its queue.
+    fn rename(&self, booking: &Booking, content_id: &str, stays: bool) -> Result<bool, Fault> {
         let contents = [
             booking.content(),
             Content {
@@ -242,7 +276,9 @@ impl Writer<'_> {
                 }
                 Movable::No("published") | Movable::Yes { .. } => {
                     booking::rename(booking, content_id)?;
-                    publish::lease_void(booking, now()?)?;
+                    if stays {
+                        publish::lease_void(booking, now()?)?;
+                    }
                     return Ok(true);
                 }
                 Movable::No(_) if is_replica() => return Ok(false),
@@ -292,7 +328,7 @@ impl Writer<'_> {
             if renamed {
                 for (booking, _) in &held {
                     if published || self.publication_of(booking)? == Some("published") {
-                        self.rename(booking, content_id)?;
+                        self.rename(booking, content_id, true)?;
                     }
                 }
                 self.published_as(old_id, content_id)?;

@@ -204,19 +204,27 @@ fn update(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
         return Ok(None);
     };
     let changes = decide(fired, source)?.changes();
-    if !changes.takes && !changes.follows {
+    if !changes.takes && !changes.follows && !changes.is_unseated {
+        return Ok(Some(new));
+    }
+    // Where the binding is broken, rows that take no seat are still written.
+    if !changes.takes && usable(fired, source)?.is_none() {
         return Ok(Some(new));
     }
     let Some(binding) = concerned(fired, source, &new)? else {
         return Ok(Some(new));
     };
-    let writer = Writer::of(&binding, fired, new);
-    let row = if changes.takes {
-        writer.take()
-    } else {
-        writer.follow(&old)
-    };
-    row.map(Some)
+    let mut writer = Writer::of(&binding, fired, new);
+    if changes.takes {
+        return writer.take().map(Some);
+    }
+    if changes.follows {
+        writer.new = writer.follow(&old)?;
+    }
+    if changes.is_unseated {
+        heed(&binding, fired, &old, &new)?;
+    }
+    Ok(Some(writer.new))
 }
 
 /// The row has been changed.
@@ -225,23 +233,17 @@ fn updated(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
         return Ok(None);
     };
     let changed = decide(fired, source)?.changed();
-    if !changed.leaves && !changed.is_unseated && !changed.published {
+    if !changed.leaves && !changed.published {
         return Ok(None);
     }
     if !changed.published && usable(fired, source)?.is_none() {
-        return match changed.leaves {
-            true => leave_broken(fired, source, &old),
-            false => Ok(None),
-        };
+        return leave_broken(fired, source, &old);
     }
     let Some(binding) = concerned(fired, source, &new)? else {
         return Ok(None);
     };
     if changed.leaves {
         leave(&binding, fired, &old)?;
-    }
-    if changed.is_unseated {
-        heed(&binding, fired, &old, &new)?;
     }
     if changed.published {
         Writer::of(&binding, fired, new).published()?;
@@ -498,7 +500,10 @@ impl<'a> Writer<'a> {
     fn took(&self) -> bool {
         let id = self.binding.id.number;
         self.fired.is_update()
-            && self.fired.old_row().is_some_and(|old| old.is_alike(&self.new, id))
+            && self
+                .fired
+                .old_row()
+                .is_some_and(|old| old.text(id) == self.new.text(id))
             && decide(self.fired, &self.binding.source).is_ok_and(|decide| decide.takes(Version::Old))
     }
 

@@ -185,6 +185,9 @@ pub(super) enum Timing {
     Before,
     /// After: it stays as it is, or the statement fails.
     After,
+    /// After it is inserted and before it is updated, where it stays as it is too: an UPDATE that takes a row to another partition is
+    /// a DELETE and an INSERT once it is stored, which know nothing of each other.
+    BeforeUpdate,
 }
 
 impl Timing {
@@ -198,7 +201,7 @@ impl Timing {
             return Ok(Self::Before);
         }
         if binding.options.on_conflict == OnConflict::Reject && binding.options.at_null == AtNull::Ignore {
-            return Ok(Self::After);
+            return Ok(if generated { Self::After } else { Self::BeforeUpdate });
         }
         let why = if by_time {
             "it is partitioned by its time, so a row cannot be given another"
@@ -281,6 +284,10 @@ pub(super) fn create(conditions: &Conditions<'_>) -> Result<Vec<Made>, Fault> {
         Timing::After => {
             add("insert", "AFTER INSERT", "ROW", None, "take")?;
             add("update", "AFTER UPDATE", "ROW", None, "take")?;
+        }
+        Timing::BeforeUpdate => {
+            add("insert", "AFTER INSERT", "ROW", None, "take")?;
+            add("update", "BEFORE UPDATE", "ROW", None, "take")?;
         }
     }
     add("updated", "AFTER UPDATE", "ROW", None, "leave")?;

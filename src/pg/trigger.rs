@@ -290,11 +290,6 @@ impl Record {
         self.datum(column).is_none()
     }
 
-    /// Whether a column whose type is passed by value is the same in another row of the table.
-    pub(crate) fn is_alike(&self, other: &Self, column: i16) -> bool {
-        self.datum(column).map(|datum| datum.value()) == other.datum(column).map(|datum| datum.value())
-    }
-
     fn with(&self, column: i16, datum: Option<pg_sys::Datum>) -> Self {
         let (mut number, mut value, mut is_null) = (
             i32::from(column),
