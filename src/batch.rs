@@ -192,6 +192,7 @@ impl Wanted<'_, '_> {
             slot: &held.slot,
             seat: held.seat,
             booked_at: now,
+            claimed_at: None,
         }
     }
 }

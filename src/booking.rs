@@ -322,6 +322,7 @@ static NEW: Columns = Columns {
         c"scheduled_at",
         c"slot_ref",
         c"booked_at",
+        c"claimed_at",
     ],
 };
 
@@ -332,10 +333,12 @@ pub(crate) struct NewBooking<'a> {
     pub(crate) slot: &'a Slot,
     pub(crate) seat: i16,
     pub(crate) booked_at: Instant,
+    /// Where there is nothing to publish: it was published before it is booked.
+    pub(crate) claimed_at: Option<Instant>,
 }
 
 impl NewBooking<'_> {
-    fn values(&self, booking_id: i64) -> [Value<'_>; 10] {
+    fn values(&self, booking_id: i64) -> [Value<'_>; 11] {
         [
             Value::Int8(booking_id),
             Value::Int8(self.content.queue_id),
@@ -347,6 +350,7 @@ impl NewBooking<'_> {
             Value::Time(self.slot.at),
             Value::OptionalText(self.slot.slot_ref.as_deref()),
             Value::Time(self.booked_at),
+            Value::OptionalTime(self.claimed_at),
         ]
     }
 }
@@ -473,6 +477,7 @@ pub(crate) fn insert(
         slot,
         seat,
         booked_at: now,
+        claimed_at: None,
     })?;
     Ok(Some(booking_id))
 }

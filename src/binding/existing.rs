@@ -32,6 +32,8 @@ pub(super) struct Occupant {
     pub(super) platform: Option<String>,
     pub(super) user_id: Option<String>,
     pub(super) at: Instant,
+    /// The application's own worker has published it.
+    pub(super) is_published: bool,
 }
 
 /// A row whose instant another holds.
@@ -120,9 +122,10 @@ pub(super) fn occupants(
         "SELECT t.{id}::pg_catalog.text, {profile_id}, {platform}, {user_id}, \
                 CASE WHEN pg_catalog.isfinite({at}) \
                      THEN (EXTRACT(epoch FROM {at}) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 END, \
-                ({asks}) IS TRUE, {at} IS NULL \
+                ({asks}) IS TRUE, {at} IS NULL, {published} \
          FROM {table} AS t WHERE ({wanted}){only}{order}",
         id = binding.id.quoted()?,
+        published = conditions.is_published(RowOf::Table).as_deref().unwrap_or("false"),
         user_id = text(binding.user_id.as_ref())?,
         table = binding.table.quoted()?,
         only = only.map_or(Ok(String::new()), |only| only.condition(binding))?,
@@ -155,6 +158,7 @@ pub(super) fn occupants(
             platform: row.get(3)?,
             user_id: row.get(4)?,
             at: binding.time.instant_of_stored(stored.unwrap_or_default()),
+            is_published: row.must(8)?,
         };
         act(occupant, claim)
     })
@@ -472,6 +476,7 @@ impl Place {
                 },
                 seat,
                 booked_at: now,
+                claimed_at: row.is_published.then_some(now),
             })?;
         }
         let position = self.taken.partition_point(|&taken| taken < seat);

@@ -13,7 +13,7 @@ use crate::fault::Fault;
 use crate::pg::dynamic::literal;
 use crate::pg::lock::{Brief, wait_for};
 use crate::pg::trigger::{Fired, Record, Version, is_replica};
-use crate::publish::{self, Movable};
+use crate::publish::{self, Movable, ToldByRow};
 use crate::queue::Queue;
 use pgrx::{PgLogLevel, PgSqlErrorCode, ereport, pg_sys};
 use slotkeeper_core::Instant;
@@ -22,6 +22,15 @@ use slotkeeper_core::zone::format_utc;
 
 /// The states in which publishing has a content in hand.
 pub(super) const IN_HAND: [&str; 5] = ["claimed", "publishing", "retrying", "failed", "unknown"];
+
+/// Which of them a row says.
+type Told = [bool; IN_HAND.len()];
+
+impl ToldByRow {
+    fn of([_, _, retrying, failed, _]: Told) -> Self {
+        Self { failed, retrying }
+    }
+}
 
 impl Binding {
     /// Whether a row says what publishing writes for this state. Only constants tell.
@@ -50,8 +59,8 @@ impl Binding {
     }
 
     /// Which of the states that publishing writes a row says.
-    fn told(&self, row: &Record) -> Result<[bool; IN_HAND.len()], Fault> {
-        let mut told = [false; IN_HAND.len()];
+    fn told(&self, row: &Record) -> Result<Told, Fault> {
+        let mut told = Told::default();
         for (told, state) in told.iter_mut().zip(IN_HAND) {
             *told = self.is_told(row, state)?;
         }
@@ -322,8 +331,9 @@ impl Writer<'_> {
             }
         }
         let told = binding.told(&self.new)?;
-        let called_off = binding.told(old)?.contains(&true) && !told.contains(&true);
-        if exempt || published || called_off || decide.takes(Version::Old) {
+        let in_hand = told.contains(&true);
+        let was_in_hand = decide.takes(Version::Old) || binding.told(old)?.contains(&true);
+        if exempt || published || (was_in_hand && !in_hand) {
             // It gives its seat up once it is stored, but for what was published.
             if renamed {
                 for (booking, _) in &held {
@@ -335,7 +345,8 @@ impl Writer<'_> {
             }
             return Ok(self.new);
         }
-        let goes_on = returns && held.is_empty() && (told[0] || told[2]);
+        let [claimed, _, retrying, ..] = told;
+        let goes_on = returns && held.is_empty() && (claimed || retrying);
         if mine.is_none() && !goes_on {
             if renamed {
                 if let Some(queue) = self.queue_named(&is)? {
@@ -506,22 +517,33 @@ pub(super) fn heed(binding: &Binding, fired: &Fired<'_>, old: &Record, new: &Rec
     let Some(content_id) = new.text(binding.id.number) else {
         return Ok(());
     };
-    let newly = |state: &str| {
-        IN_HAND
-            .iter()
-            .zip(was.iter().zip(is))
-            .any(|(name, (was, is))| *name == state && is && !was)
-    };
-    let told = publish::ToldByRow {
-        failed: newly("failed"),
-        retrying: newly("retrying"),
-    };
+    let mut newly = is;
+    for (newly, was) in newly.iter_mut().zip(was) {
+        *newly &= !was;
+    }
     for (booking, _) in booking::of_source(&content_id, &binding.source)? {
         if booking.claimed {
-            publish::heed(&booking, told, now()?)?;
+            publish::heed(&booking, ToldByRow::of(newly), now()?)?;
         }
     }
     Ok(())
+}
+
+/// A row takes its seat no more. Where it says by now that publishing has it in hand, and publishing has, it keeps it all the same.
+pub(super) fn give_up(binding: &Binding, fired: &Fired<'_>, old: &Record, new: &Record) -> Result<(), Fault> {
+    let told = binding.told(new)?;
+    let exempt = decide(fired, &binding.source)?.is_exempt(Version::New);
+    let Some(content_id) = new.text(binding.id.number).filter(|_| !exempt && told.contains(&true)) else {
+        return leave(binding, fired, old);
+    };
+    for (booking, queue) in booking::of_source(&content_id, &binding.source)? {
+        if booking.claimed {
+            publish::heed(&booking, ToldByRow::of(told), now()?)?;
+        } else {
+            let_go(&booking, &queue, now()?)?;
+        }
+    }
+    collisions::forget(&binding.source, &content_id)
 }
 
 fn unknown(content_id: &str) -> Fault {

@@ -4,7 +4,7 @@
 use super::collisions::{self, Exactly, give_back, move_booking, release_content, release_in, settle_exactly};
 use super::decide::Decide;
 use super::existing::{Collision, Occupant};
-use super::follow::{PutBack, heed};
+use super::follow::{PutBack, give_up, heed};
 use super::release::release_all;
 use super::row::is_own_write;
 use super::triggers::{Carried, EXEMPT};
@@ -243,7 +243,7 @@ fn updated(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
         return Ok(None);
     };
     if changed.leaves {
-        leave(&binding, fired, &old)?;
+        give_up(&binding, fired, &old, &new)?;
     }
     if changed.published {
         Writer::of(&binding, fired, new).published()?;
@@ -574,6 +574,7 @@ impl<'a> Writer<'a> {
             platform,
             user_id,
             at: at.unwrap_or_default(),
+            is_published: false,
         };
         Ok((occupant, at, queue))
     }
@@ -722,6 +723,7 @@ impl<'a> Writer<'a> {
                     slot,
                     seat,
                     booked_at: now,
+                    claimed_at: None,
                 }),
             };
             let mut in_the_way = InTheWay::Nothing;

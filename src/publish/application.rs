@@ -14,23 +14,26 @@ use slotkeeper_core::Instant;
 use std::collections::HashSet;
 
 thread_local! {
-    /// What is booked is taken up: it is not due any more.
+    /// What is booked is taken up: it is not due any more. Written so that each booking is looked up by its key, whatever the
+    /// server thinks of the table's size.
     static CLOSE_ALL: Statement = const { Statement::by_index(c"
 WITH given AS (
     SELECT g.content_id, g.queue_id
     FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) AS g (content_id, queue_id)
-), booked AS (
-    UPDATE slotkeeper.booking AS b SET claimed_at = $4
+), booked AS MATERIALIZED (
+    SELECT g.content_id, g.queue_id,
+           (SELECT b.booking_id FROM slotkeeper.booking AS b
+            WHERE b.content_id OPERATOR(pg_catalog.=) g.content_id AND b.source OPERATOR(pg_catalog.=) $1
+              AND b.queue_id OPERATOR(pg_catalog.=) g.queue_id AND b.released_at IS NULL) AS booking_id
     FROM given AS g
-    WHERE b.content_id OPERATOR(pg_catalog.=) g.content_id AND b.source OPERATOR(pg_catalog.=) $1
-      AND b.queue_id OPERATOR(pg_catalog.=) g.queue_id AND b.released_at IS NULL AND b.claimed_at IS NULL
-    RETURNING b.booking_id, b.content_id, b.queue_id
+), taken AS (
+    UPDATE slotkeeper.booking AS b SET claimed_at = $4
+    WHERE b.booking_id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT k.booking_id FROM booked AS k WHERE k.booking_id IS NOT NULL))
+      AND b.released_at IS NULL AND b.claimed_at IS NULL
 ), closed AS (
     INSERT INTO slotkeeper.published (queue_id, booking_id, published_at, attempt, late, source, content_id)
-    SELECT g.queue_id, b.booking_id, $4, 0, false, $1, g.content_id
-    FROM given AS g
-    LEFT JOIN booked AS b
-        ON b.content_id OPERATOR(pg_catalog.=) g.content_id AND b.queue_id OPERATOR(pg_catalog.=) g.queue_id
+    SELECT k.queue_id, k.booking_id, $4, 0, false, $1, k.content_id
+    FROM booked AS k
     ON CONFLICT (content_id, source, queue_id) DO NOTHING
     RETURNING 1
 )

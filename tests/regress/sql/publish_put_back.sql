@@ -64,6 +64,17 @@ SELECT make();
 SELECT id, try(format('UPDATE pb.post SET at = at + interval ''10 days'' WHERE id = %L', id)) FROM post WHERE id IN ('cl', 're', 'fa') ORDER BY id;
 UPDATE post SET at = at + interval '1 day', status = 'failed' WHERE id = 'fa' RETURNING status;
 SELECT * FROM both_say WHERE id IN ('cl', 're', 'fa');
+-- A worker of the application's writes the states itself: named in "states" they keep what publishing has in hand, and nothing else.
+SELECT slotkeeper.attach_table('post', :'with_states'::jsonb #- '{states,claimed}') ->> 'outcome' AS outcome;
+SELECT make();
+UPDATE post SET status = 'sending' WHERE id IN ('cl', 'sc');
+SELECT * FROM both_say WHERE id IN ('cl', 'sc');
+SELECT said(slotkeeper.begin_publish(t('cl')));
+SELECT make();
+UPDATE post SET status = 'failed', id = 'new ' || id WHERE id IN ('cl', 'sc');
+SELECT * FROM both_say WHERE id LIKE '%cl' OR id LIKE '%sc';
+SELECT said(slotkeeper.begin_publish(t('cl'))), said(slotkeeper.retry_content('new cl'));
+SELECT slotkeeper.attach_table('post', :'with_states') ->> 'outcome' AS outcome;
 -- Undone.
 SELECT make();
 BEGIN;
