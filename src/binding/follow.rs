@@ -209,7 +209,7 @@ impl Writer<'_> {
         let is_alone = parts_beside(binding, self.fired.table())?.is_empty();
         for (booking, its_queue) in booking::of_source(&old_id, &binding.source)? {
             // It may be that of a row of the same id in another partition.
-            if !is_alone && !(was.names(&its_queue) && self.held(old, &booking)?) {
+            if !(is_alone || (was.names(&its_queue) && self.held(old, &booking)?)) {
                 continue;
             }
             let is_elsewhere = booking.queue_id != queue.queue_id;
