@@ -87,15 +87,9 @@ impl Binding {
         Ok(format!("({})", any.join(" OR ")))
     }
 
-    /// Whether an UPDATE has changed a row's state itself, as far as scheduling writes one.
-    fn changes_state(&self, old: &Record, new: &Record) -> Result<bool, Fault> {
-        for name in self
-            .options
-            .state("scheduled")
-            .into_iter()
-            .flatten()
-            .map(|(name, _)| name)
-        {
+    /// Whether an UPDATE has itself changed what `states` writes for this one.
+    fn changes_state(&self, old: &Record, new: &Record, state: &str) -> Result<bool, Fault> {
+        for (name, _) in self.options.state(state).into_iter().flatten() {
             let column = self.table.column("states", name)?.number;
             if column != self.at.number && old.text(column) != new.text(column) {
                 return Ok(true);
@@ -346,7 +340,7 @@ impl Writer<'_> {
             return Ok(self.new);
         }
         let [claimed, _, retrying, ..] = told;
-        let goes_on = returns && held.is_empty() && (claimed || retrying);
+        let goes_on = (returns || old.is_null(binding.at.number)) && held.is_empty() && (claimed || retrying);
         if mine.is_none() && !goes_on {
             if renamed {
                 if let Some(queue) = self.queue_named(&is)? {
@@ -359,7 +353,7 @@ impl Writer<'_> {
         }
         if self.new.is_null(binding.at.number) {
             release_content(binding, old_id, now()?)?;
-            return Ok(self.new);
+            return self.told_by_us(old, self.new, "unscheduled", &Says::default());
         }
         let stays_failed = match mine {
             Some(mine) => {
@@ -380,11 +374,7 @@ impl Writer<'_> {
         if mine.is_none_or(|mine| mine.booking_id != own.booking_id) {
             publish::take_up(&own, stays_failed, now()?)?;
         }
-        if !publish::is_scheduled_again(&own)?
-            || is_replica()
-            || !self.fired.is_before()
-            || binding.changes_state(old, &self.new)?
-        {
+        if !publish::is_scheduled_again(&own)? {
             return Ok(row);
         }
         let says = Says {
@@ -393,7 +383,15 @@ impl Writer<'_> {
             now: Some(now()?),
             ..Says::default()
         };
-        binding.with_state(row, "scheduled", &says)
+        self.told_by_us(old, row, "scheduled", &says)
+    }
+
+    /// The row with what `states` writes for a state, unless this UPDATE says itself how the row stands.
+    fn told_by_us(&self, old: &Record, row: Record, state: &str, says: &Says) -> Result<Record, Fault> {
+        if is_replica() || !self.fired.is_before() || self.binding.changes_state(old, &self.new, state)? {
+            return Ok(row);
+        }
+        self.binding.with_state(row, state, says)
     }
 
     /// What keeps publishing from letting a booking go, once nobody else is at it.

@@ -64,6 +64,13 @@ SELECT make();
 SELECT id, try(format('UPDATE pb.post SET at = at + interval ''10 days'' WHERE id = %L', id)) FROM post WHERE id IN ('cl', 're', 'fa') ORDER BY id;
 UPDATE post SET at = at + interval '1 day', status = 'failed' WHERE id = 'fa' RETURNING status;
 SELECT * FROM both_say WHERE id IN ('cl', 're', 'fa');
+-- Without a time it is unscheduled; with one again only a row that says so is scheduled.
+SELECT make();
+UPDATE post SET at = NULL WHERE id IN ('cl', 're', 'fa');
+UPDATE post SET at = NULL, status = 'taken' WHERE id = 'sc';
+SELECT * FROM both_say WHERE id IN ('cl', 're', 'fa', 'sc');
+UPDATE post SET at = '2026-03-01 09:00Z' WHERE id IN ('cl', 'sc') RETURNING id, status;
+SELECT * FROM both_say WHERE id IN ('cl', 'sc') AND in_row IS NOT NULL;
 -- A worker of the application's writes the states itself: named in "states" they keep what publishing has in hand, and nothing else.
 SELECT slotkeeper.attach_table('post', :'with_states'::jsonb #- '{states,claimed}') ->> 'outcome' AS outcome;
 SELECT make();
