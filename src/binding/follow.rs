@@ -19,6 +19,7 @@ use pgrx::{PgLogLevel, PgSqlErrorCode, ereport, pg_sys};
 use slotkeeper_core::Instant;
 use slotkeeper_core::binding::{StateValue, Variable};
 use slotkeeper_core::zone::format_utc;
+use std::rc::Rc;
 
 /// The states in which publishing has a content in hand.
 pub(super) const IN_HAND: [&str; 5] = ["claimed", "publishing", "retrying", "failed", "unknown"];
@@ -199,13 +200,7 @@ impl Writer<'_> {
             return Ok(());
         };
         let renamed = old_id != content_id;
-        let was = self.named(old);
-        let is_alone = parts_beside(binding, self.fired.table())?.is_empty();
-        for (booking, its_queue) in booking::of_source(&old_id, &binding.source)? {
-            // It may be that of a row of the same id in another partition.
-            if !(is_alone || (was.names(&its_queue) && self.held(old, &booking)?)) {
-                continue;
-            }
+        for (booking, its_queue) in self.held(old, &old_id)? {
             let is_elsewhere = booking.queue_id != queue.queue_id;
             // Also where it is given back at once: a success that is told late is that of the row.
             let keeps = !renamed || self.rename(&booking, content_id, !is_elsewhere)?;
@@ -232,10 +227,19 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Whether a booking was that of the row as it was.
-    fn held(&self, old: &Record, booking: &Booking) -> Result<bool, Fault> {
-        let decide = decide(self.fired, &self.binding.source)?;
-        Ok(decide.holds(Version::Old) || (booking.claimed && self.binding.told(old)?.contains(&true)))
+    /// The live bookings of the row as it was. In a partitioned table they may be those of a row of its id in another partition.
+    fn held(&self, old: &Record, old_id: &str) -> Result<Vec<(Booking, Rc<Queue>)>, Fault> {
+        let binding = self.binding;
+        let mut held = booking::of_source(old_id, &binding.source)?;
+        if !held.is_empty() && !parts_beside(binding, self.fired.table())?.is_empty() {
+            let was = self.named(old);
+            let (holds, in_hand) = (
+                decide(self.fired, &binding.source)?.holds(Version::Old),
+                binding.told(old)?.contains(&true),
+            );
+            held.retain(|(booking, queue)| was.names(queue) && (holds || (in_hand && booking.claimed)));
+        }
+        Ok(held)
     }
 
     /// A content that was published stays so under its row's new id.
@@ -305,7 +309,7 @@ impl Writer<'_> {
             return Ok(self.new);
         };
         let renamed = old_id != content_id;
-        let held = booking::of_source(old_id, &binding.source)?;
+        let held = self.held(old, old_id)?;
         let at = self.new.time(binding.at.number, &binding.time);
         let mut mine = None;
         for (booking, queue) in held.iter().filter(|(booking, _)| booking.claimed) {
@@ -356,9 +360,7 @@ impl Writer<'_> {
             return self.told_by_us(old, self.new, "unscheduled", &Says::default());
         }
         let stays_failed = match mine {
-            Some(mine) => {
-                publish::is_failed(mine)? && self.new.time(binding.at.number, &binding.time) == Some(mine.scheduled_at)
-            }
+            Some(mine) => publish::is_failed(mine)? && at == Some(mine.scheduled_at),
             None => false,
         };
         let row = self.take()?;
@@ -405,7 +407,7 @@ impl Writer<'_> {
         }
     }
 
-    fn queue_named(&self, named: &Named) -> Result<Option<std::rc::Rc<Queue>>, Fault> {
+    fn queue_named(&self, named: &Named) -> Result<Option<Rc<Queue>>, Fault> {
         match &named.profile_id {
             Some(profile_id) => queue_of(self.binding, profile_id, named.platform.as_deref(), false),
             None => Ok(None),

@@ -47,6 +47,20 @@ UPDATE part SET at = '2026-03-02 09:00Z' WHERE id = 'two' AND platform = 'a';
 UPDATE part SET at = '2026-03-03 09:00Z' WHERE id = 'two' AND platform = 'b';
 SELECT try('UPDATE pp.part SET status = ''queued'' WHERE id = ''two'' AND platform = ''b''');
 SELECT * FROM both_say WHERE id = 'two';
+-- The same in one queue: the one that is only a draft leaves what publishing has in hand of the other alone.
+CREATE TABLE region (id text, region int, platform text DEFAULT 'b', at timestamptz, status state DEFAULT 'queued', PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+CREATE TABLE region_1 PARTITION OF region FOR VALUES IN (1);
+CREATE TABLE region_2 PARTITION OF region FOR VALUES IN (2);
+SELECT slotkeeper.attach_table('region', :'options') ->> 'outcome' AS outcome;
+INSERT INTO region (id, region, at) SELECT name, 1, '2026-01-16 01:00Z'::timestamptz + n * interval '1 hour' FROM unnest(ARRAY['re', 'pu', 'cl']) WITH ORDINALITY AS x (name, n);
+SELECT in_hand();
+INSERT INTO region (id, region, at, status) SELECT id, 2, at, 'draft' FROM region;
+SELECT id, try(format('UPDATE pp.region SET at = at + interval ''1 day'', platform = ''a'' WHERE region = 2 AND id = %L', id)) FROM region WHERE region = 2 ORDER BY id;
+SELECT id, region, p.platform, status, s.platform AS in_ledger, state FROM region AS p JOIN slotkeeper.content_status AS s ON s.content_id = p.id AND s.source = 'pp.region' ORDER BY 1, 2;
+UPDATE region SET region = 2, platform = 'a', id = 'new ' || id WHERE region = 1 AND id <> 'pu';
+DELETE FROM region WHERE status = 'draft';
+SELECT id, region, p.platform, status, s.platform AS in_ledger, state FROM region AS p JOIN slotkeeper.content_status AS s ON s.content_id = p.id AND s.source = 'pp.region' AND s.state <> 'unscheduled' ORDER BY 1, 2;
+DROP TABLE region;
 -- A state that its type doesn't take keeps nobody from editing a draft.
 UPDATE part SET status = 'draft' WHERE id = 'new fa';
 UPDATE part SET at = now() WHERE id = 'new fa';
