@@ -1,7 +1,7 @@
-//! Secrets that cannot be guessed, and digests that don't give them away.
+//! Secrets that cannot be guessed.
 
 use crate::fault::Fault;
-use pgrx::{IntoDatum, direct_function_call, pg_sys};
+use pgrx::pg_sys;
 
 /// 128 bits from the server's source of strong random numbers.
 pub(crate) fn secret() -> Result<u128, Fault> {
@@ -12,14 +12,4 @@ pub(crate) fn secret() -> Result<u128, Fault> {
     } else {
         Err(Fault::Internal("the server has no random numbers".to_owned()))
     }
-}
-
-/// The first half of a secret's SHA-256.
-pub(crate) fn digest(secret: u128) -> Result<u128, Fault> {
-    let bytes = secret.to_be_bytes();
-    // SAFETY: the server's sha256(bytea) takes a bytea and returns one.
-    let hash: Option<&[u8]> = unsafe { direct_function_call(pg_sys::sha256_bytea, &[bytes.as_slice().into_datum()]) };
-    hash.and_then(|hash| hash.first_chunk::<16>())
-        .map(|half| u128::from_be_bytes(*half))
-        .ok_or_else(|| Fault::Internal("sha256 returned nothing".to_owned()))
 }

@@ -24,7 +24,7 @@ use slotkeeper_core::publish_key::publish_key;
 fn begin_publish(p_lease_token: Option<&str>) -> Result<JsonReply, ErrorReport> {
     let text = identifier("p_lease_token", p_lease_token)?;
     refuse_read_only(c"begin_publish()");
-    let reply = match token::parse(text)? {
+    let reply = match token::parse(text) {
         Some(token) => begin(&token)?,
         None => stale_token(None),
     };
@@ -104,7 +104,7 @@ fn extend_lease(p_lease_token: Option<&str>, p_lease: Option<Interval>) -> Resul
     let text = identifier("p_lease_token", p_lease_token)?;
     let lease = lease_micros("p_lease", p_lease)?;
     refuse_read_only(c"extend_lease()");
-    let reply = match token::parse(text)? {
+    let reply = match token::parse(text) {
         Some(token) => extend(&token, lease)?,
         None => stale_token(None),
     };
