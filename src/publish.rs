@@ -8,6 +8,7 @@
 //! other transaction is at it: so nobody waits inside a statement, and no isolation level fails over what others did.
 
 mod claim;
+mod desk;
 mod due;
 mod history;
 mod home;

@@ -54,6 +54,11 @@ impl Writer {
         }
     }
 
+    /// Closes what must not stay open with it: the executor's ends before the memory that it is in.
+    pub(crate) fn rest(&mut self) {
+        self.executor = None;
+    }
+
     fn executor(&mut self) -> &Executor {
         let (table, memory) = (self.table, self.memory);
         self.executor.get_or_insert_with(|| {

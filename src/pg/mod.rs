@@ -4,6 +4,7 @@
 
 pub(crate) mod across_rows;
 pub(crate) mod before_row;
+pub(crate) mod call;
 pub(crate) mod change;
 pub(crate) mod condition;
 pub(crate) mod durable;

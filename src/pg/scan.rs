@@ -292,6 +292,16 @@ impl IndexScan {
         Found { scan: self }
     }
 
+    /// Lets go of the row that it has reached, and of the pages: who cleans them up need not wait for a scan that stays open.
+    /// The next thing asked of it is a search.
+    pub(crate) fn rest(&mut self) {
+        // SAFETY: the scan and its slot are open; starting over without conditions keeps the ones there are.
+        unsafe {
+            pg_sys::index_rescan(self.scan, std::ptr::null_mut(), 0, std::ptr::null_mut(), 0);
+            pg_sys::ExecClearTuple(self.slot);
+        }
+    }
+
     /// How many entries this scan has looked at.
     pub(crate) fn steps(&self) -> u64 {
         self.steps

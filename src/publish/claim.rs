@@ -1,7 +1,7 @@
 //! `claim_due_content` and `claim_content`: handing a content to one worker.
 
 use super::due::{Again, Entry, Kind, Walk};
-use super::look::{self, Publication, QueueName, State, Subject};
+use super::look::{self, Bookings, Publication, QueueName, State, Subject};
 use super::outcome::Next;
 use super::row::{self, AppRow, Sources};
 use super::state::{Claim, Ending, Event, Taking, Told, change};
@@ -11,6 +11,7 @@ use crate::binding::row::{Target, spelled};
 use crate::booking::{Content, Which};
 use crate::clock::now;
 use crate::fault::Fault;
+use crate::pg::across_rows::Memory;
 use crate::pg::json::JsonReply;
 use crate::pg::lock::{Brief, wait_for};
 use crate::pg::refuse_read_only;
@@ -205,6 +206,7 @@ fn claim_due(
         again: Again::default(),
         taking: None,
         sources: Sources::default(),
+        bookings: Bookings::within(Memory::current()),
         settled: 0,
     };
     let (mut claimed, mut at_home) = (Vec::new(), false);
@@ -260,6 +262,7 @@ struct Taker<'a> {
     again: Again,
     taking: Option<Taking>,
     sources: Sources,
+    bookings: Bookings,
     settled: usize,
 }
 
@@ -351,7 +354,7 @@ impl<'w> Taker<'w> {
         if state == State::Publishing && self.settled >= MOST_SETTLED {
             return Ok(None);
         }
-        let app = AppRow::of(entry.booking_id)?;
+        let app = AppRow::of(&mut self.bookings, entry.booking_id)?;
         if let Some(source) = app.source()
             && !self.sources.are_open(source)?
         {
@@ -535,6 +538,7 @@ fn claim_one(which: &Which<'_>, worker: &str, lease: i64) -> Result<Reply, Fault
             again: Again::default(),
             taking: None,
             sources: Sources::default(),
+            bookings: Bookings::within(Memory::current()),
             settled: 0,
         };
         let claimed = match publication {

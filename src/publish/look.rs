@@ -2,6 +2,7 @@
 
 use crate::booking::{Content, Which};
 use crate::fault::Fault;
+use crate::pg::across_rows::Memory;
 use crate::pg::scan::{Found, IndexScan, Key, Order, See};
 use crate::pg::statement::{Row, Statement, Value};
 use crate::pg::told;
@@ -284,35 +285,67 @@ pub(crate) fn ended(booking_id: i64, token: u128) -> Result<Option<Ended>, Fault
     Ok(rows.into_iter().next())
 }
 
-/// The content of a booking, live or released. Without a snapshot first, as queues are read: see [`queue`].
-pub(crate) fn subject(booking_id: i64) -> Result<Option<Subject>, Fault> {
-    let mut scan = IndexScan::open(c"booking", c"booking_pkey", 1, See::Uncommitted)?;
-    scan.search(&[(1, Key::Is(booking_id))], Order::Ascending);
-    while let Some(row) = scan.next() {
-        if row.inserter().is_some() {
-            continue;
-        }
-        let Some(queue) = queue(row.column(c"queue_id")?.unwrap_or_default())? else {
-            break;
-        };
-        return Ok(Some(Subject::of(&row, &queue)?));
-    }
-    subject_with_snapshot(booking_id)
+/// Looks at bookings by their numbers. Without a snapshot first, as queues are read: see [`queue`].
+pub(crate) struct Bookings {
+    scan: Option<IndexScan>,
+    memory: Memory,
 }
 
-/// Source and id of the content of a booking, which stay what they are; only what was booked before its row was there gets a
-/// source.
-pub(crate) fn content_of(booking_id: i64) -> Result<Option<(String, String)>, Fault> {
-    let mut scan = IndexScan::open(c"booking", c"booking_pkey", 1, See::Uncommitted)?;
-    scan.search(&[(1, Key::Is(booking_id))], Order::Ascending);
-    while let Some(row) = scan.next() {
-        if row.inserter().is_none() {
+impl Bookings {
+    /// What it opens lasts as long as this memory.
+    pub(crate) fn within(memory: Memory) -> Self {
+        Self { scan: None, memory }
+    }
+
+    /// The booking's row, unless it has to be looked up with a snapshot.
+    fn row(&mut self, booking_id: i64) -> Result<Option<Found<'_>>, Fault> {
+        let scan = match &mut self.scan {
+            Some(scan) => scan,
+            none => none.insert(
+                self.memory
+                    .within(|| IndexScan::open(c"booking", c"booking_pkey", 1, See::Uncommitted))?,
+            ),
+        };
+        scan.search(&[(1, Key::Is(booking_id))], Order::Ascending);
+        while let Some(row) = scan.next() {
+            if row.inserter().is_none() {
+                return Ok(Some(scan.current()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The content of a booking, live or released.
+    pub(crate) fn subject(&mut self, booking_id: i64) -> Result<Option<Subject>, Fault> {
+        if let Some(row) = self.row(booking_id)?
+            && let Some(queue) = queue(row.column(c"queue_id")?.unwrap_or_default())?
+        {
+            return Ok(Some(Subject::of(&row, &queue)?));
+        }
+        subject_with_snapshot(booking_id)
+    }
+
+    /// Source and id of the content of a booking, which stay what they are; only what was booked before its row was there gets a
+    /// source.
+    pub(crate) fn content_of(&mut self, booking_id: i64) -> Result<Option<(String, String)>, Fault> {
+        if let Some(row) = self.row(booking_id)? {
             let text = |name| Ok::<String, Fault>(row.column(name)?.unwrap_or_default());
             return Ok(Some((text(c"source")?, text(c"content_id")?)));
         }
+        Ok(subject_with_snapshot(booking_id)?.map(|subject| (subject.source, subject.content_id)))
     }
-    drop(scan);
-    Ok(subject_with_snapshot(booking_id)?.map(|subject| (subject.source, subject.content_id)))
+
+    /// See [`IndexScan::rest`].
+    pub(crate) fn rest(&mut self) {
+        if let Some(scan) = &mut self.scan {
+            scan.rest();
+        }
+    }
+}
+
+/// The content of a booking, live or released.
+pub(crate) fn subject(booking_id: i64) -> Result<Option<Subject>, Fault> {
+    Bookings::within(Memory::current()).subject(booking_id)
 }
 
 fn subject_with_snapshot(booking_id: i64) -> Result<Option<Subject>, Fault> {

@@ -1,11 +1,12 @@
 //! `confirm_publish` and `fail_publish`: what came of an attempt.
 
+use super::desk::Desk;
 use super::lease::of;
 use super::look::{self, Ended, Publication, State, Subject};
 use super::row::{self, AppRow};
 use super::state::{Closing, Ending, Event, Known, Said, change, close, correct, succeed};
 use super::token::{self, Token};
-use super::turn::{self, settle};
+use super::turn::settle;
 use super::{already_published, platform, stale_token};
 use crate::arguments::{http_status, identifier, retry_after_micros};
 use crate::binding::row::Target;
@@ -16,6 +17,7 @@ use crate::pg::json::JsonReply;
 use crate::pg::refuse_read_only;
 use crate::reply::Reply;
 use pgrx::datum::Interval;
+use pgrx::pg_sys::FunctionCallInfo;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use slotkeeper_core::Instant;
@@ -29,24 +31,26 @@ fn confirm_publish(
     p_lease_token: Option<&str>,
     p_provider_id: default!(Option<&str>, "NULL"),
     p_url: default!(Option<&str>, "NULL"),
+    fcinfo: FunctionCallInfo,
 ) -> Result<JsonReply, ErrorReport> {
     let text = identifier("p_lease_token", p_lease_token)?;
     refuse_read_only(c"confirm_publish()");
     let reply = match token::parse(text) {
-        Some(token) => confirm(&token, p_provider_id, p_url)?,
+        Some(token) => Desk::with(fcinfo, |desk| confirm(desk, &token, p_provider_id, p_url))?,
         None => stale_token(None),
     };
     Ok(reply.into())
 }
 
-fn confirm(token: &Token, provider_id: Option<&str>, url: Option<&str>) -> Result<Reply, Fault> {
+fn confirm(desk: &mut Desk, token: &Token, provider_id: Option<&str>, url: Option<&str>) -> Result<Reply, Fault> {
     commit_durably();
-    let app = AppRow::of(token.booking_id)?;
+    let Desk { turns, open } = desk;
+    let app = AppRow::of(&mut open.bookings, token.booking_id)?;
     let target = app.lock()?;
-    let turn = turn::wait_on(token.booking_id)?;
+    let turn = turns.wait_on(token.booking_id)?;
     let now = now()?;
     let said = Said { provider_id, url, now };
-    if let Some(told) = succeed(&turn, token, &said)? {
+    if let Some(told) = succeed(open, &turn, token, &said)? {
         drop(turn);
         row::published(&target, told.attempts, url, now)?;
         let late = told.wake_at.is_some_and(|until| until < now);
@@ -117,6 +121,7 @@ fn fail_publish(
     p_error: Option<&str>,
     p_http_status: default!(Option<i32>, "NULL"),
     p_retry_after: default!(Option<Interval>, "NULL"),
+    fcinfo: FunctionCallInfo,
 ) -> Result<JsonReply, ErrorReport> {
     let text = identifier("p_lease_token", p_lease_token)?;
     let error = p_error.ok_or(Fault::Null { argument: "p_error" })?;
@@ -127,7 +132,7 @@ fn fail_publish(
     };
     refuse_read_only(c"fail_publish()");
     let reply = match token::parse(text) {
-        Some(token) => fail(&token, &told)?,
+        Some(token) => Desk::with(fcinfo, |desk| fail(desk, &token, &told))?,
         None => stale_token(None),
     };
     Ok(reply.into())
@@ -183,11 +188,12 @@ impl Next {
     }
 }
 
-fn fail(token: &Token, told: &Failed<'_>) -> Result<Reply, Fault> {
-    let app = AppRow::of(token.booking_id)?;
+fn fail(desk: &mut Desk, token: &Token, told: &Failed<'_>) -> Result<Reply, Fault> {
+    let Desk { turns, open } = desk;
+    let app = AppRow::of(&mut open.bookings, token.booking_id)?;
     let target = app.lock()?;
-    let turn = turn::wait_on(token.booking_id)?;
-    let Some(subject) = look::subject(token.booking_id)? else {
+    let turn = turns.wait_on(token.booking_id)?;
+    let Some(subject) = open.bookings.subject(token.booking_id)? else {
         return Ok(stale_token(None));
     };
     let publication = turn.publication()?;

@@ -33,7 +33,7 @@ const REVIVED: &str = "revived";
 /// Whether a booking may be moved or given back.
 pub(crate) enum Movable {
     /// It may, while this is held.
-    Yes { _turn: Option<Hold> },
+    Yes { _turn: Option<Hold<'static>> },
     /// It may not, for its content is in this state.
     No(&'static str),
     /// Another open transaction is at its publication.
@@ -119,7 +119,7 @@ struct Held<'w> {
     target: Target<'w>,
     mine: Mine,
     publication: Option<Publication>,
-    _turn: Hold,
+    _turn: Hold<'static>,
 }
 
 impl<'w> Held<'w> {

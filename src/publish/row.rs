@@ -1,6 +1,6 @@
 //! The application's row of a content that is being published: locked before anything of slotkeeper's, as everywhere.
 
-use super::look::{self, Success};
+use super::look::{Bookings, Success};
 use super::outcome::Next;
 use crate::binding::row::{Target, Values, is_open, is_withdrawn};
 use crate::binding::{self};
@@ -20,11 +20,13 @@ struct Inner {
 
 impl AppRow {
     /// The row of a booking's content. Where nothing is bound there is nothing to look up.
-    pub(super) fn of(booking_id: i64) -> Result<Self, Fault> {
+    pub(super) fn of(bookings: &mut Bookings, booking_id: i64) -> Result<Self, Fault> {
         if !binding::any()? {
             return Ok(Self(None));
         }
-        let content = look::content_of(booking_id)?.filter(|(source, _)| !source.is_empty());
+        let content = bookings
+            .content_of(booking_id)?
+            .filter(|(source, _)| !source.is_empty());
         Ok(Self(content.map(|(source, content_id)| Inner { source, content_id })))
     }
 
