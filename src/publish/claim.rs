@@ -14,6 +14,7 @@ use crate::fault::Fault;
 use crate::pg::across_rows::Memory;
 use crate::pg::json::JsonReply;
 use crate::pg::lock::{Brief, wait_for};
+use crate::pg::random::Secrets;
 use crate::pg::refuse_read_only;
 use crate::pg::subtransaction::attempt;
 use crate::pg::time::to_timestamptz;
@@ -207,11 +208,17 @@ fn claim_due(
         taking: None,
         sources: Sources::default(),
         bookings: Bookings::within(Memory::current()),
+        secrets: Secrets::of(limit),
         settled: 0,
     };
     let (mut claimed, mut at_home) = (Vec::new(), false);
     while claimed.len() < limit {
         let Some(entry) = walk.next()? else { break };
+        // With many workers most of the oldest are in others' hands: those are stepped over at once.
+        if entry.busy {
+            walk.is_pending();
+            continue;
+        }
         let queue = queues.look(entry.queue_id)?;
         let state = match entry.kind {
             Kind::Fresh => State::Scheduled,
@@ -222,10 +229,6 @@ fn claim_due(
             continue;
         };
         walk.is_pending();
-        // With many workers most of the oldest are in others' hands: those are stepped over at once.
-        if entry.busy {
-            continue;
-        }
         if !at_home {
             if home::is_copy()? {
                 warn_of_copy();
@@ -263,6 +266,7 @@ struct Taker<'a> {
     taking: Option<Taking>,
     sources: Sources,
     bookings: Bookings,
+    secrets: Secrets,
     settled: usize,
 }
 
@@ -278,8 +282,13 @@ impl<'w> Taker<'w> {
 
     /// Hands out for the first time what [`Again`] has just seen to be due. None where a success has closed the content
     /// before: then its booking is taken up, and out of the way.
-    fn open(&self, taking: &mut Option<Taking>, booking_id: i64, queue: &QueueName) -> Result<Option<HandOut>, Fault> {
-        let (text, digest) = token::new(booking_id)?;
+    fn open(
+        &mut self,
+        taking: &mut Option<Taking>,
+        booking_id: i64,
+        queue: &QueueName,
+    ) -> Result<Option<HandOut>, Fault> {
+        let (text, digest) = token::new(booking_id, self.secrets.next()?);
         let claim = self.claim(digest);
         let Some(row) = self.again.row(Kind::Fresh) else {
             return Ok(None);
@@ -295,8 +304,8 @@ impl<'w> Taker<'w> {
     }
 
     /// Hands out again what publishing has taken up before.
-    fn reopen(&self, booking_id: i64) -> Result<Option<HandOut>, Fault> {
-        let (text, digest) = token::new(booking_id)?;
+    fn reopen(&mut self, booking_id: i64) -> Result<Option<HandOut>, Fault> {
+        let (text, digest) = token::new(booking_id, self.secrets.next()?);
         change(booking_id, &Event::Reclaimed(self.claim(digest)))?
             .map(|told| HandOut::new(told, text, self.until))
             .transpose()
@@ -539,6 +548,7 @@ fn claim_one(which: &Which<'_>, worker: &str, lease: i64) -> Result<Reply, Fault
             taking: None,
             sources: Sources::default(),
             bookings: Bookings::within(Memory::current()),
+            secrets: Secrets::of(1),
             settled: 0,
         };
         let claimed = match publication {
