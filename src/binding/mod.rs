@@ -239,12 +239,6 @@ pub(crate) fn withdraw(source: &str, content_id: &str, now: Instant) -> Result<(
     }
 }
 
-/// Whether any table is bound.
-pub(crate) fn any() -> Result<bool, Fault> {
-    let known = known()?;
-    Ok(!known.bindings.is_empty() || !known.broken.is_empty())
-}
-
 /// All bindings that work.
 pub(crate) fn all() -> Result<Vec<Rc<Binding>>, Fault> {
     Ok(known()?.bindings.clone())

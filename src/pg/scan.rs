@@ -292,6 +292,23 @@ impl IndexScan {
         Found { scan: self }
     }
 
+    /// Whether the row that the scan has reached is still what it was: nobody has changed it since, or is at it.
+    pub(crate) fn is_still(&self) -> bool {
+        // SAFETY: the slot keeps the row's page pinned, so that its place is not given to another.
+        unsafe {
+            let mut row = pg_sys::HeapTupleData {
+                t_self: (*self.slot).tts_tid,
+                ..Default::default()
+            };
+            let (mut snapshot, mut buffer) = (dirty_snapshot(), 0);
+            let there = pg_sys::heap_fetch(self.heap, &mut snapshot, &mut row, &mut buffer, false);
+            if there {
+                pg_sys::ReleaseBuffer(buffer);
+            }
+            there && (snapshot.xmin, snapshot.xmax) == (pg_sys::InvalidTransactionId, pg_sys::InvalidTransactionId)
+        }
+    }
+
     /// Lets go of the row that it has reached, and of the pages: who cleans them up need not wait for a scan that stays open.
     /// The next thing asked of it is a search.
     pub(crate) fn rest(&mut self) {

@@ -16,6 +16,7 @@ use crate::pg::json::JsonReply;
 use crate::pg::lock::{Brief, wait_for};
 use crate::pg::random::Secrets;
 use crate::pg::refuse_read_only;
+use crate::pg::scan::Found;
 use crate::pg::subtransaction::attempt;
 use crate::pg::time::to_timestamptz;
 use crate::reply::Reply;
@@ -280,32 +281,32 @@ impl<'w> Taker<'w> {
         }
     }
 
-    /// Hands out for the first time what [`Again`] has just seen to be due. None where a success has closed the content
+    fn token(&mut self, booking_id: i64) -> Result<(String, u128), Fault> {
+        Ok(token::new(booking_id, self.secrets.next()?))
+    }
+
+    /// Hands out for the first time a content whose booking has just been seen to be due. None where a success has closed it
     /// before: then its booking is taken up, and out of the way.
     fn open(
-        &mut self,
+        &self,
         taking: &mut Option<Taking>,
+        row: &Found<'_>,
         booking_id: i64,
         queue: &QueueName,
+        (text, digest): (String, u128),
     ) -> Result<Option<HandOut>, Fault> {
-        let (text, digest) = token::new(booking_id, self.secrets.next()?);
         let claim = self.claim(digest);
-        let Some(row) = self.again.row(Kind::Fresh) else {
-            return Ok(None);
-        };
-        let subject = Subject::of(&row, queue)?;
+        let subject = Subject::of(row, queue)?;
         let told = match taking {
-            Some(taking) => taking.take(&row, subject, booking_id, &claim)?,
-            None => taking
-                .insert(Taking::begin()?)
-                .take(&row, subject, booking_id, &claim)?,
+            Some(taking) => taking.take(row, subject, booking_id, &claim)?,
+            None => taking.insert(Taking::begin()?).take(row, subject, booking_id, &claim)?,
         };
         told.map(|told| HandOut::new(told, text, self.until)).transpose()
     }
 
     /// Hands out again what publishing has taken up before.
     fn reopen(&mut self, booking_id: i64) -> Result<Option<HandOut>, Fault> {
-        let (text, digest) = token::new(booking_id, self.secrets.next()?);
+        let (text, digest) = self.token(booking_id)?;
         change(booking_id, &Event::Reclaimed(self.claim(digest)))?
             .map(|told| HandOut::new(told, text, self.until))
             .transpose()
@@ -329,13 +330,14 @@ impl<'w> Taker<'w> {
         let Some(turn) = Brief::try_acquire(&content.key()) else {
             return Ok(None);
         };
-        if !self.again.is_due(entry)? {
+        if !walk.is_still_due() {
             return Ok(None);
         }
+        let token = self.token(entry.booking_id)?;
         let handed = if target.is_told("claimed") {
             // Nothing that is opened there outlasts what is undone.
             let told = alone(content.content_id, || {
-                let handed = self.open(&mut None, entry.booking_id, queue)?;
+                let handed = self.open(&mut None, &row, entry.booking_id, queue, token)?;
                 self.tell_row(&target, handed.as_ref())?;
                 Ok(handed)
             })?;
@@ -346,7 +348,7 @@ impl<'w> Taker<'w> {
             }
         } else {
             let mut taking = self.taking.take();
-            let handed = self.open(&mut taking, entry.booking_id, queue)?;
+            let handed = self.open(&mut taking, &row, entry.booking_id, queue, token)?;
             self.taking = taking;
             drop(turn);
             handed
@@ -363,7 +365,7 @@ impl<'w> Taker<'w> {
         if state == State::Publishing && self.settled >= MOST_SETTLED {
             return Ok(None);
         }
-        let app = AppRow::of(&mut self.bookings, entry.booking_id)?;
+        let app = AppRow::of(self.bookings.subject(entry.booking_id)?.as_ref());
         if let Some(source) = app.source()
             && !self.sources.are_open(source)?
         {
@@ -553,7 +555,13 @@ fn claim_one(which: &Which<'_>, worker: &str, lease: i64) -> Result<Reply, Fault
         };
         let claimed = match publication {
             Some(_) => taker.reopen(booking_id)?,
-            None if taker.again.is_due(&Entry::fresh(&mine.booking))? => taker.open(&mut None, booking_id, active)?,
+            None if taker.again.is_due(&Entry::fresh(&mine.booking))? => {
+                let token = taker.token(booking_id)?;
+                match taker.again.row(Kind::Fresh) {
+                    Some(row) => taker.open(&mut None, &row, booking_id, active, token)?,
+                    None => None,
+                }
+            }
             None => None,
         };
         drop(inner);

@@ -37,11 +37,12 @@ fn begin_publish(p_lease_token: Option<&str>, fcinfo: FunctionCallInfo) -> Resul
 fn begin(desk: &mut Desk, token: &Token) -> Result<Reply, Fault> {
     commit_durably();
     let Desk { turns, open } = desk;
-    let app = AppRow::of(&mut open.bookings, token.booking_id)?;
+    let seen = open.bookings.subject(token.booking_id)?;
+    let app = AppRow::of(seen.as_ref());
     let target = app.lock()?;
     let turn = turns.wait_on(token.booking_id)?;
     let now = now()?;
-    let Some(told) = start(open, &turn, token, now)? else {
+    let Some(told) = start(open, &turn, token, seen, now)? else {
         return why_not(&turn, token, now);
     };
     row::under_way(&target, "publishing", told.attempts, now)?;

@@ -288,13 +288,19 @@ pub(crate) fn ended(booking_id: i64, token: u128) -> Result<Option<Ended>, Fault
 /// Looks at bookings by their numbers. Without a snapshot first, as queues are read: see [`queue`].
 pub(crate) struct Bookings {
     scan: Option<IndexScan>,
+    /// The booking whose row the scan stands on.
+    on: Option<i64>,
     memory: Memory,
 }
 
 impl Bookings {
     /// What it opens lasts as long as this memory.
     pub(crate) fn within(memory: Memory) -> Self {
-        Self { scan: None, memory }
+        Self {
+            scan: None,
+            on: None,
+            memory,
+        }
     }
 
     /// The booking's row, unless it has to be looked up with a snapshot.
@@ -306,9 +312,11 @@ impl Bookings {
                     .within(|| IndexScan::open(c"booking", c"booking_pkey", 1, See::Uncommitted))?,
             ),
         };
+        self.on = None;
         scan.search(&[(1, Key::Is(booking_id))], Order::Ascending);
         while let Some(row) = scan.next() {
             if row.inserter().is_none() {
+                self.on = Some(booking_id);
                 return Ok(Some(scan.current()));
             }
         }
@@ -325,18 +333,26 @@ impl Bookings {
         subject_with_snapshot(booking_id)
     }
 
-    /// Source and id of the content of a booking, which stay what they are; only what was booked before its row was there gets a
-    /// source.
-    pub(crate) fn content_of(&mut self, booking_id: i64) -> Result<Option<(String, String)>, Fault> {
-        if let Some(row) = self.row(booking_id)? {
-            let text = |name| Ok::<String, Fault>(row.column(name)?.unwrap_or_default());
-            return Ok(Some((text(c"source")?, text(c"content_id")?)));
+    /// What [`Bookings::subject`] has seen last, if nobody has changed it since; else what it has become.
+    pub(crate) fn still(&mut self, seen: Option<Subject>, booking_id: i64) -> Result<Option<Subject>, Fault> {
+        match (seen, &self.scan) {
+            (Some(mut seen), Some(scan)) if self.on == Some(booking_id) && scan.is_still() => {
+                // The queue may be another by now.
+                let Some(queue) = queue(seen.queue_id)? else {
+                    return self.subject(booking_id);
+                };
+                if queue.status != seen.queue_status {
+                    seen.queue_status.clone_from(&queue.status);
+                }
+                Ok(Some(seen))
+            }
+            _ => self.subject(booking_id),
         }
-        Ok(subject_with_snapshot(booking_id)?.map(|subject| (subject.source, subject.content_id)))
     }
 
     /// See [`IndexScan::rest`].
     pub(crate) fn rest(&mut self) {
+        self.on = None;
         if let Some(scan) = &mut self.scan {
             scan.rest();
         }

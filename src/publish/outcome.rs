@@ -45,12 +45,13 @@ fn confirm_publish(
 fn confirm(desk: &mut Desk, token: &Token, provider_id: Option<&str>, url: Option<&str>) -> Result<Reply, Fault> {
     commit_durably();
     let Desk { turns, open } = desk;
-    let app = AppRow::of(&mut open.bookings, token.booking_id)?;
+    let seen = open.bookings.subject(token.booking_id)?;
+    let app = AppRow::of(seen.as_ref());
     let target = app.lock()?;
     let turn = turns.wait_on(token.booking_id)?;
     let now = now()?;
     let said = Said { provider_id, url, now };
-    if let Some(told) = succeed(open, &turn, token, &said)? {
+    if let Some(told) = succeed(open, &turn, token, seen, &said)? {
         drop(turn);
         row::published(&target, told.attempts, url, now)?;
         let late = told.wake_at.is_some_and(|until| until < now);
@@ -190,10 +191,11 @@ impl Next {
 
 fn fail(desk: &mut Desk, token: &Token, told: &Failed<'_>) -> Result<Reply, Fault> {
     let Desk { turns, open } = desk;
-    let app = AppRow::of(&mut open.bookings, token.booking_id)?;
+    let seen = open.bookings.subject(token.booking_id)?;
+    let app = AppRow::of(seen.as_ref());
     let target = app.lock()?;
     let turn = turns.wait_on(token.booking_id)?;
-    let Some(subject) = open.bookings.subject(token.booking_id)? else {
+    let Some(subject) = open.bookings.still(seen, token.booking_id)? else {
         return Ok(stale_token(None));
     };
     let publication = turn.publication()?;

@@ -1,6 +1,6 @@
 //! The application's row of a content that is being published: locked before anything of slotkeeper's, as everywhere.
 
-use super::look::{Bookings, Success};
+use super::look::{Subject, Success};
 use super::outcome::Next;
 use crate::binding::row::{Target, Values, is_open, is_withdrawn};
 use crate::binding::{self};
@@ -19,15 +19,13 @@ struct Inner {
 }
 
 impl AppRow {
-    /// The row of a booking's content. Where nothing is bound there is nothing to look up.
-    pub(super) fn of(bookings: &mut Bookings, booking_id: i64) -> Result<Self, Fault> {
-        if !binding::any()? {
-            return Ok(Self(None));
-        }
-        let content = bookings
-            .content_of(booking_id)?
-            .filter(|(source, _)| !source.is_empty());
-        Ok(Self(content.map(|(source, content_id)| Inner { source, content_id })))
+    /// The row of a booking's content, of which this was seen. What comes from no table has none.
+    pub(super) fn of(seen: Option<&Subject>) -> Self {
+        let bound = seen.filter(|subject| !subject.source.is_empty());
+        Self(bound.map(|subject| Inner {
+            source: subject.source.clone(),
+            content_id: subject.content_id.clone(),
+        }))
     }
 
     /// Locks it, after whoever has it. A row that this caller may not change, or that is gone, is no row.

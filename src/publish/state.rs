@@ -404,7 +404,13 @@ impl Changes {
 }
 
 /// Lets the attempt of a live lease begin, if its queue goes on and this is no copy.
-pub(super) fn start(open: &mut Open, turn: &Hold<'_>, token: &Token, now: Instant) -> Result<Option<Told>, Fault> {
+pub(super) fn start(
+    open: &mut Open,
+    turn: &Hold<'_>,
+    token: &Token,
+    seen: Option<Subject>,
+    now: Instant,
+) -> Result<Option<Told>, Fault> {
     let (Some(row), Some(publication)) = (turn.row(), turn.publication()?) else {
         return Ok(None);
     };
@@ -414,7 +420,7 @@ pub(super) fn start(open: &mut Open, turn: &Hold<'_>, token: &Token, now: Instan
     if !may || home::is_copy()? {
         return Ok(None);
     }
-    let subject = open.bookings.subject(token.booking_id)?;
+    let subject = open.bookings.still(seen, token.booking_id)?;
     let Some(subject) = subject.filter(|s| !s.released && s.queue_status == "active") else {
         return Ok(None);
     };
@@ -439,7 +445,13 @@ pub(crate) struct Said<'a> {
 }
 
 /// Closes the content of the attempt that is under way.
-pub(super) fn succeed(open: &mut Open, turn: &Hold<'_>, token: &Token, said: &Said<'_>) -> Result<Option<Told>, Fault> {
+pub(super) fn succeed(
+    open: &mut Open,
+    turn: &Hold<'_>,
+    token: &Token,
+    seen: Option<Subject>,
+    said: &Said<'_>,
+) -> Result<Option<Told>, Fault> {
     let (Some(row), Some(publication)) = (turn.row(), turn.publication()?) else {
         return Ok(None);
     };
@@ -449,7 +461,7 @@ pub(super) fn succeed(open: &mut Open, turn: &Hold<'_>, token: &Token, said: &Sa
     let booking_id = token.booking_id;
     let subject = open
         .bookings
-        .subject(booking_id)?
+        .still(seen, booking_id)?
         .ok_or_else(|| Fault::Internal(format!("publication {booking_id} has no booking")))?;
     if !open.changes.publications()?.delete(&row) {
         return Ok(None);
