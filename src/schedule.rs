@@ -1,8 +1,6 @@
 //! `schedule_content`, `reschedule_content`, `unschedule_content`: a content at an instant of the caller's choice.
 
-use crate::arguments::{
-    OnConflict, flag, identifier, instant, optional_identifier, platform_name, queue_name, which_source,
-};
+use crate::arguments::{OnConflict, flag, identifier, instant, optional_identifier, queue_name};
 use crate::assign::queue_full;
 use crate::binding::row::{self, Target, spelled};
 use crate::booking::{self, Mine, Other, State, Which};
@@ -158,17 +156,7 @@ fn reschedule_content(
     p_platform: default!(Option<&str>, "NULL"),
     p_source: default!(Option<&str>, "NULL"),
 ) -> Result<JsonReply, ErrorReport> {
-    let platform = optional_identifier("p_platform", p_platform)?
-        .map(|platform| platform_name("p_platform", platform))
-        .transpose()?;
-    let source = which_source(p_source)?;
-    let content_id = spelled(identifier("p_content_id", p_content_id)?, source)?;
-    let which = Which {
-        content_id: &content_id,
-        profile_id: optional_identifier("p_profile_id", p_profile_id)?,
-        platform: platform.as_deref(),
-        source,
-    };
+    let which = Which::of_arguments(p_content_id, p_profile_id, p_platform, p_source)?;
     let wish = wish(p_at, p_on_conflict, p_dry_run)?;
     Ok(mark(&wish, reschedule(&which, &wish)?).into())
 }
@@ -179,7 +167,7 @@ fn reschedule(which: &Which<'_>, wish: &Wish) -> Result<Reply, Fault> {
     }
     loop {
         let Some((target, mine)) = take(which, !wish.dry_run)? else {
-            return Ok(not_found(which));
+            return Ok(which.reply("not_found"));
         };
         let (booking, queue) = (&mine.booking, &mine.queue);
         let wish = &Wish {
@@ -224,20 +212,16 @@ fn reschedule(which: &Which<'_>, wish: &Wish) -> Result<Reply, Fault> {
 
 /// Finds the booking that is meant. The application's row comes before it in the order of locks: a drag in its user
 /// interface takes them in that order too.
-pub(crate) fn take<'w>(which: &Which<'w>, for_change: bool) -> Result<Option<(Target<'w>, Mine)>, Fault> {
+pub(crate) fn take<'w>(which: &'w Which<'_>, for_change: bool) -> Result<Option<(Target<'w>, Mine)>, Fault> {
     loop {
         let Some(source) = booking::source_of(which, for_change)? else {
             return Ok(None);
         };
-        let target = Target::of_source(which.content_id, &source, for_change)?;
+        let target = Target::of_source(&which.content_id, &source, for_change)?;
         if target.is_hidden() {
             return Ok(None);
         }
-        let exactly = Which {
-            source: Some(&source),
-            ..*which
-        };
-        match booking::take(&exactly, for_change)? {
+        match booking::take(&which.from_source(&source), for_change)? {
             Some(mine) => return Ok(Some((target, mine))),
             // It may have been adopted by a binding meanwhile.
             None if booking::source_of(which, for_change)?.is_some_and(|now| now != source) => {}
@@ -253,17 +237,7 @@ fn unschedule_content(
     p_platform: default!(Option<&str>, "NULL"),
     p_source: default!(Option<&str>, "NULL"),
 ) -> Result<JsonReply, ErrorReport> {
-    let platform = optional_identifier("p_platform", p_platform)?
-        .map(|platform| platform_name("p_platform", platform))
-        .transpose()?;
-    let source = which_source(p_source)?;
-    let content_id = spelled(identifier("p_content_id", p_content_id)?, source)?;
-    let which = Which {
-        content_id: &content_id,
-        profile_id: optional_identifier("p_profile_id", p_profile_id)?,
-        platform: platform.as_deref(),
-        source,
-    };
+    let which = Which::of_arguments(p_content_id, p_profile_id, p_platform, p_source)?;
     Ok(unschedule(&which)?.into())
 }
 
@@ -271,7 +245,7 @@ fn unschedule(which: &Which<'_>) -> Result<Reply, Fault> {
     refuse_read_only(c"unschedule_content()");
     loop {
         let Some((target, mine)) = take(which, true)? else {
-            return Ok(not_found(which));
+            return Ok(which.reply("not_found"));
         };
         let _turn = match Movable::look(&mine.booking, true)? {
             Movable::Yes { _turn } => _turn,
@@ -299,14 +273,6 @@ fn not_movable(mine: &Mine, state: &str) -> Reply {
     Reply::new("not_movable")
         .with_seat(&Seat::of(&mine.booking, &mine.queue))
         .with("state", state)
-}
-
-fn not_found(which: &Which<'_>) -> Reply {
-    Reply::new("not_found")
-        .with("content_id", which.content_id)
-        .with_some("profile_id", which.profile_id)
-        .with_some("platform", which.platform)
-        .with_some("source", which.source)
 }
 
 /// The row of a bound content is not there for this caller.
