@@ -16,6 +16,7 @@ mod ui;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::{Cluster, Settings};
@@ -33,8 +34,8 @@ struct Cli {
 
 #[derive(Args)]
 struct Common {
-    /// Which PostgreSQL: 15, 17 or 18
-    #[arg(long, global = true, default_value_t = 15, value_parser = clap::value_parser!(u32).range(15..=18))]
+    /// Which PostgreSQL
+    #[arg(long, global = true, default_value_t = 15, value_parser = PossibleValuesParser::new(["15", "17", "18"]).try_map(|text| text.parse::<u32>()))]
     pg: u32,
     /// Build the extension without optimisation: quicker to build, not for measuring
     #[arg(long, global = true)]
