@@ -199,6 +199,19 @@ pub(crate) fn find(content: &Content<'_>) -> Result<Option<Booking>, Fault> {
     Ok(OF_CONTENT.with(|find| find.read(&values, booking))?.into_iter().next())
 }
 
+/// The booking that a call would find for this content, which nobody has locked: its own or, where its row `may_adopt` it, one
+/// that was made before the row was there.
+pub(crate) fn find_to_show(content: &Content<'_>, may_adopt: bool) -> Result<Option<Booking>, Fault> {
+    let own = find(content)?;
+    if own.is_some() || !may_adopt {
+        return Ok(own);
+    }
+    find(&Content {
+        source: NO_SOURCE,
+        ..*content
+    })
+}
+
 /// The live bookings of a bound content, with their queues.
 pub(crate) fn of_source(content_id: &str, source: &str) -> Result<Vec<(Booking, Rc<Queue>)>, Fault> {
     let found = OF_SOURCE.with(|find| {

@@ -73,7 +73,12 @@ fn schedule(
             return Ok(not_found_in(target.content_id(), &queue));
         };
         let turn = (!wish.dry_run).then(|| Brief::acquire(&content.key()));
-        let state = if !wish.dry_run && target.may_adopt() {
+        let state = if wish.dry_run {
+            if let Some(booking) = booking::find_to_show(&content, target.may_adopt())? {
+                return Ok(Reply::new("already_assigned").with_seat(&Seat::of(&booking, &queue)));
+            }
+            State::Free
+        } else if target.may_adopt() {
             let (state, adopted) = booking::state_of_row(&content)?;
             if let Some(own) = adopted {
                 drop(turn);
@@ -81,13 +86,11 @@ fn schedule(
                 return Ok(Reply::new("already_assigned").with_seat(&Seat::of(&own, &queue)));
             }
             state
-        } else if wish.dry_run {
-            booking::state(&mut booking::content_scan()?, &content)?
         } else {
             booking::state(&mut booking::content_scan_to_book()?, &content)?
         };
         match state {
-            State::Busy(transaction) if !wish.dry_run => {
+            State::Busy(transaction) => {
                 drop(turn);
                 wait_for(transaction);
                 continue;
@@ -98,14 +101,14 @@ fn schedule(
                 }
                 None => continue,
             },
-            State::Busy(_) | State::Free => {}
+            State::Free => {}
         }
         let now = now()?;
         let mover = Mover {
             queue: &queue,
             content,
             own: None,
-            now,
+            now: target.first_stored(now),
         };
         let insert = |slot: &Slot, seat| booking::insert(&content, user_id, slot, seat, now);
         let Some(settled) = mover.settle(wish, insert)? else {
@@ -186,16 +189,17 @@ fn reschedule(which: &Which<'_>, wish: &Wish) -> Result<Reply, Fault> {
                 continue;
             }
         };
+        let now = now()?;
         let mover = Mover {
             queue,
             content: booking.content(),
             own: Some(booking),
-            now: now()?,
+            now: target.first_stored(now),
         };
         let move_to = |slot: &Slot, seat| {
             let moved = booking::move_to(booking, queue, slot, seat)?;
             if moved.is_some() {
-                publish::moved(booking, slot.at, mover.now)?;
+                publish::moved(booking, slot.at, now)?;
             }
             Ok(moved)
         };
@@ -203,9 +207,9 @@ fn reschedule(which: &Which<'_>, wish: &Wish) -> Result<Reply, Fault> {
             continue;
         };
         if let (Settled::Placed { slot, .. }, false) = (&settled, wish.dry_run) {
-            history::moved(booking.booking_id, booking.scheduled_at, slot.at, None, mover.now)?;
+            history::moved(booking.booking_id, booking.scheduled_at, slot.at, None, now)?;
         }
-        let settled = record(settled, wish, &target, mover.now)?;
+        let settled = record(settled, wish, &target, now)?;
         return reply_of(&settled, wish, &mover, booking.user_id.as_deref());
     }
 }
