@@ -44,6 +44,24 @@ WITH old AS (
     RETURNING 1
 )
 SELECT pg_catalog.count(*) FROM gone") };
+
+    // Of contents that still wait for their time the moves are kept. Rows are appended, so the oldest come first.
+    static MOVES: Statement = const { Statement::new(c"
+WITH old AS (
+    SELECT m.ctid AS row FROM slotkeeper.move AS m
+    WHERE m.moved_at OPERATOR(pg_catalog.<) $1
+      AND NOT EXISTS (
+          SELECT FROM slotkeeper.booking AS b
+          WHERE b.booking_id OPERATOR(pg_catalog.=) m.booking_id AND b.released_at IS NULL
+            AND b.scheduled_at OPERATOR(pg_catalog.>=) $1)
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM slotkeeper.move AS m USING old
+    WHERE m.ctid OPERATOR(pg_catalog.=) old.row
+    RETURNING 1
+)
+SELECT pg_catalog.count(*) FROM gone") };
 }
 
 #[pg_extern(schema = "slotkeeper")]
@@ -63,9 +81,10 @@ fn prune_history(
         left -= count;
         Ok::<i64, crate::fault::Fault>(count)
     };
-    let (attempts, bookings) = (prune(&ATTEMPTS)?, prune(&BOOKINGS)?);
+    let (attempts, bookings, moves) = (prune(&ATTEMPTS)?, prune(&BOOKINGS)?, prune(&MOVES)?);
     Ok(Reply::new("pruned")
         .with("attempts", attempts)
         .with("bookings", bookings)
+        .with("moves", moves)
         .into())
 }

@@ -274,6 +274,7 @@ SELECT pg_temp.said(slotkeeper.begin_publish(pg_temp.t('g2', 'g')));
 
 -- History goes, successes stay. (What other files have left is none of this one's.)
 DELETE FROM slotkeeper.booking WHERE released_at IS NOT NULL AND queue_id NOT IN (SELECT queue_id FROM slotkeeper.queue WHERE profile_id = 'pub');
+DELETE FROM slotkeeper.move WHERE booking_id NOT IN (SELECT booking_id FROM slotkeeper.booking);
 SELECT pg_temp.now('2026-03-01T00:00:00');
 SELECT slotkeeper.prune_history('1 day', 3);
 SELECT slotkeeper.prune_history('1 day');
