@@ -62,6 +62,27 @@ WITH old AS (
     RETURNING 1
 )
 SELECT pg_catalog.count(*) FROM gone") };
+
+    // No search begins before now, so nobody comes by a hole in the past. Holes of other rules than a queue's present ones serve
+    // nobody either: whoever wrote one has committed, and so had read no later rules than those of today.
+    static HOLES: Statement = const { Statement::new(c"
+WITH old AS (
+    SELECT h.ctid AS row FROM slotkeeper.hole AS h
+    LEFT JOIN slotkeeper.queue AS q
+      ON q.queue_id OPERATOR(pg_catalog.=) h.queue_id AND q.version OPERATOR(pg_catalog.=) h.version
+    WHERE q.queue_id IS NULL
+       OR (h.granule::pg_catalog.float8 OPERATOR(pg_catalog.+) 1)
+          OPERATOR(pg_catalog.*) pg_catalog.date_part('epoch',
+              (q.options OPERATOR(pg_catalog.->>) 'granule')::pg_catalog.interval)
+          OPERATOR(pg_catalog.<) pg_catalog.date_part('epoch', $1)
+    LIMIT $2
+    FOR UPDATE OF h SKIP LOCKED
+), gone AS (
+    DELETE FROM slotkeeper.hole AS h USING old
+    WHERE h.ctid OPERATOR(pg_catalog.=) old.row
+    RETURNING 1
+)
+SELECT pg_catalog.count(*) FROM gone") };
 }
 
 #[pg_extern(schema = "slotkeeper")]
@@ -82,6 +103,7 @@ fn prune_history(
         Ok::<i64, crate::fault::Fault>(count)
     };
     let (attempts, bookings, moves) = (prune(&ATTEMPTS)?, prune(&BOOKINGS)?, prune(&MOVES)?);
+    prune(&HOLES)?;
     Ok(Reply::new("pruned")
         .with("attempts", attempts)
         .with("bookings", bookings)
