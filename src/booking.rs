@@ -565,7 +565,7 @@ impl<'a> Which<'a> {
     }
 
     /// The same of this binding alone.
-    pub(crate) fn from_source(&'a self, source: &'a str) -> Self {
+    pub(crate) fn with_source(&'a self, source: &'a str) -> Self {
         Self {
             content_id: Cow::Borrowed(&self.content_id),
             profile_id: self.profile_id,

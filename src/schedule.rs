@@ -225,7 +225,7 @@ pub(crate) fn take<'w>(which: &'w Which<'_>, for_change: bool) -> Result<Option<
         if target.is_hidden() {
             return Ok(None);
         }
-        match booking::take(&which.from_source(&source), for_change)? {
+        match booking::take(&which.with_source(&source), for_change)? {
             Some(mine) => return Ok(Some((target, mine))),
             // It may have been adopted by a binding meanwhile.
             None if booking::source_of(which, for_change)?.is_some_and(|now| now != source) => {}
