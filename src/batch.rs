@@ -152,10 +152,11 @@ fn instant_field(at: &At, text: &str) -> Result<Instant, Fault> {
     match parse_instant(text) {
         Some(instant) => Ok(instant),
         None if matches!(text.trim(), "infinity" | "-infinity") => Err(Fault::Infinite { argument: "not_before" }),
-        None => Err(invalid(
-            &format!("{at}.not_before"),
-            "is no ISO 8601 timestamp with offset",
-        )),
+        None => Err(Fault::Invalid(Invalid {
+            path: format!("{at}.not_before"),
+            problem: "is no ISO 8601 timestamp with offset".to_owned(),
+            hint: Some("Write it with its offset, such as 2026-01-15T23:00:00+00:00.".to_owned()),
+        })),
     }
 }
 

@@ -275,7 +275,7 @@ pub(crate) fn is_named(queue_id: i64, which: &Which<'_>) -> Result<bool, Fault> 
     })?;
     Ok(names.into_iter().any(|(profile_id, platform)| {
         which.profile_id.is_none_or(|wanted| wanted == profile_id)
-            && which.platform.is_none_or(|wanted| wanted == platform)
+            && which.platform.as_deref().is_none_or(|wanted| wanted == platform)
     }))
 }
 

@@ -65,7 +65,7 @@ CREATE TABLE slotkeeper.move (
 CREATE INDEX move_booking ON slotkeeper.move (booking_id, moved_at);
 ALTER TABLE slotkeeper.move REPLICA IDENTITY FULL;
 
-COMMENT ON TABLE slotkeeper.move IS 'Contents that got another instant than they had, or than was asked for.';
+COMMENT ON TABLE slotkeeper.move IS 'Contents that got another instant than they had, or than was asked for; pruned by prune_history().';
 COMMENT ON COLUMN slotkeeper.move.from_at IS 'The instant before, or the one asked for.';
 COMMENT ON COLUMN slotkeeper.move.conflicts_with IS 'Content that held the instant asked for; NULL where the move was wanted.';
 COMMENT ON COLUMN slotkeeper.move.moved_by IS 'Role that moved it.';

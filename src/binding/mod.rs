@@ -103,12 +103,28 @@ impl Binding {
 }
 
 impl Binding {
-    /// The instant that comes out of the row when this one is written into it.
-    pub(crate) fn as_stored(&self, at: Instant) -> Instant {
-        let unit = match self.at.precision {
+    /// The unit in which the row holds instants, in microseconds.
+    fn unit(&self) -> i64 {
+        match self.at.precision {
             Some(digits @ 0..6) => 10_i64.pow(6 - digits.unsigned_abs()),
             _ => 1,
-        };
+        }
+    }
+
+    /// The first instant from this one on that comes out of the row as it is written into it. (In the second hour of those that
+    /// a column in local time shows twice there is none.)
+    pub(crate) fn first_stored(&self, at: Instant) -> Instant {
+        let stored = self.as_stored(at);
+        if stored < at {
+            self.as_stored(at.saturating_add(self.unit()))
+        } else {
+            stored
+        }
+    }
+
+    /// The instant that comes out of the row when this one is written into it.
+    pub(crate) fn as_stored(&self, at: Instant) -> Instant {
+        let unit = self.unit();
         let stored = self.time.stored(at);
         let rounded = stored.saturating_add(unit / 2).div_euclid(unit).saturating_mul(unit);
         self.time.instant_of_stored(rounded)

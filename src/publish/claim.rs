@@ -6,8 +6,8 @@ use super::outcome::Next;
 use super::row::{self, AppRow, Sources};
 use super::state::{Claim, Ending, Event, Taking, Told, change};
 use super::{already_published, held, home, lease_end, platform, token, turn};
-use crate::arguments::{identifier, lease_micros, limit, optional_identifier, platform_name, which_source};
-use crate::binding::row::{Target, spelled};
+use crate::arguments::{identifier, lease_micros, limit, platform_name};
+use crate::binding::row::Target;
 use crate::booking::{Content, Which};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -470,17 +470,7 @@ fn claim_content(
     p_platform: default!(Option<&str>, "NULL"),
     p_source: default!(Option<&str>, "NULL"),
 ) -> Result<JsonReply, ErrorReport> {
-    let platform = optional_identifier("p_platform", p_platform)?
-        .map(|platform| platform_name("p_platform", platform))
-        .transpose()?;
-    let source = which_source(p_source)?;
-    let content_id = spelled(identifier("p_content_id", p_content_id)?, source)?;
-    let which = Which {
-        content_id: &content_id,
-        profile_id: optional_identifier("p_profile_id", p_profile_id)?,
-        platform: platform.as_deref(),
-        source,
-    };
+    let which = Which::of_arguments(p_content_id, p_profile_id, p_platform, p_source)?;
     let worker = identifier("p_worker", p_worker)?;
     let lease = lease_micros("p_lease", p_lease)?;
     refuse_read_only(c"claim_content()");
@@ -604,15 +594,8 @@ pub(super) fn queue_reason(status: &str) -> Option<&'static str> {
 
 /// There is no booking: never was one, or it was given back.
 pub(super) fn not_booked(which: &Which<'_>) -> Result<Reply, Fault> {
-    let named = |reply: Reply| {
-        reply
-            .with("content_id", which.content_id)
-            .with_some("profile_id", which.profile_id)
-            .with_some("platform", which.platform)
-            .with_some("source", which.source)
-    };
     Ok(match look::success_of(which)? {
-        Some(success) => already_published(named(Reply::new("already_published")), &success),
-        None => named(Reply::new("not_found")),
+        Some(success) => already_published(which.reply("already_published"), &success),
+        None => which.reply("not_found"),
     })
 }

@@ -259,9 +259,9 @@ pub(crate) fn success(content: &Content<'_>) -> Result<Option<Success>, Fault> {
 /// The success of a content that is no longer booked, if there is just one.
 pub(crate) fn success_of(which: &Which<'_>) -> Result<Option<Success>, Fault> {
     let values = [
-        Value::Text(which.content_id),
+        Value::Text(&which.content_id),
         Value::OptionalText(which.profile_id),
-        Value::OptionalText(which.platform),
+        Value::OptionalText(which.platform.as_deref()),
         Value::OptionalText(which.source),
     ];
     let mut found = SUCCESS_OF.with(|find| find.read(&values, success_row))?;

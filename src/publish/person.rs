@@ -7,9 +7,8 @@ use super::row;
 use super::state::{Closing, Event, change, close};
 use super::turn::{self, Hold, Turn};
 use super::{already_published, platform};
-use crate::arguments::{identifier, optional_identifier, platform_name, which_source};
 use crate::binding;
-use crate::binding::row::{Target, is_withdrawn, spelled};
+use crate::binding::row::{Target, is_withdrawn};
 use crate::booking::{Booking, Content, Mine, Which};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -124,7 +123,7 @@ struct Held<'w> {
 
 impl<'w> Held<'w> {
     /// The content that is meant; `None` where nothing of that name is booked.
-    fn take(which: &Which<'w>) -> Result<Option<Self>, Fault> {
+    fn take(which: &'w Which<'_>) -> Result<Option<Self>, Fault> {
         loop {
             let Some((target, mine)) = schedule::take(which, true)? else {
                 return Ok(None);
@@ -169,12 +168,6 @@ impl<'w> Held<'w> {
     }
 }
 
-fn platform_argument(p_platform: Option<&str>) -> Result<Option<String>, Fault> {
-    optional_identifier("p_platform", p_platform)?
-        .map(|platform| platform_name("p_platform", platform))
-        .transpose()
-}
-
 #[pg_extern(schema = "slotkeeper")]
 fn resolve_unknown(
     p_content_id: Option<&str>,
@@ -184,15 +177,7 @@ fn resolve_unknown(
     p_platform: default!(Option<&str>, "NULL"),
     p_source: default!(Option<&str>, "NULL"),
 ) -> Result<JsonReply, ErrorReport> {
-    let platform = platform_argument(p_platform)?;
-    let source = which_source(p_source)?;
-    let content_id = spelled(identifier("p_content_id", p_content_id)?, source)?;
-    let which = Which {
-        content_id: &content_id,
-        profile_id: optional_identifier("p_profile_id", p_profile_id)?,
-        platform: platform.as_deref(),
-        source,
-    };
+    let which = Which::of_arguments(p_content_id, p_profile_id, p_platform, p_source)?;
     let published = p_published.ok_or(Fault::Null {
         argument: "p_published",
     })?;
@@ -289,15 +274,7 @@ fn retry_content(
     p_platform: default!(Option<&str>, "NULL"),
     p_source: default!(Option<&str>, "NULL"),
 ) -> Result<JsonReply, ErrorReport> {
-    let platform = platform_argument(p_platform)?;
-    let source = which_source(p_source)?;
-    let content_id = spelled(identifier("p_content_id", p_content_id)?, source)?;
-    let which = Which {
-        content_id: &content_id,
-        profile_id: optional_identifier("p_profile_id", p_profile_id)?,
-        platform: platform.as_deref(),
-        source,
-    };
+    let which = Which::of_arguments(p_content_id, p_profile_id, p_platform, p_source)?;
     refuse_read_only(c"retry_content()");
     Ok(retry(&which)?.into())
 }

@@ -201,6 +201,18 @@ impl Host {
         Ok(program)
     }
 
+    /// `cargo xtask …` as one has to type it for this PostgreSQL and this build.
+    pub(crate) fn xtask(&self, arguments: &str) -> String {
+        let mut line = "cargo xtask".to_owned();
+        if self.pg.major != crate::DEFAULT_PG {
+            line += &format!(" --pg {}", self.pg.major);
+        }
+        if self.debug {
+            line += " --debug";
+        }
+        format!("{line} {arguments}")
+    }
+
     /// Says what was found.
     pub(crate) fn describe(&self) {
         ui::done(&format!("{} ({})", self.pg.version, self.pg.pg_config.display()));
@@ -418,10 +430,22 @@ fn has_libclang() -> bool {
     folders.iter().any(|folder| holds(folder))
 }
 
+/// Where Debian's PostgreSQL packages are told not to create and start a cluster of their own.
+const CREATE_CLUSTER_CONF: &str = "/etc/postgresql-common/createcluster.d/slotkeeper-xtask.conf";
+/// Tells them.
+const WITHOUT_CLUSTER: &str = "mkdir -p /etc/postgresql-common/createcluster.d && \
+                               echo create_main_cluster = false > /etc/postgresql-common/createcluster.d/slotkeeper-xtask.conf";
+
 /// Installs Debian packages as root or with sudo that asks no password; otherwise says what to type.
 fn install(major: u32, packages: &[String]) -> Result<()> {
     let list = packages.join(" ");
+    let no_cluster = packages.iter().any(|package| *package == format!("postgresql-{major}"));
     let by_hand = format!("apt-get update && apt-get install --yes --no-install-recommends {list}");
+    let by_hand = if no_cluster {
+        format!("{WITHOUT_CLUSTER} && {by_hand}; rm -f {CREATE_CLUSTER_CONF}")
+    } else {
+        by_hand
+    };
     if process::which("apt-get").is_none() {
         bail!("this machine lacks what the Debian packages {list} contain; install that, or set $PG_CONFIG");
     }
@@ -466,14 +490,9 @@ fn install(major: u32, packages: &[String]) -> Result<()> {
             );
         }
     }
-    // Debian's PostgreSQL packages create and start a cluster of their own unless they are told not to.
-    let folder = "/etc/postgresql-common/createcluster.d";
-    let file = format!("{folder}/slotkeeper-xtask.conf");
-    let no_cluster = packages.iter().any(|package| *package == format!("postgresql-{major}"));
     if no_cluster {
-        let script = format!("mkdir -p {folder} && echo 'create_main_cluster = false' > {file}");
         process::output(
-            &mut privileged(&["sh", "-c", &script]),
+            &mut privileged(&["sh", "-c", WITHOUT_CLUSTER]),
             "telling Debian not to create a cluster",
         )?;
     }
@@ -489,7 +508,10 @@ fn install(major: u32, packages: &[String]) -> Result<()> {
     arguments.extend(packages.iter().map(String::as_str));
     let installed = process::output(&mut privileged(&arguments), "installing packages");
     if no_cluster {
-        process::output(&mut privileged(&["rm", "-f", &file]), "removing the setting again")?;
+        process::output(
+            &mut privileged(&["rm", "-f", CREATE_CLUSTER_CONF]),
+            "removing the setting again",
+        )?;
     }
     installed.map(drop)
 }
