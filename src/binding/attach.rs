@@ -10,9 +10,10 @@ use crate::arguments::json;
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::manage;
-use crate::pg::dynamic::{Moment, See, command, qualified, query};
+use crate::pg::dynamic::{Moment, See, qualified, query};
 use crate::pg::json::{JsonArg, JsonReply};
 use crate::pg::lock::take_source;
+use crate::pg::patience::{Against, Patience, Sought, try_hold_table};
 use crate::pg::predicate::RowOf;
 use crate::pg::refuse_read_only;
 use crate::pg::role::caller_name;
@@ -363,17 +364,35 @@ pub(super) fn mend_triggers(binding: &Binding) -> Result<(), Fault> {
     if enabled == names {
         return Ok(());
     }
-    make_triggers(binding, &wanted)
+    let there = triggers_on(&binding.table, "guard_row")?;
+    binding.table.hold(kept_away(&there, &wanted))?;
+    make_triggers(binding, &there, &wanted)
 }
 
-fn make_triggers(binding: &Binding, wanted: &[triggers::Made]) -> Result<(), Fault> {
-    let relation = binding.table.quoted()?;
-    triggers::drop_all(&relation, &triggers_on(&binding.table, "guard_row")?)?;
-    for trigger in wanted {
-        command(&trigger.create)?;
-        command(&trigger.enable)?;
+/// Those that are there and are not wanted any more.
+fn needless<'a>(there: &'a [String], wanted: &[triggers::Made]) -> Vec<&'a str> {
+    let is_wanted = |name: &&String| wanted.iter().any(|trigger| trigger.name == **name);
+    there
+        .iter()
+        .filter(|name| !is_wanted(name))
+        .map(String::as_str)
+        .collect()
+}
+
+/// Whom making the triggers keeps from the table: readers only where one is dropped.
+fn kept_away(there: &[String], wanted: &[triggers::Made]) -> Against {
+    match needless(there, wanted).is_empty() {
+        true => Against::Writers,
+        false => Against::Everybody,
     }
-    Ok(())
+}
+
+/// Makes the triggers. Whoever calls holds the table.
+fn make_triggers(binding: &Binding, there: &[String], wanted: &[triggers::Made]) -> Result<(), Fault> {
+    triggers::drop_all(&binding.table.quoted()?, &needless(there, wanted))?;
+    wanted
+        .iter()
+        .try_for_each(|trigger| trigger.make(there.contains(&trigger.name)))
 }
 
 pub(super) fn parse(options: Option<JsonArg>) -> Result<(TableOptions, JsonValue), Fault> {
@@ -424,10 +443,27 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
     let (mut ledger, mut all, mut unbooked) = (first.ledger, first.collisions, first.unbooked);
     let (mut also, mut booked) = (first.unmet, first.booked as i64);
     let (mut last, mut before) = (false, usize::try_from(first.rows).unwrap_or(usize::MAX));
+    let mut there = Vec::new();
+    let mut patience: Option<Patience> = None;
     loop {
+        let mut is_held = false;
         if last {
-            make_triggers(&binding, &triggers)?;
-            take_source(&binding.source);
+            there = triggers_on(&binding.table, "guard_row")?;
+            let (table, against) = (&binding.table, kept_away(&there, &triggers));
+            let patience = patience.get_or_insert_with(Patience::begin);
+            is_held = patience.has_got(|| {
+                try_hold_table(table.oid, against)?;
+                take_source(&binding.source);
+                Ok(())
+            })?;
+            if !is_held {
+                // What they write meanwhile is looked at before the next try.
+                let (oid, name) = (table.oid, relation.as_str());
+                patience.go_on(&Sought::Table { oid, name, against })?;
+            }
+        }
+        if is_held {
+            make_triggers(&binding, &there, &triggers)?;
             // Calls may have booked under this source before it was a table's: only rows keep bookings from here on.
             for (content_id, seen) in collisions::live(&binding.source)? {
                 let as_known = |known: &Seen| known.queue_id == seen.queue_id && known.at == seen.at;
@@ -451,11 +487,11 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
         let again: HashSet<&str> = later.unbooked.iter().map(|row| row.content_id.as_str()).collect();
         unbooked.retain(|row| !later.looked_at.contains(&row.content_id) && !again.contains(row.content_id.as_str()));
         unbooked.extend(later.unbooked);
-        if last {
+        if is_held {
             break;
         }
         let looked_at = later.looked_at.len();
-        last = looked_at <= FEW || looked_at > before / 2;
+        last |= looked_at <= FEW || looked_at > before / 2;
         before = looked_at;
     }
     remember_relations(&binding)?;
@@ -487,6 +523,7 @@ fn detach(table: Option<RegClass>) -> Result<Reply, Fault> {
     }
     let relation = table.quoted()?;
     let (binding_id, source) = super::id_of(&table, "content")?;
+    table.hold(Against::Everybody)?;
     triggers::drop_all(&relation, &triggers_on(&table, "guard_row")?)?;
     let released = release_all(&source)?;
     remove(binding_id)?;

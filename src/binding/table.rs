@@ -3,6 +3,7 @@
 use crate::fault::Fault;
 use crate::pg::dynamic::{See, identifier, qualified, query};
 use crate::pg::keep_relation;
+use crate::pg::patience::{Against, hold_table};
 use crate::pg::role::hides_rows;
 use crate::pg::statement::{Row, Statement, Value};
 use crate::pg::trigger::base_type;
@@ -169,6 +170,11 @@ impl Table {
             return Ok(vec![self.clone()]);
         }
         oids.into_iter().filter_map(|oid| Self::find(oid).transpose()).collect()
+    }
+
+    /// Keeps others away from the table and its partitions: see [`hold_table`].
+    pub(crate) fn hold(&self, against: Against) -> Result<(), Fault> {
+        hold_table(self.oid, &self.quoted()?, against)
     }
 
     /// Whether row-level security may hide rows from the caller.

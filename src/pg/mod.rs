@@ -12,6 +12,7 @@ mod executor;
 pub(crate) mod insert;
 pub(crate) mod json;
 pub(crate) mod lock;
+pub(crate) mod patience;
 pub(crate) mod predicate;
 pub(crate) mod probe;
 pub(crate) mod random;

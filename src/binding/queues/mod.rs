@@ -16,6 +16,7 @@ use crate::fault::Fault;
 use crate::manage::{self, Change};
 use crate::pg::dynamic::{See, command, query};
 use crate::pg::json::{JsonArg, JsonReply};
+use crate::pg::patience::Against;
 use crate::pg::statement::{Statement, Value};
 use crate::pg::table::RegClass;
 use crate::pg::{refuse_read_only, relations_generation};
@@ -260,7 +261,12 @@ fn attach(table: Table, options: QueueSource, json: &JsonValue) -> Result<Attach
     let statements = triggers::create(&binding, &conditions)?;
     binding.binding_id = add("queues", &binding.source, &binding.table, json)?;
     let relation = binding.table.quoted()?;
-    drop_all(&relation, &triggers_on(&binding.table, FUNCTION)?)?;
+    let there = triggers_on(&binding.table, FUNCTION)?;
+    binding.table.hold(match there.is_empty() {
+        true => Against::Writers,
+        false => Against::Everybody,
+    })?;
+    drop_all(&relation, &there)?;
     for statement in &statements {
         command(statement)?;
     }
@@ -359,6 +365,7 @@ pub(super) fn detach(table: &Table) -> Result<Option<String>, Fault> {
     let Some((binding_id, source)) = bound(table)? else {
         return Ok(None);
     };
+    table.hold(Against::Everybody)?;
     drop_all(&table.quoted()?, &triggers_on(table, FUNCTION)?)?;
     copy::forget_all(binding_id)?;
     remove(binding_id)?;
