@@ -1,8 +1,8 @@
 //! The application's row of a content, read and written with the caller's rights: what he may not change, he cannot
 //! book for. Locked before anything of slotkeeper's, as a drag in the application's own interface does it.
 
-use super::table::Column;
-use super::{Binding, Source, all, forget_known, known, of_source, triggers};
+use super::table::{Column, Table};
+use super::{Binding, Source, all, broken, forget_known, known, of_source, triggers};
 use crate::arguments::NO_SOURCE;
 use crate::booking::{self, Booking, Content};
 use crate::fault::Fault;
@@ -48,13 +48,25 @@ pub(crate) struct Row {
 impl<'a> Target<'a> {
     /// Finds the content among the bound tables; `source` names one of them, or none is known.
     pub(crate) fn find(content_id: &'a str, source: Option<&'a str>, for_change: bool) -> Result<Self, Fault> {
+        if let (true, Some(source)) = (for_change, source) {
+            settle_source(source)?;
+        }
+        under_its_binding(|| Self::find_now(content_id, source, for_change))
+    }
+
+    fn find_now(content_id: &'a str, source: Option<&'a str>, for_change: bool) -> Result<Self, Fault> {
         if let Some(source) = source {
-            if for_change {
-                settle_source(source)?;
-            }
-            return match of_source(source)? {
-                Some(binding) => look(&binding, content_id, Lock::wait_if(for_change)),
-                None => Ok(Self::Unbound { content_id, source }),
+            let Some(binding) = of_source(source)? else {
+                refuse_unknown(source)?;
+                return Ok(Self::Unbound { content_id, source });
+            };
+            return match look(&binding, content_id, Lock::wait_if(for_change))? {
+                // It is of no table, unless another one has it.
+                Self::Unbound { .. } => match Self::find_now(content_id, None, for_change)? {
+                    unbound @ Self::Unbound { .. } => Ok(unbound),
+                    Self::Row(_) | Self::Hidden { .. } => Ok(Self::Hidden { content_id }),
+                },
+                found => Ok(found),
             };
         }
         let bindings = all()?;
@@ -81,14 +93,18 @@ impl<'a> Target<'a> {
         for binding in closed {
             refuse_if_there(binding, content_id)?;
         }
-        Ok(Self::without_row(content_id, NO_SOURCE, hidden))
+        refuse_if_broken(content_id)?;
+        Ok(Self::without_row(content_id, hidden))
     }
 
-    fn without_row(content_id: &'a str, source: &'a str, hidden: bool) -> Self {
+    fn without_row(content_id: &'a str, hidden: bool) -> Self {
         if hidden {
             Self::Hidden { content_id }
         } else {
-            Self::Unbound { content_id, source }
+            Self::Unbound {
+                content_id,
+                source: NO_SOURCE,
+            }
         }
     }
 
@@ -100,6 +116,17 @@ impl<'a> Target<'a> {
         sources.dedup();
         for source in sources {
             settle_source(source)?;
+        }
+        under_its_binding(|| Self::find_all_now(wanted))
+    }
+
+    fn find_all_now(wanted: &[(&'a str, Option<&'a str>)]) -> Result<Vec<Self>, Fault> {
+        for (i, (_, source)) in wanted.iter().enumerate() {
+            if let Some(source) = source
+                && of_source(source)?.is_none()
+            {
+                refuse_unknown(source).map_err(|fault| fault.named_by(&format!("p_items[{i}].source")))?;
+            }
         }
         let mut found: Vec<Vec<Self>> = Vec::new();
         found.resize_with(wanted.len(), Vec::new);
@@ -135,14 +162,13 @@ impl<'a> Target<'a> {
             if found.len() > 1 {
                 return Err(ambiguous(content_id, found.iter().map(Self::source)));
             }
-            let source = match source {
-                // An error where the binding of this name is broken.
-                Some(source) if of_source(source)?.is_none() => source,
-                _ => NO_SOURCE,
-            };
-            targets.push(match found.pop() {
-                Some(row) => row,
-                None => Self::without_row(content_id, source, hidden[i]),
+            targets.push(match (found.pop(), source) {
+                (Some(row), _) => row,
+                (None, None) => {
+                    refuse_if_broken(content_id)?;
+                    Self::without_row(content_id, hidden[i])
+                }
+                (None, Some(_)) => Self::find_now(content_id, source, true)?,
             });
         }
         Ok(targets)
@@ -160,10 +186,10 @@ impl<'a> Target<'a> {
         if for_change {
             settle_source(source)?;
         }
-        match of_source(source)? {
+        under_its_binding(|| match of_source(source)? {
             Some(binding) => look(&binding, content_id, Lock::wait_if(for_change)),
-            None => Ok(unbound),
-        }
+            None => Ok(unbound.clone()),
+        })
     }
 
     /// The content of an attempt that is under way, its row locked. What came of the attempt is to be told whatever has
@@ -537,6 +563,40 @@ fn settle_source(source: &str) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Looks for rows until no table was attached or detached meanwhile: who waits for a table may find it so when he has it.
+fn under_its_binding<T>(mut look: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+    loop {
+        let before = known()?;
+        let found = look()?;
+        if Rc::ptr_eq(&before, &known()?) {
+            return Ok(found);
+        }
+    }
+}
+
+/// Once tables are bound a source is one of theirs: under any other name a content could be booked beside its row, by one who
+/// may not change that.
+fn refuse_unknown(source: &str) -> Result<(), Fault> {
+    if !super::any()? {
+        return Ok(());
+    }
+    let mut sources: Vec<String> = Vec::new();
+    for binding in all()? {
+        if binding.table.can("SELECT")? {
+            sources.push(binding.source.clone());
+        }
+    }
+    Err(Fault::unbindable(
+        PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+        format!("no table is attached as {source:?}"),
+        match sources.is_empty() {
+            true => String::new(),
+            false => format!("Attached are {}.", sources.join(", ")),
+        },
+        "p_source is a binding's source, as attach_table() has returned it and slotkeeper.binding_health shows it. Leave it out for content of no table.",
+    ))
+}
+
 fn admits(column: &Column, content_id: &str) -> bool {
     IdType::of(column).is_some_and(|of_type| of_type.admits(content_id))
 }
@@ -559,6 +619,24 @@ fn refuse_if_there(binding: &Binding, content_id: &str) -> Result<(), Fault> {
                 format!("Content {content_id} is a row of {}.", binding.source),
                 "Whoever books a content must be allowed to UPDATE its row.",
             ));
+        }
+    }
+    Ok(())
+}
+
+/// A row of a table whose binding is broken is no content of no table. An id that cannot be told any more is let pass.
+fn refuse_if_broken(content_id: &str) -> Result<(), Fault> {
+    for it in &known()?.broken {
+        let (Some(name), Some(table)) = (&it.content_id, Table::find(it.table)?) else {
+            continue;
+        };
+        for leaf in table.leaves()? {
+            if let Ok(id) = leaf.column("content_id", name)
+                && admits(id, content_id)
+                && row_exists(leaf.oid, id.number, content_id)?
+            {
+                return Err(broken(&it.source, &it.reason));
+            }
         }
     }
     Ok(())
