@@ -9,6 +9,7 @@ use crate::fault::Fault;
 use crate::pg::dynamic::{self, See, literal};
 use crate::pg::lock::{use_source, wait_for};
 use crate::pg::predicate::RowOf;
+use crate::pg::role::{Privilege, caller_name};
 use crate::pg::scan::{present_row, row_exists};
 use crate::pg::statement::Value;
 use crate::pg::trigger::Record;
@@ -74,7 +75,7 @@ impl<'a> Target<'a> {
         let mut hidden = false;
         let mut closed = Vec::new();
         for binding in &bindings {
-            if bindings.len() > 1 && !binding.table.can(if for_change { "UPDATE" } else { "SELECT" })? {
+            if bindings.len() > 1 && !binding.table.can(Privilege::Update) {
                 closed.push(binding);
                 continue;
             }
@@ -139,7 +140,7 @@ impl<'a> Target<'a> {
             if asked.is_empty() {
                 continue;
             }
-            let closed = bindings.len() > 1 && !binding.table.can("UPDATE")?;
+            let closed = bindings.len() > 1 && !binding.table.can(Privilege::Update);
             let ids: Vec<&str> = asked.iter().map(|&i| wanted[i].0).collect();
             let mut rows = if closed {
                 HashMap::new()
@@ -328,6 +329,7 @@ impl<'a> Target<'a> {
             now: Some(now),
             ..Values::default()
         };
+        row.binding.require_writable_by_caller("scheduled")?;
         match row.update("scheduled", &values, "true")? {
             Some(Written { seated: true, as_asked }) => {
                 if as_asked {
@@ -356,6 +358,7 @@ impl<'a> Target<'a> {
             now: Some(now),
             ..Values::default()
         };
+        row.binding.require_writable_by_caller("unscheduled")?;
         match row.write("unscheduled", &values)? {
             false => Ok(()),
             true => Err(Fault::unbindable(
@@ -401,6 +404,29 @@ pub(super) fn is_own_write(binding: &Binding, row: &Record) -> bool {
     })
 }
 
+impl Binding {
+    /// Whether the caller may write the columns that this state writes. A privilege may be granted column by column.
+    fn require_writable_by_caller(&self, state: &str) -> Result<(), Fault> {
+        let of_state = self.options.state(state).into_iter().flat_map(|columns| columns.keys());
+        let time = (state == "scheduled").then_some(&self.options.at);
+        for name in of_state.chain(time) {
+            let column = self.table.column("states", name)?;
+            if !self.table.can_write(column) {
+                return Err(Fault::unbindable(
+                    PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                    format!("permission denied for column {name} of table {}", self.table.name),
+                    format!(
+                        "{} may not UPDATE it, and a content that is {state} has it written.",
+                        caller_name()
+                    ),
+                    "Grant UPDATE of the time and of all columns that \"states\" of the binding names.",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What has become of many rows that were written.
 #[derive(Default)]
 pub(crate) struct AllScheduled {
@@ -425,6 +451,7 @@ pub(crate) struct Values<'a> {
 /// Whether the row is locked for the caller.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lock {
+    /// No, but it could be: a dry run finds what the call itself would find.
     None,
     Wait,
     /// A row that somebody else has locked counts as not there.
@@ -582,7 +609,7 @@ fn refuse_unknown(source: &str) -> Result<(), Fault> {
     }
     let mut sources: Vec<String> = Vec::new();
     for binding in all()? {
-        if binding.table.can("SELECT")? {
+        if binding.table.can(Privilege::Select) {
             sources.push(binding.source.clone());
         }
     }
@@ -608,16 +635,32 @@ fn ambiguous<'s>(content_id: &str, sources: impl Iterator<Item = &'s str>) -> Fa
     }
 }
 
+fn denied(binding: &Binding, detail: String) -> Fault {
+    Fault::unbindable(
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        format!("permission denied for table {}", binding.table.name),
+        detail,
+        "Whoever books a content must be allowed to SELECT and UPDATE its row.",
+    )
+}
+
+/// Whoever may not update a table at all finds none of its rows.
+fn require_privileges(binding: &Binding) -> Result<(), Fault> {
+    if binding.table.can(Privilege::Select) && binding.table.can(Privilege::Update) {
+        return Ok(());
+    }
+    let detail = format!("It holds the contents of {}.", binding.source);
+    Err(denied(binding, detail))
+}
+
 /// Whoever may not update a table books nothing for its rows. Only that the row is there comes out.
 fn refuse_if_there(binding: &Binding, content_id: &str) -> Result<(), Fault> {
     for table in binding.table.leaves()? {
         let id = table.column("content_id", &binding.options.content_id)?;
         if admits(id, content_id) && row_exists(table.oid, id.number, content_id)? {
-            return Err(Fault::unbindable(
-                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                format!("permission denied for table {}", binding.table.name),
+            return Err(denied(
+                binding,
                 format!("Content {content_id} is a row of {}.", binding.source),
-                "Whoever books a content must be allowed to UPDATE its row.",
             ));
         }
     }
@@ -645,6 +688,7 @@ fn refuse_if_broken(content_id: &str) -> Result<(), Fault> {
 /// The rows of many contents by the ids that were given, locked for the caller.
 fn look_all(binding: &Rc<Binding>, ids: &[&str]) -> Result<HashMap<String, Row>, Fault> {
     let of_type = IdType::of(&binding.id).ok_or_else(|| Fault::Internal("an id of an unknown type".to_owned()))?;
+    require_privileges(binding)?;
     let ids: Vec<Option<&str>> = ids
         .iter()
         .filter(|id| admits(&binding.id, id))
@@ -724,18 +768,18 @@ fn look<'a>(binding: &Rc<Binding>, content_id: &'a str, lock: Lock) -> Result<Ta
             }
         })
     };
+    require_privileges(binding)?;
     if !admits(&binding.id, content_id) {
         return none();
     }
     let sql = format!(
-        "SELECT {} FROM {} AS t WHERE {}{}",
+        "SELECT {} FROM {} AS t WHERE {} FOR NO KEY UPDATE OF t{}",
         row_columns(binding)?,
         binding.table.quoted()?,
         id_is(&binding.id, "t")?,
         match lock {
-            Lock::None => "",
-            Lock::Wait => " FOR NO KEY UPDATE OF t",
-            Lock::Skip => " FOR NO KEY UPDATE OF t SKIP LOCKED",
+            Lock::None | Lock::Wait => "",
+            Lock::Skip => " SKIP LOCKED",
         }
     );
     let read = |row: &dynamic::Row| row_of(binding, row, 1);
@@ -744,9 +788,12 @@ fn look<'a>(binding: &Rc<Binding>, content_id: &'a str, lock: Lock) -> Result<Ta
         let rows = if lock != Lock::None {
             dynamic::execute(&sql, See::Caller, &values, read)?
         } else {
-            dynamic::query(&sql, See::Caller, &values, read)?
+            dynamic::query_unlocked(&sql, &values, read)?
         };
         if let Some(row) = rows.into_iter().next() {
+            if lock == Lock::None {
+                binding.require_writable_by_caller("scheduled")?;
+            }
             return Ok(Target::Row(Box::new(row)));
         }
         if lock != Lock::Wait || !is_unseen(binding, &[content_id])? {
@@ -804,7 +851,7 @@ pub(crate) fn is_open(source: &str) -> Result<bool, Fault> {
         return Ok(true);
     }
     match of_source(source) {
-        Ok(Some(binding)) => Ok(binding.table.can("SELECT")? && binding.table.can("UPDATE")?),
+        Ok(Some(binding)) => Ok(binding.table.can(Privilege::Select) && binding.table.can(Privilege::Update)),
         Ok(None) => Ok(true),
         Err(_) => Ok(false),
     }
@@ -835,7 +882,7 @@ pub(crate) fn is_visible(source: &str, content_id: &str) -> Result<bool, Fault> 
     let Ok(Some(binding)) = of_source(source) else {
         return Ok(false);
     };
-    if !admits(&binding.id, content_id) || !binding.table.can("SELECT")? {
+    if !admits(&binding.id, content_id) || !binding.table.can(Privilege::Select) {
         return Ok(false);
     }
     let sql = format!(
@@ -992,6 +1039,7 @@ fn write_all(rows: &[(usize, &Row, &Slot)], now: Instant, all: &mut AllScheduled
         return Ok(());
     };
     let binding = &*first.binding;
+    binding.require_writable_by_caller("scheduled")?;
     let of_type = IdType::of(&binding.id).ok_or_else(|| Fault::Internal("an id of an unknown type".to_owned()))?;
     let mut write = Write {
         binding,

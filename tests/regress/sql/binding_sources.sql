@@ -81,6 +81,37 @@ UPDATE src.reel SET status = 'on', at = '2026-01-16 09:00Z' WHERE id = 77;
 SELECT src.booked();
 RESET ROLE;
 
+-- A dry run finds the rows that the call itself would find: not what may only be seen, with what cannot be written.
+CREATE FUNCTION src.dry(id text) RETURNS SETOF text LANGUAGE sql AS $f$
+    SELECT src.assign(id, ', p_dry_run => true') UNION ALL SELECT src.at(id, ', p_dry_run => true')
+    UNION ALL SELECT src.try(format('SELECT slotkeeper.reschedule_content(%L, %L, p_dry_run => true)', id, '2026-03-03 10:00Z'))
+$f$;
+INSERT INTO src.post VALUES (11, 'regress_sk_alice', '2026-02-01 09:00Z', 'on'), (12, 'bob', '2026-02-02 09:00Z', 'on'), (13, 'regress_sk_columns', '2026-02-03 09:00Z', 'on');
+SET ROLE regress_sk_alice;
+SELECT src.dry('1') AS mine, src.dry('2') AS seen, src.dry('11') AS mine_booked, src.dry('12') AS seen_booked, src.dry('99') AS none;
+BEGIN READ ONLY;
+SELECT src.dry('1') AS mine, src.dry('12') AS seen_booked;
+COMMIT;
+SELECT src.assign('2'), src.try($$SELECT slotkeeper.reschedule_content('12', '2026-03-03 10:00Z')$$);
+RESET ROLE;
+-- Nothing was written or locked.
+SELECT xmax <> '0' AS locked, id, status FROM src.post WHERE id = 11;
+-- Privileges may be granted column by column: the error says which is missing.
+GRANT SELECT ON src.reel TO regress_sk_columns;
+SET ROLE regress_sk_columns;
+SELECT src.assign('13') AS booked;
+SELECT src.try($$SELECT slotkeeper.reschedule_content('13', '2026-03-03 10:00Z')$$);
+SELECT src.try($$SELECT slotkeeper.reschedule_content('13', '2026-03-03 10:00Z', p_dry_run => true)$$);
+SELECT src.batch('13', 'src.post');
+SELECT src.assign('77', $$, p_source => 'src.reel'$$) AS of_another_table, src.assign('77') AS the_same;
+SELECT src.try($$SELECT slotkeeper.unschedule_content('13')$$);
+SELECT src.assign('13') AS again;
+RESET ROLE;
+GRANT UPDATE (at) ON src.post TO regress_sk_columns;
+SET ROLE regress_sk_columns;
+SELECT src.assign('13'), src.try($$SELECT slotkeeper.unschedule_content('13')$$);
+RESET ROLE;
+
 -- A table whose binding is broken still has its rows: they are no content of no table.
 ALTER TABLE src.reel RENAME COLUMN status TO state;
 INSERT INTO src.post VALUES (4, 'regress_sk_alice');
