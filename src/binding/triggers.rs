@@ -282,7 +282,6 @@ pub(super) fn create(conditions: &Conditions<'_>) -> Result<Vec<Made>, Fault> {
         Timing::Before => {
             add("insert", "BEFORE INSERT", "ROW", None, "take")?;
             add("inserted", "AFTER INSERT", "ROW", None, "stored")?;
-            add("statement", "AFTER INSERT", "STATEMENT", None, "end")?;
             add("update", "BEFORE UPDATE", "ROW", None, "take")?;
         }
         Timing::After => {

@@ -9,6 +9,7 @@ pub(crate) mod condition;
 pub(crate) mod durable;
 pub(crate) mod dynamic;
 mod executor;
+pub(crate) mod finish;
 pub(crate) mod insert;
 pub(crate) mod json;
 pub(crate) mod lock;
