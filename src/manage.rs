@@ -495,7 +495,7 @@ fn forget_hints(queue_id: i64) -> Result<(), Fault> {
 }
 
 /// The server's zone of this name, or 22023 with a name that is probably meant.
-fn zone(name: &str) -> Result<ServerZone, Fault> {
+pub(crate) fn zone(name: &str) -> Result<ServerZone, Fault> {
     let refused = |reason: String, hint: String| Fault::Zone {
         name: name.chars().take(80).collect(),
         reason,

@@ -71,6 +71,17 @@ SELECT c.relpersistence::pg_catalog.text,
 FROM pg_catalog.pg_class AS c
 WHERE c.oid OPERATOR(pg_catalog.=) $1::pg_catalog.oid") };
 
+    /// A table that this one is a partition of, or a partition of it, that is attached by itself.
+    static RELATED: Statement = const { Statement::new(c"
+SELECT b.source, r.relid OPERATOR(pg_catalog.=) ANY (SELECT above.relid FROM pg_catalog.pg_partition_ancestors($1::pg_catalog.oid::pg_catalog.regclass) AS above)
+FROM slotkeeper.bound_relation AS r
+JOIN slotkeeper.binding AS b ON b.binding_id OPERATOR(pg_catalog.=) r.binding_id AND b.kind OPERATOR(pg_catalog.=) 'content'
+WHERE r.is_root AND r.relid OPERATOR(pg_catalog.<>) $1::pg_catalog.oid
+  AND (r.relid OPERATOR(pg_catalog.=) ANY (SELECT above.relid FROM pg_catalog.pg_partition_ancestors($1::pg_catalog.oid::pg_catalog.regclass) AS above)
+       OR r.relid OPERATOR(pg_catalog.=) ANY (SELECT part.relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass) AS part))
+ORDER BY b.source
+LIMIT 1") };
+
     /// Those of the guard's triggers that are as they should be: one with a condition only carries it, and need not fire.
     static ENABLED: Statement = const { Statement::new(c"
 SELECT t.tgname::pg_catalog.text
@@ -223,12 +234,42 @@ pub(super) fn remove(binding_id: i64) -> Result<(), Fault> {
     Ok(())
 }
 
+/// One of a table and its partitions is attached, and guards all of them.
+fn require_no_other(binding: &Binding) -> Result<(), Fault> {
+    let oid = [Value::Int8(i64::from(binding.table.oid.to_u32()))];
+    let related =
+        RELATED.with(|related| related.read(&oid, |row| Ok((row.must::<String>(1)?, row.must::<bool>(2)?))))?;
+    let Some((other, is_whole)) = related.into_iter().next() else {
+        return Ok(());
+    };
+    let (message, detail, hint) = if is_whole {
+        (
+            format!("{} is a partition of {other}, which is attached", binding.source),
+            "Its rows are guarded with those of the whole table.",
+            "Attach the whole table with other options, or detach it first.",
+        )
+    } else {
+        (
+            format!("partition {other} of {} is attached by itself", binding.source),
+            "Its rows would be contents of two sources.",
+            "Call slotkeeper.detach_table() for the partition first.",
+        )
+    };
+    Err(Fault::unbindable(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        message,
+        detail,
+        hint,
+    ))
+}
+
 /// What must hold of a table before it can be guarded.
 pub(super) fn require_guardable(binding: &Binding) -> Result<(), Fault> {
     if let Some(group) = &binding.options.group {
         binding.table.column("group", group)?;
     }
     binding.options.check_states()?;
+    require_no_other(binding)?;
     require_writable(binding)?;
     if let Some(defaults) = &binding.options.queue_defaults {
         manage::check_zone(&defaults.time_zone)?;

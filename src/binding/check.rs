@@ -73,8 +73,18 @@ fn check(table: Table, options: TableOptions) -> Result<Reply, Fault> {
             item: None,
         });
     }
+    let new_queues: Vec<Json> = found
+        .new_queues
+        .iter()
+        .map(|(profile_id, platform)| {
+            Reply::of("profile_id", profile_id.as_str())
+                .with("platform", platform.as_str())
+                .into_json()
+        })
+        .collect();
     Ok(reply
         .with("ready", problems.is_empty())
+        .with_some("new_queues", (!new_queues.is_empty()).then_some(new_queues))
         .with("rows_that_take_seats", found.rows as i64)
         .with("already_booked", found.known as i64)
         .with("collisions", listed(&found.collisions))

@@ -25,9 +25,10 @@ pub(crate) fn to_timestamptz(at: Instant) -> Result<TimestampWithTimeZone, Fault
         .ok_or_else(|| Fault::Internal(format!("instant {at} is no timestamp")))
 }
 
-/// The instant of a server timestamp; `None` for the infinite ones.
+/// The instant of a server timestamp; `None` for the infinite ones, and for the last thirty years of the server's calendar.
 pub(crate) fn from_timestamp(timestamp: pg_sys::TimestampTz) -> Option<Instant> {
-    (timestamp != i64::MIN && timestamp != i64::MAX).then(|| timestamp.saturating_add(POSTGRES_EPOCH))
+    let is_finite = timestamp != i64::MIN && timestamp != i64::MAX;
+    timestamp.checked_add(POSTGRES_EPOCH).filter(|_| is_finite)
 }
 
 /// The wall clock now; it moves on inside a transaction.
