@@ -145,6 +145,19 @@ pub(super) fn require_owner(table: &Table) -> Result<(), Fault> {
     ))
 }
 
+/// Whoever attaches or reconciles a table must see all its rows.
+pub(super) fn require_readable(table: &Table, why: &str) -> Result<(), Fault> {
+    if !table.hides_rows() {
+        return Ok(());
+    }
+    Err(Fault::unbindable(
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        format!("row-level security of {} may hide rows from you", table.quoted()?),
+        why,
+        "Call it as a role that sees all rows: the owner where security isn't forced, or one with BYPASSRLS.",
+    ))
+}
+
 /// The source of a table: how it is called when it is first attached. Another table that was called so then, and is
 /// still bound, keeps it.
 pub(super) fn source_of(table: &Table, kind: &str) -> Result<String, Fault> {
@@ -268,6 +281,7 @@ pub(super) fn require_guardable(binding: &Binding) -> Result<(), Fault> {
     if let Some(group) = &binding.options.group {
         binding.table.column("group", group)?;
     }
+    require_readable(&binding.table, "Rows that are hidden would lose their seats.")?;
     binding.options.check_states()?;
     require_no_other(binding)?;
     require_writable(binding)?;

@@ -19,6 +19,7 @@ use crate::pg::before_row::TriggerRow;
 use crate::pg::condition::Conditions;
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::probe::meets_a_row;
+use crate::pg::running::is_upsert;
 use crate::pg::scan::{Present, any_row_with, present_row, row_is_inserted_since};
 use crate::pg::subtransaction::{current_subtransaction, is_subtransaction_active};
 use crate::pg::trigger::{Fired, Record, Version, is_replica, running_command};
@@ -797,7 +798,7 @@ impl<'a> Writer<'a> {
             }
         }
         // The row that it is going to update may be the one that holds the instant: what it is given is for its UPDATE.
-        let may_conflict = !is_booked && !self.fired.is_update() && self.fired.is_before();
+        let may_conflict = !is_booked && !self.fired.is_update() && self.fired.is_before() && is_upsert();
         Ok(match may_conflict && meets_a_row(self.fired.table(), &self.new)? {
             true => InTheWay::EqualKey,
             false => InTheWay::Nothing,

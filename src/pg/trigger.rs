@@ -1,7 +1,7 @@
 //! The row that a trigger fires for.
 
 use super::before_row::TriggerRow;
-use super::time::{from_timestamp, to_timestamp};
+use super::time::{exactly_from_timestamp, to_timestamp};
 use crate::fault::Fault;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -244,7 +244,7 @@ pub(crate) enum TimeColumn<Z> {
 
 impl<Z: Zone> TimeColumn<Z> {
     fn instant(&self, stored: i64) -> Option<Instant> {
-        from_timestamp(stored).map(|micros| self.instant_of_stored(micros))
+        exactly_from_timestamp(stored).map(|micros| self.instant_of_stored(micros))
     }
 
     /// The instant of what is stored: microseconds since 1970, of UTC or of the wall clock.

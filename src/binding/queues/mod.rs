@@ -8,7 +8,7 @@ pub(crate) mod follow;
 mod row;
 mod triggers;
 
-use super::attach::{add, remember, remove, require_owner, source_of, triggers_on};
+use super::attach::{add, remember, remove, require_owner, require_readable, source_of, triggers_on};
 use super::table::Table;
 use super::triggers::drop_all;
 use super::{Source, broken, id_of, root_of};
@@ -257,7 +257,7 @@ fn attach(table: Table, options: QueueSource, json: &JsonValue) -> Result<Attach
     let mut binding = QueueBinding::resolve(0, source, table, options)?;
     check_constants(&binding)?;
     let conditions = triggers::Conditions::of(&binding)?;
-    require_readable(&binding)?;
+    require_readable(&binding.table, "Queues of hidden rows would be missed.")?;
     let statements = triggers::create(&binding, &conditions)?;
     binding.binding_id = add("queues", &binding.source, &binding.table, json)?;
     let relation = binding.table.quoted()?;
@@ -278,19 +278,6 @@ fn attach(table: Table, options: QueueSource, json: &JsonValue) -> Result<Attach
         rows,
         changes,
     })
-}
-
-/// Whoever attaches must see all rows.
-fn require_readable(binding: &QueueBinding) -> Result<(), Fault> {
-    if !binding.table.hides_rows() {
-        return Ok(());
-    }
-    Err(Fault::unbindable(
-        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-        format!("row-level security of {} may hide rows from you", binding.source),
-        "Queues of hidden rows would be missed.",
-        "Call it as a role that sees all rows: the owner where security isn't forced, or one with BYPASSRLS.",
-    ))
 }
 
 /// What is the same for all rows is refused at once.

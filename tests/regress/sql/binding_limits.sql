@@ -66,7 +66,46 @@ CREATE TABLE wall (id int PRIMARY KEY, pl text, at timestamp);
 INSERT INTO wall VALUES (1, 'x', '294276-12-31 23:59'), (2, 'x', '294247-01-09 23:00');
 SELECT a -> 'unbooked' AS unbooked, a -> 'booked' AS booked FROM slotkeeper.attach_table('wall', ('{' || :'options' || ', "at_zone": "America/New_York"}')::jsonb) AS a;
 
+-- What attach_table refuses and a table becomes later shows in binding_health.
+CREATE TABLE later (id text, pl text DEFAULT 'x', at timestamptz, CONSTRAINT later_id UNIQUE (id));
+SELECT attach('later', '{' || :'options' || '}');
+INSERT INTO later VALUES ('a', 'x', '2026-05-01 09:00');
+CREATE VIEW health AS SELECT status, reason, remedy FROM slotkeeper.binding_health WHERE source = 'edge.later';
+CREATE TABLE heir () INHERITS (later);
+SELECT * FROM health;
+DROP TABLE heir;
+ALTER TABLE later SET UNLOGGED;
+SELECT * FROM health;
+ALTER TABLE later SET LOGGED;
+ALTER TABLE later DROP CONSTRAINT later_id;
+SELECT * FROM health;
+SELECT try($$INSERT INTO edge.later VALUES ('a', 'x', '2026-05-02 09:00')$$);
+SELECT try($$SELECT slotkeeper.assign_next_available_slot('edge', 'x', 'b')$$);
+INSERT INTO later (id, at) VALUES ('b', NULL);
+DELETE FROM later WHERE id = 'a';
+CREATE INDEX ON later (id);
+SELECT * FROM health;
+CREATE UNIQUE INDEX ON later (id);
+SELECT * FROM health;
+-- Whoever attaches or reconciles must see all rows: those that are hidden would lose their seats.
+CREATE ROLE regress_sk_edge;
+GRANT ALL ON SCHEMA edge TO regress_sk_edge;
+SELECT slotkeeper.grant_access('regress_sk_edge', 'admin') ->> 'outcome' AS outcome;
+UPDATE later SET at = '2026-05-03 09:00';
+ALTER TABLE later OWNER TO regress_sk_edge;
+ALTER TABLE later ENABLE ROW LEVEL SECURITY;
+SET ROLE regress_sk_edge;
+SELECT try($$SELECT slotkeeper.reconcile_table('edge.later')$$), attach('later', '{' || :'options' || '}');
+ALTER TABLE later FORCE ROW LEVEL SECURITY;
+SELECT try($$SELECT slotkeeper.reconcile_table('edge.later')$$);
+SELECT attach('later', '{' || :'options' || '}');
+SELECT slotkeeper.check_table('later', ('{' || :'options' || '}')::jsonb) -> 'problems' -> 0 AS problem;
+RESET ROLE;
+SELECT content_id, scheduled_at FROM slotkeeper.booking WHERE source = 'edge.later' AND released_at IS NULL;
+
 SET client_min_messages = warning;
 RESET search_path;
 DROP SCHEMA edge CASCADE;
+DROP OWNED BY regress_sk_edge;
+DROP ROLE regress_sk_edge;
 SELECT slotkeeper.drop_queue(profile_id, platform, true) ->> 'outcome' AS outcome FROM slotkeeper.queue WHERE profile_id = 'edge' ORDER BY platform;
