@@ -165,4 +165,5 @@ extern "C-unwind" fn _PG_init() {
     slug::define_settings();
     clock::define_settings();
     pg::watch_catalogs();
+    pg::running::watch_statements(binding::guard::statement_ended);
 }

@@ -1,11 +1,12 @@
 //! `create_queue`, `alter_queue`, `set_queue_status`, `drop_queue`.
 
 use crate::arguments::{flag, identifier, json, queue_name};
-use crate::binding::dropped;
+use crate::binding::dropped::{self, Left};
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::pg::json::{JsonArg, JsonReply};
 use crate::pg::lock::{Brief, Key, take_queue};
+use crate::pg::patience::{Patience, Sought};
 use crate::pg::refuse_read_only;
 use crate::pg::scan::{IndexScan, Key as ScanKey, Order, See, delete_unless_busy};
 use crate::pg::statement::{Statement, Value as Arg};
@@ -420,14 +421,12 @@ fn drop_queue(
     let (profile_id, platform) = queue_name(p_profile_id, p_platform)?;
     let force = flag("p_force", p_force)?;
     refuse_read_only(c"drop_queue()");
-    let left = if force {
-        dropped::leave(&profile_id, &platform)?
-    } else {
-        dropped::Left::default()
+    // Rows come before their queue in the order of locks.
+    let unscheduled = match force {
+        true => dropped::unschedule_all(&profile_id, &platform)?,
+        false => 0,
     };
-    let reply = drop_named(&profile_id, &platform, force, left.unscheduled)?;
-    left.note(&profile_id, &platform)?;
-    Ok(reply.into())
+    Ok(drop_named(&profile_id, &platform, force, unscheduled)?.into())
 }
 
 fn drop_named(profile_id: &str, platform: &str, force: bool, unscheduled: i64) -> Result<Reply, Fault> {
@@ -435,7 +434,14 @@ fn drop_named(profile_id: &str, platform: &str, force: bool, unscheduled: i64) -
     let turn = queue::turn_on(profile_id, platform)?;
     let row = lock_row(profile_id, platform)?;
     drop(turn);
-    if !take_queue(&Key::Queue { profile_id, platform }, force) {
+    let key = Key::Queue { profile_id, platform };
+    if force {
+        // Whoever comes to book in it meanwhile has his turn.
+        Patience::get(&Sought::Queue { profile_id, platform }, || {
+            take_queue(&key, true);
+            Ok(())
+        })?;
+    } else if !take_queue(&key, false) {
         return Err(Fault::QueueBusy {
             profile_id: profile_id.to_owned(),
             platform: platform.to_owned(),
@@ -449,10 +455,17 @@ fn drop_named(profile_id: &str, platform: &str, force: bool, unscheduled: i64) -
             live,
         });
     }
+    let left = match force {
+        true => Some(Left::of(profile_id, platform)?),
+        false => None,
+    };
     DROP_LIVE.with(|statement| statement.write(&[Arg::Int8(row.queue_id)], |_| Ok(())))?;
     DROP_PUBLICATIONS.with(|statement| statement.write(&[Arg::Int8(row.queue_id)], |_| Ok(())))?;
     forget_hints(row.queue_id)?;
     DROP.with(|statement| statement.write(&[Arg::Int8(row.queue_id)], |_| Ok(())))?;
+    if let Some(left) = left {
+        left.note(profile_id, platform)?;
+    }
     Ok(Reply::new("dropped")
         .with("profile_id", profile_id)
         .with("platform", platform)
@@ -482,7 +495,7 @@ fn forget_hints(queue_id: i64) -> Result<(), Fault> {
 }
 
 /// The server's zone of this name, or 22023 with a name that is probably meant.
-fn zone(name: &str) -> Result<ServerZone, Fault> {
+pub(crate) fn zone(name: &str) -> Result<ServerZone, Fault> {
     let refused = |reason: String, hint: String| Fault::Zone {
         name: name.chars().take(80).collect(),
         reason,

@@ -112,6 +112,7 @@ SELECT b.source, b.kind, c.oid::regclass AS table_now,
            WHEN broken.reason IS NULL THEN NULL
            WHEN broken.reason LIKE 'rows cannot be booked%' THEN
                format('Change these rows, or make what they name; then call slotkeeper.reconcile_table(%L).', c.oid::regclass)
+           WHEN broken.reason = shape.reason THEN shape.remedy
            WHEN broken.reason LIKE 'triggers fire after%' THEN 'Rename them so that they sort before "~slotkeeper_".'
            WHEN c.oid IS NULL OR broken.rebuild THEN format('Call slotkeeper.attach_%s() again.', CASE b.kind WHEN 'content' THEN 'table' ELSE 'queues' END)
            ELSE format('Call slotkeeper.reconcile_table(%L).', c.oid::regclass)
@@ -163,6 +164,27 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT slotkeeper.late_triggers(c.oid) AS names WHERE b.kind = 'content'
 ) AS late ON true
+LEFT JOIN LATERAL (
+    -- What attach_table refuses, and a table may become later.
+    SELECT *
+    FROM (VALUES
+        (c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhparent = c.oid),
+         'tables inherit from it, whose rows are not guarded', 'Partition the table instead, or end the inheritance.'),
+        (c.relpersistence = 'u',
+         'it is unlogged: a crash empties it, and leaves its seats booked', format('ALTER TABLE %s SET LOGGED.', c.oid::regclass)),
+        (NOT EXISTS (
+             SELECT
+             FROM pg_catalog.pg_index AS i
+             JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attname = b.options ->> 'content_id' AND a.attnum = i.indkey[0]
+             LEFT JOIN pg_catalog.pg_partitioned_table AS p ON p.partrelid = c.oid
+             WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
+               AND NOT EXISTS (SELECT FROM generate_series(1, i.indnkeyatts - 1) AS n
+                               WHERE i.indkey[n] = ANY (p.partattrs::int2[]) IS NOT TRUE)),
+         format('column %I has no unique index', b.options ->> 'content_id'), 'Make one, so that no two rows are one content.')
+    ) AS found (holds, reason, remedy)
+    WHERE b.kind = 'content' AND found.holds
+    LIMIT 1
+) AS shape ON true
 CROSS JOIN LATERAL (
     SELECT CASE
                WHEN c.oid IS NULL THEN 'the table does not exist'
@@ -171,6 +193,7 @@ CROSS JOIN LATERAL (
                WHEN b.kind = 'content' AND guard.conditions < 4 THEN 'triggers are missing, as when a column that a predicate reads was dropped'
                WHEN guard.disabled > 0 THEN 'triggers are disabled'
                WHEN b.dropped_at IS NOT NULL THEN 'the table was dropped and made again'
+               WHEN shape.reason IS NOT NULL THEN shape.reason
                WHEN late.names IS NOT NULL THEN 'triggers fire after the guard: ' || late.names
                WHEN root.triggers = 'refused' THEN 'a replicated row could not be followed'
                WHEN root.triggers <> slotkeeper.trigger_digest(c.oid, b.kind) THEN 'triggers were disabled or changed for a while'

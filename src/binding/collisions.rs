@@ -397,6 +397,7 @@ fn reconcile_table(p_table: Option<RegClass>) -> Result<JsonReply, ErrorReport> 
     }
     let binding = super::of_table(&table)?;
     super::attach::require_owner(&binding.table)?;
+    super::attach::require_readable(&binding.table, "Rows that are hidden would lose their seats.")?;
     super::attach::mend_triggers(&binding)?;
     FORGET_ALL.with(|forget| forget.write(&[Value::Text(&binding.source)], |_| Ok(())))?;
     let mut ledger = live(&binding.source)?;

@@ -16,6 +16,7 @@ pub(crate) mod release;
 pub(crate) mod row;
 mod table;
 mod triggers;
+mod unproven;
 
 use crate::arguments::platform_name;
 use crate::fault::Fault;

@@ -10,13 +10,16 @@ pub(crate) mod condition;
 pub(crate) mod durable;
 pub(crate) mod dynamic;
 mod executor;
+
 pub(crate) mod insert;
 pub(crate) mod json;
 pub(crate) mod lock;
+pub(crate) mod patience;
 pub(crate) mod predicate;
 pub(crate) mod probe;
 pub(crate) mod random;
 pub(crate) mod role;
+pub(crate) mod running;
 pub(crate) mod scan;
 pub(crate) mod statement;
 pub(crate) mod subtransaction;

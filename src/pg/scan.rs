@@ -10,7 +10,7 @@ use super::json::Jsonb;
 use super::relation_oid;
 use super::time::{from_timestamp, to_timestamp};
 use crate::fault::Fault;
-use pgrx::{FromDatum, IntoDatum, pg_sys};
+use pgrx::{FromDatum, IntoDatum, PgSqlErrorCode, pg_sys};
 use slotkeeper_core::Instant;
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char};
@@ -629,9 +629,28 @@ pub(crate) fn row_is_inserted_since(
 
 /// A scan over the rows with this id; `None` where the text can be no id of the column's type.
 fn row_scan(table: pg_sys::Oid, column: i16, id: &str) -> Result<Option<IndexScan>, Fault> {
-    let missing = || Fault::Internal(format!("no index begins with column {column} of a bound table"));
-    let index = index_on(table, column).ok_or_else(missing)?;
+    let index = index_on(table, column).ok_or_else(|| no_index(table, column))?;
     Ok(row_scan_in(index, table, column, id))
+}
+
+fn no_index(table: pg_sys::Oid, column: i16) -> Fault {
+    // SAFETY: both look a name up, and return a palloc'd C string, or null where there is none.
+    let (table, column) = unsafe {
+        let text = |name: *mut std::ffi::c_char| {
+            (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+        };
+        (
+            text(pg_sys::get_rel_name(table)),
+            text(pg_sys::get_attname(table, column, true)),
+        )
+    };
+    let (table, column) = (table.unwrap_or_default(), column.unwrap_or_default());
+    Fault::unbindable(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("no index tells the rows of {table} apart by their ids"),
+        format!("Column {column} had a unique index when the table was attached."),
+        "Make it again, or detach the table.",
+    )
 }
 
 /// The same over this index, which begins with the column.

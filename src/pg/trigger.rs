@@ -3,7 +3,7 @@
 use super::across_rows::{Memory, Statement};
 use super::before_row::TriggerRow;
 use super::call::Call;
-use super::time::{from_timestamp, to_timestamp};
+use super::time::{exactly_from_timestamp, to_timestamp};
 use crate::fault::Fault;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -76,14 +76,45 @@ impl<'a> Fired<'a> {
 
     /// The triggers of the table that call the same function.
     pub(super) fn siblings(&self) -> impl Iterator<Item = &'a pg_sys::Trigger> {
+        // SAFETY: the trigger that runs.
+        let own = unsafe { (*self.data.tg_trigger).tgfoid };
+        self.triggers().iter().filter(move |trigger| trigger.tgfoid == own)
+    }
+
+    fn triggers(&self) -> &'a [pg_sys::Trigger] {
         // SAFETY: the relation is open, and locked against changes of its triggers, while one of them runs.
-        let (own, all) = unsafe {
+        unsafe {
             let all = (*self.data.tg_relation).trigdesc.as_ref();
-            let all =
-                all.map(|all| std::slice::from_raw_parts(all.triggers, usize::try_from(all.numtriggers).unwrap_or(0)));
-            ((*self.data.tg_trigger).tgfoid, all.unwrap_or_default())
+            all.map_or(&[], |all| {
+                std::slice::from_raw_parts(all.triggers, usize::try_from(all.numtriggers).unwrap_or(0))
+            })
+        }
+    }
+
+    /// Whether another trigger has yet to see an UPDATE before it is stored: it may change the row, or keep it from being stored.
+    /// A row that goes to another partition is deleted from this one.
+    pub(crate) fn is_overtaken(&self) -> bool {
+        const BEFORE_ROW: u32 = pg_sys::TRIGGER_TYPE_ROW | pg_sys::TRIGGER_TYPE_BEFORE;
+        const UPDATE: i16 = (BEFORE_ROW | pg_sys::TRIGGER_TYPE_UPDATE) as i16;
+        const DELETE: i16 = (BEFORE_ROW | pg_sys::TRIGGER_TYPE_DELETE) as i16;
+        // SAFETY: the trigger that runs, and its relation.
+        let (own, is_partition) = unsafe {
+            let relation = &*(*self.data.tg_relation).rd_rel;
+            ((*self.data.tg_trigger).tgoid, relation.relispartition)
         };
-        all.iter().filter(move |trigger| trigger.tgfoid == own)
+        let is_one = |trigger: &pg_sys::Trigger, kind: i16| {
+            trigger.tgtype & kind == kind && trigger.tgenabled as u8 != pg_sys::TRIGGER_DISABLED
+        };
+        // They are in the order in which they fire.
+        let mut later = self
+            .triggers()
+            .iter()
+            .skip_while(|trigger| trigger.tgoid != own)
+            .skip(1);
+        self.is_before
+            && self.is_update
+            && (later.any(|trigger| is_one(trigger, UPDATE))
+                || is_partition && self.triggers().iter().any(|trigger| is_one(trigger, DELETE)))
     }
 
     /// The row of this version as the executor has it.
@@ -204,7 +235,7 @@ pub(crate) enum TimeColumn<Z> {
 
 impl<Z: Zone> TimeColumn<Z> {
     fn instant(&self, stored: i64) -> Option<Instant> {
-        from_timestamp(stored).map(|micros| self.instant_of_stored(micros))
+        exactly_from_timestamp(stored).map(|micros| self.instant_of_stored(micros))
     }
 
     /// The instant of what is stored: microseconds since 1970, of UTC or of the wall clock.
