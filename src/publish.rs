@@ -8,6 +8,7 @@
 //! other transaction is at it: so nobody waits inside a statement, and no isolation level fails over what others did.
 
 mod claim;
+mod dropped;
 mod due;
 mod history;
 mod home;
@@ -21,6 +22,7 @@ mod state;
 mod token;
 mod turn;
 
+pub(crate) use dropped::{queue_created_again, queue_dropped};
 pub(crate) use person::{Movable, moved, published_by_application, taken_back};
 
 use crate::reply::Reply;

@@ -101,7 +101,8 @@ SELECT c.system_identifier, d.oid::bigint, now()
 FROM pg_control_system() AS c, pg_database AS d
 WHERE d.datname = current_database();
 
--- One row a content and queue: its live booking, or the last one that was given back.
+-- One row a content and queue: its live booking, or the last one that was given back. A queue that was dropped has its name
+-- still.
 CREATE VIEW slotkeeper.content_status AS
 SELECT b.content_id, nullif(b.source, '') AS source, q.profile_id, q.platform, b.user_id,
        CASE WHEN s.content_id IS NOT NULL THEN 'published'
@@ -129,7 +130,8 @@ FROM (SELECT * FROM slotkeeper.booking AS live WHERE live.released_at IS NULL
           WHERE live.content_id = last.content_id AND live.source = last.source AND live.queue_id = last.queue_id
             AND live.released_at IS NULL
       )) AS b
-JOIN slotkeeper.queue AS q ON q.queue_id = b.queue_id
+JOIN (SELECT a.queue_id, a.profile_id, a.platform FROM slotkeeper.queue AS a
+      UNION ALL SELECT d.queue_id, d.profile_id, d.platform FROM slotkeeper.dropped_queue AS d) AS q ON q.queue_id = b.queue_id
 LEFT JOIN slotkeeper.publication AS p ON p.booking_id = b.booking_id
 LEFT JOIN slotkeeper.published AS s
        ON s.content_id = b.content_id AND s.source = b.source AND s.queue_id = b.queue_id

@@ -192,7 +192,9 @@ WHERE s.content_id OPERATOR(pg_catalog.=) $1 AND s.source OPERATOR(pg_catalog.=)
     static SUCCESS_OF: Statement = const { Statement::by_index(c"
 SELECT s.published_at, s.provider_id, s.url, s.attempt
 FROM slotkeeper.published AS s
-JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) s.queue_id
+JOIN (SELECT a.queue_id, a.profile_id, a.platform FROM slotkeeper.queue AS a
+      UNION ALL SELECT d.queue_id, d.profile_id, d.platform FROM slotkeeper.dropped_queue AS d) AS q
+  ON q.queue_id OPERATOR(pg_catalog.=) s.queue_id
 WHERE s.content_id OPERATOR(pg_catalog.=) $1
   AND ($2 IS NULL OR q.profile_id OPERATOR(pg_catalog.=) $2)
   AND ($3 IS NULL OR q.platform OPERATOR(pg_catalog.=) $3)
@@ -205,14 +207,18 @@ WHERE a.booking_id OPERATOR(pg_catalog.=) $1 AND a.token OPERATOR(pg_catalog.=) 
 
     static QUEUE: Statement = const { Statement::by_index(c"
 SELECT q.profile_id, q.platform, q.status
-FROM slotkeeper.queue AS q WHERE q.queue_id OPERATOR(pg_catalog.=) $1") };
+FROM slotkeeper.queue AS q WHERE q.queue_id OPERATOR(pg_catalog.=) $1
+UNION ALL
+SELECT d.profile_id, d.platform, 'dropped'
+FROM slotkeeper.dropped_queue AS d WHERE d.queue_id OPERATOR(pg_catalog.=) $1") };
 
     static SUBJECT: Statement = const { Statement::by_index(c"
-SELECT b.queue_id, b.source, b.content_id, q.profile_id, q.platform, q.status, b.scheduled_at,
-       b.released_at IS NOT NULL, b.user_id
+SELECT b.queue_id, b.source, b.content_id, coalesce(q.profile_id, d.profile_id), coalesce(q.platform, d.platform),
+       coalesce(q.status, 'dropped'), b.scheduled_at, b.released_at IS NOT NULL, b.user_id
 FROM slotkeeper.booking AS b
-JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id
-WHERE b.booking_id OPERATOR(pg_catalog.=) $1") };
+LEFT JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id
+LEFT JOIN slotkeeper.dropped_queue AS d ON d.queue_id OPERATOR(pg_catalog.=) b.queue_id
+WHERE coalesce(q.queue_id, d.queue_id) IS NOT NULL AND b.booking_id OPERATOR(pg_catalog.=) $1") };
 }
 
 /// The publication of a booking.
@@ -334,7 +340,10 @@ fn subject_with_snapshot(booking_id: i64) -> Result<Option<Subject>, Fault> {
     Ok(rows.into_iter().next())
 }
 
-/// A queue's name and status.
+/// The status of a queue that is no more.
+pub(crate) const DROPPED: &str = "dropped";
+
+/// A queue's name and status, which of one that was dropped is [`DROPPED`].
 pub(crate) struct QueueName {
     pub(crate) profile_id: String,
     pub(crate) platform: String,
@@ -358,7 +367,7 @@ thread_local! {
     static KNOWN: RefCell<Known> = RefCell::default();
 }
 
-/// The queue of this id, as it is committed now.
+/// The queue of this id, as it is committed now, also one that was dropped.
 pub(crate) fn queue(queue_id: i64) -> Result<Option<Rc<QueueName>>, Fault> {
     let told = told::queues_told();
     let known = KNOWN.with_borrow(|(when, queues)| queues.get(&queue_id).filter(|_| *when == told).cloned());

@@ -6,7 +6,7 @@ use super::row::{self, AppRow};
 use super::state::{Closing, Ending, Event, Known, Said, change, close, correct, succeed};
 use super::token::{self, Token};
 use super::turn::{self, settle};
-use super::{already_published, platform, stale_token};
+use super::{already_published, dropped, platform, stale_token};
 use crate::arguments::{http_status, identifier, retry_after_micros};
 use crate::binding::row::Target;
 use crate::clock::now;
@@ -237,8 +237,12 @@ fn fail_late(
         return Ok(of(subject, stale_token(Some(&ended.outcome))));
     }
     let failure = publication.known_failure(token.booking_id, told.status, told.retry_after);
-    let next = Next::after(&subject.platform, &failure, now)?;
-    if next.state != State::Unknown {
+    let mut next = Next::after(&subject.platform, &failure, now)?;
+    let queue_has_gone = subject.queue_status == look::DROPPED;
+    if queue_has_gone && next.state != State::Unknown {
+        dropped::give_back(token.booking_id, now)?;
+        next = Next::WITHDRAWN;
+    } else if next.state != State::Unknown {
         let became = Event::Became {
             state: next.state,
             wake_at: next.wake_at,
@@ -255,5 +259,6 @@ fn fail_late(
     };
     correct(&known)?;
     row::failed(target, &next, ended.attempt, told.error, now)?;
-    Ok(next.reply(subject, ended.attempt))
+    let reason = (queue_has_gone && next.state == State::Failed).then_some("queue_dropped");
+    Ok(next.reply(subject, ended.attempt).with_some("reason", reason))
 }

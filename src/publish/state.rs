@@ -14,7 +14,6 @@ use crate::pg::insert::{Columns, Inserter};
 use crate::pg::scan::{Found, IndexScan};
 use crate::pg::statement::{Row, Statement, Value};
 use slotkeeper_core::Instant;
-use std::ffi::CStr;
 
 /// What happens to a content.
 #[derive(Clone, Copy)]
@@ -76,7 +75,7 @@ pub(crate) struct Told {
 /// A constant statement put together from parts that several share.
 macro_rules! sql {
     ($($part:expr),* $(,)?) => {
-        match CStr::from_bytes_with_nul(concat!($($part,)* "\0").as_bytes()) {
+        match std::ffi::CStr::from_bytes_with_nul(concat!($($part,)* "\0").as_bytes()) {
             Ok(text) => text,
             Err(_) => c"",
         }
@@ -123,6 +122,8 @@ FROM old WHERE old.token IS NOT NULL"
         )
     };
 }
+
+pub(super) use {history, sql};
 
 thread_local! {
     static RECLAIM: Statement = const { Statement::by_index(sql!("
