@@ -154,13 +154,26 @@ FROM slotkeeper.booking AS b
 JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id
 WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) $2 AND b.released_at IS NULL") };
 
+    // What has been handed out before has told the provider its key.
     static ADOPT: Statement = const { Statement::by_index(c"
-UPDATE slotkeeper.booking AS b
-SET source = $2
-WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) '' AND b.queue_id OPERATOR(pg_catalog.=) $3
-  AND b.released_at IS NULL
-RETURNING b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref,
-          b.claimed_at IS NOT NULL") };
+WITH own AS (
+    UPDATE slotkeeper.booking AS b
+    SET source = $2
+    WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) '' AND b.queue_id OPERATOR(pg_catalog.=) $3
+      AND b.released_at IS NULL
+    RETURNING *
+), known AS (
+    INSERT INTO slotkeeper.adopted (queue_id, source, content_id)
+    SELECT own.queue_id, own.source, own.content_id FROM own
+    WHERE own.claimed_at IS NOT NULL
+       OR EXISTS (SELECT FROM slotkeeper.booking AS p
+                  WHERE p.content_id OPERATOR(pg_catalog.=) $1 AND p.source OPERATOR(pg_catalog.=) ''
+                    AND p.queue_id OPERATOR(pg_catalog.=) $3 AND p.released_at IS NOT NULL AND p.claimed_at IS NOT NULL)
+    ON CONFLICT DO NOTHING
+)
+SELECT b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref,
+       b.claimed_at IS NOT NULL
+FROM own AS b") };
 
     static ADOPT_SUCCESS: Statement = const { Statement::by_index(c"
 UPDATE slotkeeper.published

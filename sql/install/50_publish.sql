@@ -54,6 +54,17 @@ COMMENT ON TABLE slotkeeper.published IS 'Contents that were published: each onc
 COMMENT ON COLUMN slotkeeper.published.late IS 'Whether the lease had run out, or the attempt was counted as failed, when the success was told.';
 COMMENT ON COLUMN slotkeeper.published.worker IS 'Who published it; NULL where a person said so.';
 
+-- What was handed out before its row was there, and belongs to a binding now. Its key with the provider must not change.
+CREATE TABLE slotkeeper.adopted (
+    queue_id   bigint NOT NULL,
+    source     text COLLATE "C" NOT NULL,
+    content_id text COLLATE "C" NOT NULL,
+    PRIMARY KEY (content_id, source, queue_id)
+) USING heap;
+
+COMMENT ON TABLE slotkeeper.adopted IS
+    'Contents of bindings that were handed out before their row was there: they keep the publish_key that they had.';
+
 -- What ended otherwise.
 CREATE TABLE slotkeeper.attempt (
     booking_id  bigint NOT NULL,
@@ -148,6 +159,7 @@ COMMENT ON VIEW slotkeeper.content_status IS
 
 SELECT pg_extension_config_dump('slotkeeper.publication', '');
 SELECT pg_extension_config_dump('slotkeeper.published', '');
+SELECT pg_extension_config_dump('slotkeeper.adopted', '');
 SELECT pg_extension_config_dump('slotkeeper.attempt', '');
 SELECT pg_extension_config_dump('slotkeeper.platform', '');
 SELECT pg_extension_config_dump('slotkeeper.home', '');

@@ -5,7 +5,7 @@ use super::look::{self, Publication, QueueName, State, Subject};
 use super::outcome::Next;
 use super::row::{self, AppRow, Sources};
 use super::state::{Claim, Ending, Event, Taking, Told, change};
-use super::{already_published, held, home, lease_end, platform, token, turn};
+use super::{already_published, held, home, key_of, lease_end, platform, token, turn};
 use crate::arguments::{identifier, lease_micros, limit, optional_identifier, platform_name, which_source};
 use crate::binding::row::{Target, spelled};
 use crate::booking::{Content, Which};
@@ -24,7 +24,6 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use slotkeeper_core::Instant;
 use slotkeeper_core::policy::Verdict;
-use slotkeeper_core::publish_key::publish_key;
 use std::collections::{BTreeSet, HashMap, hash_map};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
@@ -102,6 +101,7 @@ fn platforms(given: Vec<Option<String>>) -> Result<BTreeSet<String>, Fault> {
 
 /// A content in a worker's hands.
 struct HandOut {
+    publish_key: String,
     told: Told,
     token: String,
     lease_until: Instant,
@@ -113,16 +113,12 @@ impl HandOut {
         // Whoever has had no timeout needs no policy.
         let is_async = told.timeouts > 0 && platform::policy(&told.platform)?.is_async(told.timeouts.unsigned_abs());
         Ok(Self {
+            publish_key: key_of(&told)?,
             told,
             token,
             lease_until,
             mode: if is_async { "async" } else { "sync" },
         })
-    }
-
-    fn publish_key(&self) -> String {
-        let told = &self.told;
-        publish_key(&told.source, &told.content_id, &told.profile_id, &told.platform)
     }
 
     /// The number that the attempt has if it begins.
@@ -131,7 +127,7 @@ impl HandOut {
     }
 
     fn into_row(self) -> Result<Row, Fault> {
-        let (key, attempt) = (self.publish_key(), self.attempt());
+        let attempt = self.attempt();
         Ok((
             self.told.content_id,
             self.told.profile_id,
@@ -141,7 +137,7 @@ impl HandOut {
             attempt,
             self.token,
             to_timestamptz(self.lease_until)?,
-            key,
+            self.publish_key,
             self.mode,
         ))
     }
@@ -157,7 +153,7 @@ impl HandOut {
             .with("attempt", i64::from(self.attempt()))
             .with("lease_token", self.token.as_str())
             .with_instant("lease_until", self.lease_until)
-            .with("publish_key", self.publish_key())
+            .with("publish_key", self.publish_key.as_str())
             .with("mode", self.mode)
     }
 }

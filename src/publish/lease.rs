@@ -6,7 +6,7 @@ use super::row::{self, AppRow};
 use super::state::{Event, change, start};
 use super::token::{self, Token};
 use super::turn::{self, Hold};
-use super::{already_published, held, home, lease_end, platform, stale_token};
+use super::{already_published, held, home, key_of, lease_end, platform, stale_token};
 use crate::arguments::{identifier, lease_micros};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -18,7 +18,6 @@ use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use slotkeeper_core::Instant;
-use slotkeeper_core::publish_key::publish_key;
 
 #[pg_extern(schema = "slotkeeper")]
 fn begin_publish(p_lease_token: Option<&str>) -> Result<JsonReply, ErrorReport> {
@@ -42,7 +41,7 @@ fn begin(token: &Token) -> Result<Reply, Fault> {
     };
     row::under_way(&target, "publishing", told.attempts, now)?;
     let is_async = told.timeouts > 0 && platform::policy(&told.platform)?.is_async(told.timeouts.unsigned_abs());
-    let key = publish_key(&told.source, &told.content_id, &told.profile_id, &told.platform);
+    let key = key_of(&told)?;
     Ok(Reply::new("proceed")
         .with("content_id", told.content_id)
         .with("profile_id", told.profile_id)

@@ -1,5 +1,6 @@
 //! What is known of a content's publishing, as it is committed now.
 
+use crate::arguments::NO_SOURCE;
 use crate::booking::{Content, Which};
 use crate::fault::Fault;
 use crate::pg::scan::{Found, IndexScan, Key, Order, See};
@@ -259,6 +260,26 @@ pub(crate) fn success(content: &Content<'_>) -> Result<Option<Success>, Fault> {
         Value::Int8(content.queue_id),
     ];
     Ok(SUCCESS.with(|find| find.read(&values, success_row))?.into_iter().next())
+}
+
+/// Whether a content of a binding was handed out before its row was there, as one of no binding.
+pub(crate) fn was_adopted(content: &Content<'_>) -> Result<bool, Fault> {
+    if content.source == NO_SOURCE {
+        return Ok(false);
+    }
+    let mut scan = IndexScan::open(c"adopted", c"adopted_pkey", 3, See::Uncommitted)?;
+    let keys = [
+        (1, Key::IsText(content.content_id)),
+        (2, Key::IsText(content.source)),
+        (3, Key::Is(content.queue_id)),
+    ];
+    scan.search(&keys, Order::Ascending);
+    while let Some(row) = scan.next() {
+        if row.inserter().is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The success of a content that is no longer booked, if there is just one.

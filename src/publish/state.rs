@@ -60,6 +60,7 @@ pub(crate) struct Ending<'a> {
 
 /// A content after a change.
 pub(crate) struct Told {
+    pub(crate) queue_id: i64,
     pub(crate) source: String,
     pub(crate) content_id: String,
     pub(crate) user_id: Option<String>,
@@ -87,7 +88,7 @@ macro_rules! told {
     () => {
         "
 b.source, b.content_id, b.user_id, b.scheduled_at, q.profile_id, q.platform,
-p.attempts, p.timeouts, p.wake_at"
+p.attempts, p.timeouts, p.wake_at, b.queue_id"
     };
 }
 
@@ -209,6 +210,7 @@ fn told(row: &Row) -> Result<Told, Fault> {
         attempts: row.must(7)?,
         timeouts: row.must(8)?,
         wake_at: row.optional_instant(9)?,
+        queue_id: row.must(10)?,
     })
 }
 
@@ -256,9 +258,18 @@ pub(crate) fn change<'a>(booking_id: i64, event: &Event<'a>) -> Result<Option<To
 }
 
 impl Told {
+    pub(crate) fn content(&self) -> Content<'_> {
+        Content {
+            content_id: &self.content_id,
+            source: &self.source,
+            queue_id: self.queue_id,
+        }
+    }
+
     fn of(subject: Subject, row: (i32, i32, Option<Instant>)) -> Self {
         let (attempts, timeouts, wake_at) = row;
         Self {
+            queue_id: subject.queue_id,
             source: subject.source,
             content_id: subject.content_id,
             user_id: subject.user_id,
