@@ -180,6 +180,16 @@ UPDATE slotkeeper.published
 SET source = $2
 WHERE content_id OPERATOR(pg_catalog.=) $1 AND source OPERATOR(pg_catalog.=) '' AND queue_id OPERATOR(pg_catalog.=) $3") };
 
+    static LAST_PLACE: Statement = const { Statement::by_index(c"
+SELECT p.scheduled_at, p.slot_ref
+FROM (SELECT b.scheduled_at, b.slot_ref, b.booking_id, true AS live FROM slotkeeper.booking AS b
+      WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) $2 AND b.released_at IS NULL
+      UNION ALL
+      SELECT r.scheduled_at, r.slot_ref, r.booking_id, false FROM slotkeeper.booking AS r
+      WHERE r.content_id OPERATOR(pg_catalog.=) $1 AND r.source OPERATOR(pg_catalog.=) $2 AND r.released_at IS NOT NULL) AS p
+ORDER BY p.live DESC, p.booking_id DESC
+LIMIT 1") };
+
     static IN_GRANULE: Statement = const { Statement::by_index(c"
 SELECT b.content_id, b.source
 FROM slotkeeper.booking AS b
@@ -293,6 +303,25 @@ pub(crate) fn adopt(content: &Content<'_>) -> Result<Option<Booking>, Fault> {
         ADOPT_SUCCESS.with(|success| success.write(&values, |_| Ok(())))?;
     }
     Ok(adopted)
+}
+
+/// Where a content has its seat.
+pub(crate) struct Place {
+    pub(crate) scheduled_at: Instant,
+    pub(crate) slot_ref: Option<String>,
+}
+
+/// The seat of a content of a binding, or the last one that it has had.
+pub(crate) fn last_place(content_id: &str, source: &str) -> Result<Option<Place>, Fault> {
+    let places = LAST_PLACE.with(|last| {
+        last.read(&[Value::Text(content_id), Value::Text(source)], |row| {
+            Ok(Place {
+                scheduled_at: row.instant(1)?,
+                slot_ref: row.get(2)?,
+            })
+        })
+    })?;
+    Ok(places.into_iter().next())
 }
 
 /// A content that holds what somebody else wanted.

@@ -21,9 +21,11 @@ mod row;
 mod state;
 mod token;
 mod turn;
+mod untold;
 
 pub(crate) use dropped::{queue_created_again, queue_dropped};
 pub(crate) use person::{Movable, moved, published_by_application, taken_back};
+pub(crate) use untold::{forget_source, tell_again};
 
 use crate::arguments::NO_SOURCE;
 use crate::fault::Fault;

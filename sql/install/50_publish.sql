@@ -127,7 +127,7 @@ SELECT b.content_id, nullif(b.source, '') AS source, q.profile_id, q.platform, b
        CASE WHEN p.state IN ('claimed', 'publishing') THEN p.wake_at END AS lease_until,
        coalesce(p.worker, s.worker) AS worker,
        s.published_at, s.late, s.provider_id, s.url,
-       a.error, a.http_status, b.booking_id
+       a.error, a.http_status, b.booking_id, u.error AS row_error
 FROM (SELECT * FROM slotkeeper.booking AS live WHERE live.released_at IS NULL
       UNION ALL
       SELECT * FROM (
@@ -146,6 +146,8 @@ JOIN (SELECT a.queue_id, a.profile_id, a.platform FROM slotkeeper.queue AS a
 LEFT JOIN slotkeeper.publication AS p ON p.booking_id = b.booking_id
 LEFT JOIN slotkeeper.published AS s
        ON s.content_id = b.content_id AND s.source = b.source AND s.queue_id = b.queue_id
+LEFT JOIN slotkeeper.untold AS u
+       ON u.content_id = b.content_id AND u.source = b.source AND u.queue_id = b.queue_id
 LEFT JOIN LATERAL (
     SELECT e.error, e.http_status
     FROM slotkeeper.attempt AS e
@@ -155,7 +157,7 @@ LEFT JOIN LATERAL (
 ) AS a ON true;
 
 COMMENT ON VIEW slotkeeper.content_status IS
-'One row for each content and queue: where it stands (scheduled, claimed, publishing, retrying, published, failed, unknown, unscheduled), its times, attempt, last error, URL.';
+'One row for each content and queue: where it stands (scheduled, claimed, publishing, retrying, published, failed, unknown, unscheduled), its times, attempt, last error, URL; row_error: why the application''s row does not say so.';
 
 SELECT pg_extension_config_dump('slotkeeper.publication', '');
 SELECT pg_extension_config_dump('slotkeeper.published', '');

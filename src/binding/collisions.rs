@@ -403,6 +403,7 @@ fn reconcile_table(p_table: Option<RegClass>) -> Result<JsonReply, ErrorReport> 
     let done = reconcile(&binding, &mut ledger, &Moment::now(), None, "reconcile")?;
     super::attach::remember_relations(&binding)?;
     note_unbooked(&binding.source, &done.unbooked)?;
+    let (told, untold) = publish::tell_again(&binding.source)?;
     Ok(Reply::new("reconciled")
         .with("source", binding.source.as_str())
         .with("booked", done.booked)
@@ -412,6 +413,8 @@ fn reconcile_table(p_table: Option<RegClass>) -> Result<JsonReply, ErrorReport> 
         .with("collision_count", done.collisions.len() as i64)
         .with("unbooked", listed_unbooked(&done.unbooked))
         .with("unbooked_count", done.unbooked.len() as i64)
+        .with_some("told_count", (told > 0).then_some(told))
+        .with_some("untold_count", (untold > 0).then_some(untold))
         .into())
 }
 

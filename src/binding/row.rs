@@ -4,7 +4,7 @@
 use super::table::Column;
 use super::{Binding, Source, all, forget_known, known, of_source, triggers};
 use crate::arguments::NO_SOURCE;
-use crate::booking::{self, Booking, Content};
+use crate::booking::{self, Booking, Content, Place};
 use crate::fault::Fault;
 use crate::pg::dynamic::{self, See, literal};
 use crate::pg::lock::{use_source, wait_for};
@@ -192,8 +192,9 @@ impl<'a> Target<'a> {
     pub(crate) fn publishing(&self, state: &'static str, values: &Values<'_>) -> Result<(), Fault> {
         let Self::Row(row) = self else { return Ok(()) };
         if row.binding.options.state(state).is_some() {
+            let place = row.place(state)?;
             let _own = OwnWrite::begin(row.binding.binding_id, &row.content_id);
-            row.write(state, values)?;
+            row.write(state, &values.at(&place))?;
         }
         Ok(())
     }
@@ -203,14 +204,15 @@ impl<'a> Target<'a> {
         matches!(self, Self::Row(row) if row.binding.options.state(state).is_some())
     }
 
-    /// A success has closed the content: a row that still takes a seat is given the state that says so.
-    pub(crate) fn closed(&self, values: &Values<'_>) -> Result<(), Fault> {
-        let Self::Row(row) = self else { return Ok(()) };
+    /// A success has closed the content: a row that still takes a seat is given the state that says so. Returns whether it was.
+    pub(crate) fn closed(&self, values: &Values<'_>) -> Result<bool, Fault> {
+        let Self::Row(row) = self else { return Ok(false) };
         if row.binding.options.state("published").is_some() {
+            let place = row.place("published")?;
             let _own = OwnWrite::begin(row.binding.binding_id, &row.content_id);
-            row.write_if_seated("published", values)?;
+            return row.write_if_seated("published", &values.at(&place));
         }
-        Ok(())
+        Ok(false)
     }
 
     /// No content of a bound table.
@@ -385,7 +387,7 @@ pub(crate) struct AllScheduled {
 }
 
 /// Values that a state's columns may refer to.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Values<'a> {
     pub(crate) scheduled_at: Option<Instant>,
     pub(crate) slot_ref: Option<&'a str>,
@@ -394,6 +396,20 @@ pub(crate) struct Values<'a> {
     pub(crate) error: Option<&'a str>,
     pub(crate) url: Option<&'a str>,
     pub(crate) now: Option<Instant>,
+}
+
+impl<'a> Values<'a> {
+    /// The same with the place of the content in its queue, where it is known.
+    fn at(&self, place: &'a Option<Place>) -> Self {
+        match place {
+            Some(place) => Self {
+                scheduled_at: Some(place.scheduled_at),
+                slot_ref: place.slot_ref.as_deref(),
+                ..*self
+            },
+            None => *self,
+        }
+    }
 }
 
 /// Whether the row is locked for the caller.
@@ -824,9 +840,9 @@ impl Row {
         }
     }
 
-    fn write_if_seated(&self, state: &str, values: &Values<'_>) -> Result<(), Fault> {
+    fn write_if_seated(&self, state: &str, values: &Values<'_>) -> Result<bool, Fault> {
         let seated = triggers::Conditions::of(&self.binding)?.takes_seat(RowOf::Table)?;
-        self.update(state, values, &seated).map(drop)
+        Ok(self.update(state, values, &seated)?.is_some())
     }
 
     /// Whether one of the binding's named predicates exempts the row.
@@ -844,6 +860,20 @@ impl Row {
             row.must::<bool>(1)
         })?;
         Ok(found.into_iter().any(|exempt| exempt))
+    }
+
+    /// The content's place, where this state writes it.
+    fn place(&self, state: &str) -> Result<Option<Place>, Fault> {
+        let columns = self.binding.options.state(state);
+        let writes_place = columns.is_some_and(|columns| {
+            let is_place =
+                |value: &StateValue| matches!(value, StateValue::Variable(Variable::ScheduledAt | Variable::SlotRef));
+            columns.values().any(is_place)
+        });
+        match writes_place {
+            true => booking::last_place(&self.content_id, &self.binding.source),
+            false => Ok(None),
+        }
     }
 
     /// What the row's content holds now.

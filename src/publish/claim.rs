@@ -14,7 +14,6 @@ use crate::fault::Fault;
 use crate::pg::json::JsonReply;
 use crate::pg::lock::{Brief, wait_for};
 use crate::pg::refuse_read_only;
-use crate::pg::subtransaction::attempt;
 use crate::pg::time::to_timestamptz;
 use crate::reply::Reply;
 use crate::schedule;
@@ -338,7 +337,7 @@ impl<'w> Taker<'w> {
         if handed.is_none()
             && let Some(success) = look::success(&content)?
         {
-            row::closed(&target, &success)?;
+            row::closed(&target, &content, &success)?;
         }
         Ok(handed)
     }
@@ -367,15 +366,9 @@ impl<'w> Taker<'w> {
         }
         if state == State::Publishing {
             self.settled += 1;
-            let settle = || lease_ran_out(entry.booking_id, &target, self.now);
-            let settled = match target {
-                Target::Row(_) => alone(target.content_id(), settle)?,
-                _ => Some(settle()?),
-            };
+            lease_ran_out(entry.booking_id, &target, self.now)?;
             drop(turn);
-            if settled.is_some() {
-                app.withdraw(&target, self.now)?;
-            }
+            app.withdraw(&target, self.now)?;
             return Ok(None);
         }
         if !target.is_told("claimed") {
@@ -401,7 +394,7 @@ impl<'w> Taker<'w> {
 /// Does what writes into one row of the application's; `None` where that fails, with nothing of it left. The content stays as it
 /// was, and no other has to wait for it.
 fn alone<T>(content_id: &str, act: impl FnOnce() -> Result<T, Fault>) -> Result<Option<T>, Fault> {
-    match attempt(act)? {
+    match row::alone(act)? {
         Ok(done) => Ok(Some(done)),
         Err(failure) => {
             ErrorReport::new(
@@ -440,7 +433,14 @@ pub(super) fn lease_ran_out(booking_id: i64, target: &Target<'_>, now: Instant) 
     };
     change(booking_id, &Event::Ended(ending))?;
     let next = Next { state, wake_at };
-    row::failed(target, &next, publication.attempts, LEASE_RAN_OUT, now)
+    row::failed(
+        target,
+        &subject.content(),
+        &next,
+        publication.attempts,
+        LEASE_RAN_OUT,
+        now,
+    )
 }
 
 #[pg_extern(schema = "slotkeeper")]
@@ -498,7 +498,7 @@ fn claim_one(which: &Which<'_>, worker: &str, lease: i64) -> Result<Reply, Fault
         if let Some(success) = look::success(&content)? {
             let reply = already_published(of(Reply::new("already_published")), &success);
             drop(inner);
-            row::closed(&target, &success)?;
+            row::closed(&target, &content, &success)?;
             return Ok(reply);
         }
         if home::is_copy()? {

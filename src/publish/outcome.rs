@@ -48,7 +48,7 @@ fn confirm(token: &Token, provider_id: Option<&str>, url: Option<&str>) -> Resul
     let said = Said { provider_id, url, now };
     if let Some(told) = succeed(&turn, token, &said)? {
         drop(turn);
-        row::published(&target, told.attempts, url, now)?;
+        row::published(&target, &told.content(), told.attempts, url, now)?;
         let late = told.wake_at.is_some_and(|until| until < now);
         return Ok(Reply::new("published")
             .with("content_id", told.content_id)
@@ -102,7 +102,7 @@ fn confirm_late(
         now,
     })?;
     drop(settled);
-    row::published(target, ended.attempt, url, now)?;
+    row::published(target, &subject.content(), ended.attempt, url, now)?;
     Ok(of(&subject, Reply::new("published"))
         .with("attempt", i64::from(ended.attempt))
         .with_instant("published_at", now)
@@ -210,10 +210,10 @@ fn fail(token: &Token, told: &Failed<'_>) -> Result<Reply, Fault> {
     change(token.booking_id, &Event::Ended(ending))?;
     drop(turn);
     if next.state != State::Unknown && app.withdraw(&target, now)? {
-        row::failed(&target, &Next::WITHDRAWN, attempt, told.error, now)?;
+        row::failed(&target, &subject.content(), &Next::WITHDRAWN, attempt, told.error, now)?;
         return Ok(Next::WITHDRAWN.reply(&subject, attempt).with("reason", "unscheduled"));
     }
-    row::failed(&target, &next, attempt, told.error, now)?;
+    row::failed(&target, &subject.content(), &next, attempt, told.error, now)?;
     Ok(next.reply(&subject, attempt))
 }
 
@@ -258,7 +258,7 @@ fn fail_late(
         http_status: told.http_status(),
     };
     correct(&known)?;
-    row::failed(target, &next, ended.attempt, told.error, now)?;
+    row::failed(target, &subject.content(), &next, ended.attempt, told.error, now)?;
     let reason = (queue_has_gone && next.state == State::Failed).then_some("queue_dropped");
     Ok(next.reply(subject, ended.attempt).with_some("reason", reason))
 }
