@@ -261,8 +261,13 @@ fn release_seen(binding: &Binding, content_id: &str, seen: &Seen, now: Instant) 
 /// Gives the seats back that a content of this binding holds, in whichever queue. What is being published, or has been, keeps
 /// its seat.
 pub(super) fn release_content(binding: &Binding, content_id: &str, now: Instant) -> Result<i64, Fault> {
+    release_of(&binding.source, content_id, now)
+}
+
+/// The same by the binding's source, whatever has become of its table.
+pub(super) fn release_of(source: &str, content_id: &str, now: Instant) -> Result<i64, Fault> {
     let mut released = 0;
-    for (booking, queue) in booking::of_source(content_id, &binding.source)? {
+    for (booking, queue) in booking::of_source(content_id, source)? {
         released += i64::from(give_back(&booking, &queue, now)?);
     }
     Ok(released)

@@ -2,7 +2,7 @@
 //! book for. Locked before anything of slotkeeper's, as a drag in the application's own interface does it.
 
 use super::table::Column;
-use super::{Binding, Source, all, forget_known, known, of_source, triggers};
+use super::{Binding, Source, all, forget_known, known, of_source, triggers, was_dropped};
 use crate::arguments::NO_SOURCE;
 use crate::booking::{self, Booking, Content, Place};
 use crate::fault::Fault;
@@ -748,13 +748,24 @@ pub(crate) fn is_open(source: &str) -> Result<bool, Fault> {
     }
 }
 
+/// Whether rows of this source are told of a state; as far as is known, where its binding is broken.
+pub(crate) fn are_told(source: &str, state: &str) -> bool {
+    match of_source(source) {
+        Ok(Some(binding)) => binding.options.state(state).is_some(),
+        Ok(None) => false,
+        Err(_) => true,
+    }
+}
+
 /// Whether there is nothing more to publish: the row of this content has gone, or is exempt.
 pub(crate) fn is_withdrawn(target: &Target<'_>, source: &str, content_id: &str) -> Result<bool, Fault> {
     if let Target::Row(row) = target {
         return row.is_exempt();
     }
-    let Ok(Some(binding)) = of_source(source) else {
-        return Ok(false);
+    let binding = match of_source(source) {
+        Ok(Some(binding)) => binding,
+        Ok(None) => return was_dropped(source),
+        Err(_) => return Ok(false),
     };
     for table in binding.table.leaves()? {
         let id = table.column("content_id", &binding.options.content_id)?;

@@ -6,7 +6,7 @@
 
 use super::look::{self, State};
 use super::row::alone;
-use crate::binding::row::{Target, Values, is_withdrawn};
+use crate::binding::row::{Target, Values, are_told, is_withdrawn};
 use crate::booking::{self, Content};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -59,7 +59,8 @@ pub(super) fn tell(
         };
     }
     // A row that this role may not write, or whose binding is broken; not one that has gone.
-    if target.is_hidden() && !is_withdrawn(target, content.source, content.content_id)? {
+    let should_say = target.is_hidden() && are_told(content.source, state);
+    if should_say && !is_withdrawn(target, content.source, content.content_id)? {
         return note(content, state, &not_for_this_role());
     }
     Ok(())

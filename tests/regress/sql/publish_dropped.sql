@@ -45,6 +45,12 @@ SELECT pg_temp.said(slotkeeper.fail_publish(pg_temp.t('begun three'), 'who knows
 SELECT * FROM pg_temp.status;
 SELECT c, pg_temp.said(slotkeeper.claim_content(c, 'w2')) FROM unnest(ARRAY['published', 'begun', 'begun three', 'waiting']) AS c;
 ROLLBACK;
+-- What was published is known for ever, also where its seat was given back and history is pruned.
+BEGIN;
+SET LOCAL slotkeeper.now = '2026-06-16T15:00:00+00:00';
+SELECT slotkeeper.prune_history('1 day', 1000000) ->> 'outcome' AS outcome;
+SELECT * FROM pg_temp.status;
+ROLLBACK;
 -- Nothing of it is due anywhere.
 SET slotkeeper.now = '2026-01-16T13:00:00+00:00';
 SELECT content_id FROM slotkeeper.claim_due_content('w2', 100);
@@ -77,6 +83,28 @@ SELECT platform, queue_id = :before AS same FROM slotkeeper.queue WHERE profile_
 SELECT slotkeeper.schedule_content('gone', p, 'published', '2026-01-16T15:30:00Z') ->> 'outcome' AS outcome FROM unnest(ARRAY['x', 'y']) AS p;
 SET slotkeeper.now = '2026-01-17T12:00:00+00:00';
 SELECT pg_temp.said(slotkeeper.claim_content('published', 'w2', p_platform => p)) FROM unnest(ARRAY['x', 'y']) AS p;
+
+-- A table is dropped, and its contents with it: nothing of it is tried again, whoever says what came of the last attempt.
+SELECT slotkeeper.set_platform('y', '{"jitter": 0, "on_unknown": "retry"}') ->> 'outcome' AS outcome;
+CREATE SCHEMA gone;
+CREATE TABLE gone.post (id text PRIMARY KEY, platform text, at timestamptz);
+SELECT slotkeeper.attach_table('gone.post', '{"content_id": "id", "profile_id": {"value": "gone"}, "platform": "platform", "at": "at"}') ->> 'outcome' AS outcome;
+INSERT INTO gone.post SELECT 't' || n, CASE WHEN n = 4 THEN 'y' ELSE 'x' END, timestamptz '2026-01-17T12:00:00Z' + n * interval '1 hour' FROM generate_series(1, 5) AS n;
+SET slotkeeper.now = '2026-01-18T12:00:00+00:00';
+SELECT pg_temp.claim('t' || n) FROM generate_series(1, 5) AS n;
+SELECT slotkeeper.begin_publish(pg_temp.t('t' || n)) ->> 'outcome' AS outcome FROM generate_series(1, 4) AS n;
+SELECT pg_temp.said(slotkeeper.fail_publish(pg_temp.t('t1'), 'who knows'));
+DROP TABLE gone.post;
+SELECT content_id, state FROM slotkeeper.content_status WHERE source = 'gone.post' ORDER BY content_id;
+SELECT pg_temp.said(slotkeeper.resolve_unknown('t1', false)), pg_temp.said(slotkeeper.fail_publish(pg_temp.t('t2'), 'too many', 429));
+SET slotkeeper.now = '2026-01-18T13:00:00+00:00';
+SELECT content_id FROM slotkeeper.claim_due_content('w2', 100);
+SELECT pg_temp.said(slotkeeper.resolve_unknown('t3', true)), pg_temp.said(slotkeeper.confirm_publish(pg_temp.t('t4'), 'late'));
+SELECT content_id, state, unscheduled_at FROM slotkeeper.content_status WHERE source = 'gone.post' ORDER BY content_id;
+SET slotkeeper.now = '2026-01-19T13:00:00+00:00';
+SELECT content_id FROM slotkeeper.claim_due_content('w2', 100);
+DROP SCHEMA gone;
+DELETE FROM slotkeeper.binding;
 SELECT count(slotkeeper.drop_queue('gone', p, true)) AS dropped FROM unnest(ARRAY['x', 'y']) AS p;
 DELETE FROM slotkeeper.publication;
 DELETE FROM slotkeeper.booking;
