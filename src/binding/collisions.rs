@@ -55,7 +55,8 @@ SELECT pg_catalog.count(*) FROM slotkeeper.collision WHERE source OPERATOR(pg_ca
 
     static NOTE_UNBOOKED: Statement = const { Statement::new(c"
 UPDATE slotkeeper.binding SET unbooked = $2
-WHERE source OPERATOR(pg_catalog.=) $1 AND kind OPERATOR(pg_catalog.=) 'content' AND unbooked IS DISTINCT FROM $2") };
+WHERE source OPERATOR(pg_catalog.=) $1 AND kind OPERATOR(pg_catalog.=) 'content'
+  AND (unbooked OPERATOR(pg_catalog.=) $2) IS NOT TRUE AND (unbooked IS NOT NULL OR $2 IS NOT NULL)") };
 
     static LIVE: Statement = const { Statement::new(c"
 SELECT b.content_id, b.scheduled_at, b.queue_id
