@@ -654,6 +654,11 @@ pub(crate) fn source_of(which: &Which<'_>, for_change: bool) -> Result<Option<St
     Ok(only_one(which)?.map(|(booking, _, _)| booking.source))
 }
 
+/// One of several contents of an id, as an error names it.
+pub(crate) fn candidate(profile_id: &str, platform: &str, source: &str) -> String {
+    format!("profile {profile_id}, platform {platform}, source {source:?}")
+}
+
 fn only_one(which: &Which<'_>) -> Result<Option<(Booking, String, String)>, Fault> {
     let values = [
         Value::Text(which.content_id),
@@ -671,9 +676,9 @@ fn only_one(which: &Which<'_>) -> Result<Option<(Booking, String, String)>, Faul
         })
     })?;
     if found.len() > 1 {
-        let candidates = found.iter().map(|(booking, profile_id, platform)| {
-            format!("profile {profile_id}, platform {platform}, source {:?}", booking.source)
-        });
+        let candidates = found
+            .iter()
+            .map(|(booking, profile_id, platform)| candidate(profile_id, platform, &booking.source));
         return Err(Fault::Ambiguous {
             content_id: which.content_id.to_owned(),
             candidates: candidates.collect(),

@@ -7,7 +7,6 @@ use crate::fault::Fault;
 use crate::pg::json::{JsonArg, JsonReply};
 use crate::pg::lock::{Brief, Key, take_queue};
 use crate::pg::refuse_read_only;
-use crate::pg::role::caller_name;
 use crate::pg::scan::{IndexScan, Key as ScanKey, Order, See, delete_unless_busy};
 use crate::pg::statement::{Statement, Value as Arg};
 use crate::pg::time::ServerZone;
@@ -36,12 +35,13 @@ SELECT z.name FROM pg_catalog.pg_timezone_names AS z ORDER BY z.name") };
 WITH again AS (
     DELETE FROM slotkeeper.dropped_queue
     WHERE profile_id OPERATOR(pg_catalog.=) $1 AND platform OPERATOR(pg_catalog.=) $2
-    RETURNING queue_id
+    RETURNING queue_id, granule
 )
 INSERT INTO slotkeeper.queue (queue_id, profile_id, platform, time_zone, timetable, options)
 SELECT coalesce((SELECT again.queue_id FROM again), pg_catalog.nextval('slotkeeper.queue_id_seq')), $1, $2, $3, $4, $5
 ON CONFLICT DO NOTHING
-RETURNING queue_id, EXISTS (SELECT FROM again)") };
+RETURNING queue_id,
+          EXISTS (SELECT FROM again WHERE (again.granule OPERATOR(pg_catalog.=) ($5 OPERATOR(pg_catalog.->>) 'granule')) IS NOT TRUE)") };
 
     static LOCK: Statement = const { Statement::by_index(c"
 SELECT q.queue_id, q.time_zone, q.timetable, q.options, q.status, q.status_reason
@@ -75,17 +75,13 @@ WHERE b.queue_id OPERATOR(pg_catalog.=) $1 AND b.released_at IS NULL
 DELETE FROM slotkeeper.booking
 WHERE queue_id OPERATOR(pg_catalog.=) $1 AND released_at IS NULL AND claimed_at IS NULL") };
 
-    // What publishing has taken up is history.
-    static RELEASE_TAKEN_UP: Statement = const { Statement::by_index(c"
-UPDATE slotkeeper.booking SET released_at = $2, released_by = $3
-WHERE queue_id OPERATOR(pg_catalog.=) $1 AND released_at IS NULL") };
-
     static DROP: Statement = const { Statement::by_index(c"
 WITH gone AS (
-    DELETE FROM slotkeeper.queue WHERE queue_id OPERATOR(pg_catalog.=) $1 RETURNING queue_id, profile_id, platform
+    DELETE FROM slotkeeper.queue WHERE queue_id OPERATOR(pg_catalog.=) $1
+    RETURNING queue_id, profile_id, platform, options OPERATOR(pg_catalog.->>) 'granule' AS granule
 )
-INSERT INTO slotkeeper.dropped_queue (queue_id, profile_id, platform, dropped_at)
-SELECT gone.queue_id, gone.profile_id, gone.platform, $2 FROM gone
+INSERT INTO slotkeeper.dropped_queue (queue_id, dropped_at, profile_id, platform, granule)
+SELECT gone.queue_id, $2, gone.profile_id, gone.platform, gone.granule FROM gone
 ON CONFLICT DO NOTHING") };
 
     static BOOKINGS_IN: Statement = const { Statement::by_index(c"
@@ -149,10 +145,10 @@ fn create_queue(
 fn insert(values: &[Arg<'_>; 5], granule_secs: i64) -> Result<Option<i64>, Fault> {
     let created: Vec<(i64, bool)> =
         CREATE.with(|create| create.write(values, |row| Ok((row.must(1)?, row.must(2)?))))?;
-    let Some((queue_id, again)) = created.into_iter().next() else {
+    let Some((queue_id, seats_differ)) = created.into_iter().next() else {
         return Ok(None);
     };
-    if again {
+    if seats_differ {
         publish::queue_created_again(queue_id, granule_secs)?;
     }
     Ok(Some(queue_id))
@@ -480,9 +476,8 @@ fn drop_named(profile_id: &str, platform: &str, force: bool, unscheduled: i64) -
             live,
         });
     }
-    let (id, now, caller) = (Arg::Int8(row.queue_id), now()?, caller_name());
+    let (id, now) = (Arg::Int8(row.queue_id), now()?);
     DROP_WAITING.with(|waiting| waiting.write(&[id], |_| Ok(())))?;
-    RELEASE_TAKEN_UP.with(|release| release.write(&[id, Arg::Time(now), Arg::Text(&caller)], |_| Ok(())))?;
     let kept = publish::queue_dropped(row.queue_id, now)?;
     forget_hints(row.queue_id)?;
     DROP.with(|statement| statement.write(&[id, Arg::Time(now)], |_| Ok(())))?;

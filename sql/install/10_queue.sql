@@ -36,14 +36,16 @@ COMMENT ON COLUMN slotkeeper.queue.version IS 'Changes when time zone, timetable
 -- of its contents: what was published in it stays published.
 CREATE TABLE slotkeeper.dropped_queue (
     queue_id   bigint PRIMARY KEY,
+    dropped_at timestamptz NOT NULL,
     profile_id text COLLATE "C" NOT NULL,
     platform   text COLLATE "C" NOT NULL,
-    dropped_at timestamptz NOT NULL
+    granule    text
 ) USING heap;
 CREATE UNIQUE INDEX dropped_queue_name ON slotkeeper.dropped_queue (profile_id, platform);
 
 COMMENT ON TABLE slotkeeper.dropped_queue IS
     'Ids of queues that were dropped, by name: a queue that is created again under the name has the same id, and what was published in it stays published.';
+COMMENT ON COLUMN slotkeeper.dropped_queue.granule IS 'Its granule; bookings that it has kept are numbered in it.';
 
 -- Backends remember queues until they are told that rows have changed. ALWAYS: also where the change is a replicated one.
 CREATE TRIGGER tell_of_change AFTER UPDATE OR DELETE ON slotkeeper.queue

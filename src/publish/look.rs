@@ -1,7 +1,7 @@
 //! What is known of a content's publishing, as it is committed now.
 
 use crate::arguments::NO_SOURCE;
-use crate::booking::{Content, Which};
+use crate::booking::{self, Content, Which};
 use crate::fault::Fault;
 use crate::pg::scan::{Found, IndexScan, Key, Order, See};
 use crate::pg::statement::{Row, Statement, Value};
@@ -191,7 +191,7 @@ WHERE s.content_id OPERATOR(pg_catalog.=) $1 AND s.source OPERATOR(pg_catalog.=)
   AND s.queue_id OPERATOR(pg_catalog.=) $3") };
 
     static SUCCESS_OF: Statement = const { Statement::by_index(c"
-SELECT s.published_at, s.provider_id, s.url, s.attempt
+SELECT s.published_at, s.provider_id, s.url, s.attempt, q.profile_id, q.platform, s.source
 FROM slotkeeper.published AS s
 JOIN (SELECT a.queue_id, a.profile_id, a.platform FROM slotkeeper.queue AS a
       UNION ALL SELECT d.queue_id, d.profile_id, d.platform FROM slotkeeper.dropped_queue AS d) AS q
@@ -199,7 +199,8 @@ JOIN (SELECT a.queue_id, a.profile_id, a.platform FROM slotkeeper.queue AS a
 WHERE s.content_id OPERATOR(pg_catalog.=) $1
   AND ($2 IS NULL OR q.profile_id OPERATOR(pg_catalog.=) $2)
   AND ($3 IS NULL OR q.platform OPERATOR(pg_catalog.=) $3)
-  AND ($4 IS NULL OR s.source OPERATOR(pg_catalog.=) $4)") };
+  AND ($4 IS NULL OR s.source OPERATOR(pg_catalog.=) $4)
+ORDER BY q.profile_id, q.platform, s.source") };
 
     static ENDED: Statement = const { Statement::by_index(c"
 SELECT a.begun_at IS NOT NULL, a.outcome, a.attempt, a.worker, a.claimed_at, a.begun_at
@@ -282,7 +283,7 @@ pub(crate) fn was_adopted(content: &Content<'_>) -> Result<bool, Fault> {
     Ok(false)
 }
 
-/// The success of a content that is no longer booked, if there is just one.
+/// The success of a content that is no longer booked; 22023 where there are several.
 pub(crate) fn success_of(which: &Which<'_>) -> Result<Option<Success>, Fault> {
     let values = [
         Value::Text(which.content_id),
@@ -290,8 +291,23 @@ pub(crate) fn success_of(which: &Which<'_>) -> Result<Option<Success>, Fault> {
         Value::OptionalText(which.platform),
         Value::OptionalText(which.source),
     ];
-    let mut found = SUCCESS_OF.with(|find| find.read(&values, success_row))?;
-    Ok(if found.len() == 1 { found.pop() } else { None })
+    let mut found = SUCCESS_OF.with(|find| {
+        find.read(&values, |row| {
+            let candidate = booking::candidate(
+                &row.must::<String>(5)?,
+                &row.must::<String>(6)?,
+                &row.must::<String>(7)?,
+            );
+            Ok((success_row(row)?, candidate))
+        })
+    })?;
+    if found.len() > 1 {
+        return Err(Fault::Ambiguous {
+            content_id: which.content_id.to_owned(),
+            candidates: found.into_iter().map(|(_, candidate)| candidate).collect(),
+        });
+    }
+    Ok(found.pop().map(|(success, _)| success))
 }
 
 /// The claim of this token that has ended.

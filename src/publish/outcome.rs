@@ -49,7 +49,7 @@ fn confirm(token: &Token, provider_id: Option<&str>, url: Option<&str>) -> Resul
     if let Some(told) = succeed(&turn, token, &said)? {
         drop(turn);
         row::published(&target, &told.content(), told.attempts, url, now)?;
-        let late = told.wake_at.is_some_and(|until| until < now);
+        let late = told.wake_at.is_some_and(|until| until <= now);
         return Ok(Reply::new("published")
             .with("content_id", told.content_id)
             .with("profile_id", told.profile_id)

@@ -14,6 +14,7 @@ use crate::pg::insert::{Columns, Inserter};
 use crate::pg::scan::{Found, IndexScan};
 use crate::pg::statement::{Row, Statement, Value};
 use slotkeeper_core::Instant;
+use std::ffi::CStr;
 
 /// What happens to a content.
 #[derive(Clone, Copy)]
@@ -76,7 +77,7 @@ pub(crate) struct Told {
 /// A constant statement put together from parts that several share.
 macro_rules! sql {
     ($($part:expr),* $(,)?) => {
-        match std::ffi::CStr::from_bytes_with_nul(concat!($($part,)* "\0").as_bytes()) {
+        match CStr::from_bytes_with_nul(concat!($($part,)* "\0").as_bytes()) {
             Ok(text) => text,
             Err(_) => c"",
         }
@@ -123,8 +124,6 @@ FROM old WHERE old.token IS NOT NULL"
         )
     };
 }
-
-pub(super) use {history, sql};
 
 thread_local! {
     static RECLAIM: Statement = const { Statement::by_index(sql!("
@@ -425,7 +424,7 @@ pub(crate) fn succeed(turn: &Hold, token: &Token, said: &Said<'_>) -> Result<Opt
         booking_id,
         live: None,
         attempt: publication.attempts,
-        late: publication.wake_at.is_some_and(|until| until < said.now),
+        late: publication.wake_at.is_some_and(|until| until <= said.now),
         worker: publication.worker.as_deref(),
         claimed_at: publication.claimed_at,
         begun_at: publication.begun_at,

@@ -44,9 +44,7 @@ SELECT pg_temp.said(slotkeeper.confirm_publish(pg_temp.t('begun too'), 'after al
 SELECT pg_temp.said(slotkeeper.fail_publish(pg_temp.t('begun three'), 'who knows'));
 SELECT * FROM pg_temp.status;
 SELECT c, pg_temp.said(slotkeeper.claim_content(c, 'w2')) FROM unnest(ARRAY['published', 'begun', 'begun three', 'waiting']) AS c;
-ROLLBACK;
 -- What was published is known for ever, also where its seat was given back and history is pruned.
-BEGIN;
 SET LOCAL slotkeeper.now = '2026-06-16T15:00:00+00:00';
 SELECT slotkeeper.prune_history('1 day', 1000000) ->> 'outcome' AS outcome;
 SELECT * FROM pg_temp.status;
