@@ -157,18 +157,41 @@ FROM slotkeeper.booking AS b
 JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id
 WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) $2 AND b.released_at IS NULL") };
 
+    // What has been handed out before has told the provider its key.
     static ADOPT: Statement = const { Statement::by_index(c"
-UPDATE slotkeeper.booking AS b
-SET source = $2
-WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) '' AND b.queue_id OPERATOR(pg_catalog.=) $3
-  AND b.released_at IS NULL
-RETURNING b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref,
-          b.claimed_at IS NOT NULL") };
+WITH own AS (
+    UPDATE slotkeeper.booking AS b
+    SET source = $2
+    WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) '' AND b.queue_id OPERATOR(pg_catalog.=) $3
+      AND b.released_at IS NULL
+    RETURNING *
+), known AS (
+    INSERT INTO slotkeeper.adopted (queue_id, source, content_id)
+    SELECT own.queue_id, own.source, own.content_id FROM own
+    WHERE own.claimed_at IS NOT NULL
+       OR EXISTS (SELECT FROM slotkeeper.booking AS p
+                  WHERE p.content_id OPERATOR(pg_catalog.=) $1 AND p.source OPERATOR(pg_catalog.=) ''
+                    AND p.queue_id OPERATOR(pg_catalog.=) $3 AND p.released_at IS NOT NULL AND p.claimed_at IS NOT NULL)
+    ON CONFLICT DO NOTHING
+)
+SELECT b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref,
+       b.claimed_at IS NOT NULL
+FROM own AS b") };
 
     static ADOPT_SUCCESS: Statement = const { Statement::by_index(c"
 UPDATE slotkeeper.published
 SET source = $2
 WHERE content_id OPERATOR(pg_catalog.=) $1 AND source OPERATOR(pg_catalog.=) '' AND queue_id OPERATOR(pg_catalog.=) $3") };
+
+    static LAST_PLACE: Statement = const { Statement::by_index(c"
+SELECT p.scheduled_at, p.slot_ref
+FROM (SELECT b.scheduled_at, b.slot_ref, b.booking_id, true AS live FROM slotkeeper.booking AS b
+      WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) $2 AND b.released_at IS NULL
+      UNION ALL
+      SELECT r.scheduled_at, r.slot_ref, r.booking_id, false FROM slotkeeper.booking AS r
+      WHERE r.content_id OPERATOR(pg_catalog.=) $1 AND r.source OPERATOR(pg_catalog.=) $2 AND r.released_at IS NOT NULL) AS p
+ORDER BY p.live DESC, p.booking_id DESC
+LIMIT 1") };
 
     static IN_GRANULE: Statement = const { Statement::by_index(c"
 SELECT b.content_id, b.source
@@ -296,6 +319,25 @@ pub(crate) fn adopt(content: &Content<'_>) -> Result<Option<Booking>, Fault> {
         ADOPT_SUCCESS.with(|success| success.write(&values, |_| Ok(())))?;
     }
     Ok(adopted)
+}
+
+/// Where a content has its seat.
+pub(crate) struct Place {
+    pub(crate) scheduled_at: Instant,
+    pub(crate) slot_ref: Option<String>,
+}
+
+/// The seat of a content of a binding, or the last one that it has had.
+pub(crate) fn last_place(content_id: &str, source: &str) -> Result<Option<Place>, Fault> {
+    let places = LAST_PLACE.with(|last| {
+        last.read(&[Value::Text(content_id), Value::Text(source)], |row| {
+            Ok(Place {
+                scheduled_at: row.instant(1)?,
+                slot_ref: row.get(2)?,
+            })
+        })
+    })?;
+    Ok(places.into_iter().next())
 }
 
 /// A content that holds what somebody else wanted.
@@ -670,6 +712,11 @@ pub(crate) fn source_of(which: &Which<'_>, for_change: bool) -> Result<Option<St
     Ok(only_one(which)?.map(|(booking, _, _)| booking.source))
 }
 
+/// One of several contents of an id, as an error names it.
+pub(crate) fn candidate(profile_id: &str, platform: &str, source: &str) -> String {
+    format!("profile {profile_id}, platform {platform}, source {source:?}")
+}
+
 fn only_one(which: &Which<'_>) -> Result<Option<(Booking, String, String)>, Fault> {
     let values = [
         Value::Text(&which.content_id),
@@ -687,9 +734,9 @@ fn only_one(which: &Which<'_>) -> Result<Option<(Booking, String, String)>, Faul
         })
     })?;
     if found.len() > 1 {
-        let candidates = found.iter().map(|(booking, profile_id, platform)| {
-            format!("profile {profile_id}, platform {platform}, source {:?}", booking.source)
-        });
+        let candidates = found
+            .iter()
+            .map(|(booking, profile_id, platform)| candidate(profile_id, platform, &booking.source));
         return Err(Fault::Ambiguous {
             content_id: which.content_id.clone().into_owned(),
             candidates: candidates.collect(),

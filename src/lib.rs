@@ -115,7 +115,7 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/install/50_publish.sql",
     name = "publish",
-    requires = ["booking"]
+    requires = ["booking", "binding"]
 );
 extension_sql_file!(
     "../sql/install/80_comments_publish.sql",

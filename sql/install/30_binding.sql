@@ -54,6 +54,21 @@ CREATE TABLE slotkeeper.collision (
 COMMENT ON TABLE slotkeeper.collision IS 'Rows of bound tables that occupy an instant which another content holds: they have no seat.';
 COMMENT ON COLUMN slotkeeper.collision.found_by IS 'attach or reconcile: the row was there already; replica: another server had stored it.';
 
+-- Rows of the application that could not be told what became of their contents. What the ledger says is true all the same.
+CREATE TABLE slotkeeper.untold (
+    queue_id   bigint NOT NULL,
+    failed_at  timestamptz NOT NULL,
+    source     text COLLATE "C" NOT NULL,
+    content_id text COLLATE "C" NOT NULL,
+    state      text NOT NULL,
+    error      text NOT NULL,
+    PRIMARY KEY (content_id, source, queue_id)
+) USING heap;
+
+COMMENT ON TABLE slotkeeper.untold IS
+    'Rows of bound tables that do not say what became of their contents, because writing it failed. reconcile_table() writes it.';
+COMMENT ON COLUMN slotkeeper.untold.state IS 'Which of the binding''s "states" was to be written.';
+
 CREATE TABLE slotkeeper.move (
     booking_id     bigint NOT NULL,
     moved_at       timestamptz NOT NULL,
@@ -113,6 +128,8 @@ SELECT b.source, b.kind, c.oid::regclass AS table_now,
            WHEN broken.reason LIKE 'rows cannot be booked%' THEN
                format('Change these rows, or make what they name; then call slotkeeper.reconcile_table(%L).', c.oid::regclass)
            WHEN broken.reason = shape.reason THEN shape.remedy
+           WHEN broken.reason LIKE 'rows don''t say%' THEN
+               format('Let the table take what "states" writes; then call slotkeeper.reconcile_table(%L).', c.oid::regclass)
            WHEN broken.reason LIKE 'triggers fire after%' THEN 'Rename them so that they sort before "~slotkeeper_".'
            WHEN c.oid IS NULL OR broken.rebuild THEN format('Call slotkeeper.attach_%s() again.', CASE b.kind WHEN 'content' THEN 'table' ELSE 'queues' END)
            ELSE format('Call slotkeeper.reconcile_table(%L).', c.oid::regclass)
@@ -162,6 +179,12 @@ LEFT JOIN LATERAL (
            OR slotkeeper.trigger_digest(p.oid, b.kind) <> part.triggers)
 ) AS partitions ON true
 LEFT JOIN LATERAL (
+    SELECT format('%s, such as %s (%s)', count(*), min(u.content_id), (array_agg(u.error ORDER BY u.content_id))[1]) AS rows
+    FROM slotkeeper.untold AS u
+    WHERE b.kind = 'content' AND u.source = b.source
+    HAVING count(*) > 0
+) AS untold ON true
+LEFT JOIN LATERAL (
     SELECT slotkeeper.late_triggers(c.oid) AS names WHERE b.kind = 'content'
 ) AS late ON true
 LEFT JOIN LATERAL (
@@ -199,6 +222,7 @@ CROSS JOIN LATERAL (
                WHEN root.triggers <> slotkeeper.trigger_digest(c.oid, b.kind) THEN 'triggers were disabled or changed for a while'
                WHEN partitions.names IS NOT NULL THEN 'partitions were truncated, detached or changed: ' || partitions.names
                WHEN b.unbooked IS NOT NULL THEN 'rows cannot be booked: ' || b.unbooked
+               WHEN untold.rows IS NOT NULL THEN 'rows don''t say what became of their contents: ' || untold.rows
            END AS reason,
            coalesce(missing.names IS NOT NULL OR b.dropped_at IS NOT NULL OR guard.triggers = 0
                     OR b.kind = 'content' AND guard.conditions < 4, false) AS rebuild
@@ -286,5 +310,6 @@ CREATE EVENT TRIGGER slotkeeper_forget_dropped ON sql_drop
 
 SELECT pg_extension_config_dump('slotkeeper.binding', '');
 SELECT pg_extension_config_dump('slotkeeper.collision', '');
+SELECT pg_extension_config_dump('slotkeeper.untold', '');
 SELECT pg_extension_config_dump('slotkeeper.move', '');
 SELECT pg_extension_config_dump('slotkeeper.binding_id_seq', '');

@@ -55,7 +55,8 @@ SELECT pg_catalog.count(*) FROM slotkeeper.collision WHERE source OPERATOR(pg_ca
 
     static NOTE_UNBOOKED: Statement = const { Statement::new(c"
 UPDATE slotkeeper.binding SET unbooked = $2
-WHERE source OPERATOR(pg_catalog.=) $1 AND kind OPERATOR(pg_catalog.=) 'content' AND unbooked IS DISTINCT FROM $2") };
+WHERE source OPERATOR(pg_catalog.=) $1 AND kind OPERATOR(pg_catalog.=) 'content'
+  AND (unbooked OPERATOR(pg_catalog.=) $2) IS NOT TRUE AND (unbooked IS NOT NULL OR $2 IS NOT NULL)") };
 
     static LIVE: Statement = const { Statement::new(c"
 SELECT b.content_id, b.scheduled_at, b.queue_id
@@ -261,8 +262,13 @@ fn release_seen(binding: &Binding, content_id: &str, seen: &Seen, now: Instant) 
 /// Gives the seats back that a content of this binding holds, in whichever queue. What is being published, or has been, keeps
 /// its seat.
 pub(super) fn release_content(binding: &Binding, content_id: &str, now: Instant) -> Result<i64, Fault> {
+    release_of(&binding.source, content_id, now)
+}
+
+/// The same by the binding's source, whatever has become of its table.
+pub(super) fn release_of(source: &str, content_id: &str, now: Instant) -> Result<i64, Fault> {
     let mut released = 0;
-    for (booking, queue) in booking::of_source(content_id, &binding.source)? {
+    for (booking, queue) in booking::of_source(content_id, source)? {
         released += i64::from(give_back(&booking, &queue, now)?);
     }
     Ok(released)
@@ -404,6 +410,7 @@ fn reconcile_table(p_table: Option<RegClass>) -> Result<JsonReply, ErrorReport> 
     let done = reconcile(&binding, &mut ledger, &Moment::now(), None, "reconcile")?;
     super::attach::remember_relations(&binding)?;
     note_unbooked(&binding.source, &done.unbooked)?;
+    let (told, untold) = publish::tell_again(&binding.source)?;
     Ok(Reply::new("reconciled")
         .with("source", binding.source.as_str())
         .with("booked", done.booked)
@@ -413,6 +420,8 @@ fn reconcile_table(p_table: Option<RegClass>) -> Result<JsonReply, ErrorReport> 
         .with("collision_count", done.collisions.len() as i64)
         .with("unbooked", listed_unbooked(&done.unbooked))
         .with("unbooked_count", done.unbooked.len() as i64)
+        .with_some("told_count", (told > 0).then_some(told))
+        .with_some("untold_count", (untold > 0).then_some(untold))
         .into())
 }
 

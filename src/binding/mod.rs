@@ -167,10 +167,10 @@ fn time_column(at: &Column, zone: Option<&str>) -> Result<TimeColumn<ServerZone>
 
 thread_local! {
     static ALL: Statement = const { Statement::new(c"
-SELECT b.binding_id, b.source, b.options, b.table_schema, b.table_name, r.relid
+SELECT b.binding_id, b.source, b.options, b.table_schema, b.table_name, r.relid, b.dropped_at IS NOT NULL
 FROM slotkeeper.binding AS b
 LEFT JOIN slotkeeper.bound_relation AS r ON r.binding_id OPERATOR(pg_catalog.=) b.binding_id AND r.is_root
-WHERE b.kind OPERATOR(pg_catalog.=) 'content' AND b.dropped_at IS NULL
+WHERE b.kind OPERATOR(pg_catalog.=) 'content'
 ORDER BY b.source") };
 
     static KNOWN: RefCell<Rc<Known>> = RefCell::new(Rc::new(Known::default()));
@@ -182,6 +182,8 @@ ORDER BY b.source") };
 struct Known {
     bindings: Vec<Rc<Binding>>,
     broken: Vec<Broken>,
+    /// Sources whose tables were dropped.
+    dropped: Vec<String>,
 }
 
 /// A binding that cannot be used.
@@ -209,11 +211,16 @@ fn known() -> Result<Rc<Known>, Fault> {
                 row.must::<String>(4)?,
                 row.must::<String>(5)?,
                 row.get::<pg_sys::Oid>(6)?,
+                row.must::<bool>(7)?,
             ))
         })
     })?;
     let mut known = Known::default();
-    for (binding_id, source, options, schema, name, relid) in rows {
+    for (binding_id, source, options, schema, name, relid, dropped) in rows {
+        if dropped {
+            known.dropped.push(source);
+            continue;
+        }
         let table = match relid.map(Table::find).transpose()?.flatten() {
             Some(table) => Some(table),
             None => Table::named(&schema, &name)?,
@@ -250,10 +257,18 @@ fn forget_known() {
 
 /// Gives back whatever a content of this source holds.
 pub(crate) fn withdraw(source: &str, content_id: &str, now: Instant) -> Result<(), Fault> {
-    match of_source(source)? {
-        Some(binding) => collisions::release_content(&binding, content_id, now).map(drop),
-        None => Ok(()),
-    }
+    collisions::release_of(source, content_id, now).map(drop)
+}
+
+/// Whether any table is bound, or was until it was dropped.
+fn any() -> Result<bool, Fault> {
+    let known = known()?;
+    Ok(!known.bindings.is_empty() || !known.broken.is_empty() || !known.dropped.is_empty())
+}
+
+/// Whether the table of this source was dropped, and its contents with it.
+fn was_dropped(source: &str) -> Result<bool, Fault> {
+    Ok(known()?.dropped.iter().any(|dropped| dropped == source))
 }
 
 /// All bindings that work.

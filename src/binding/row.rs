@@ -2,9 +2,9 @@
 //! book for. Locked before anything of slotkeeper's, as a drag in the application's own interface does it.
 
 use super::table::{Column, Table};
-use super::{Binding, Source, all, broken, forget_known, known, of_source, triggers};
+use super::{Binding, Source, all, any, broken, forget_known, known, of_source, triggers, was_dropped};
 use crate::arguments::NO_SOURCE;
-use crate::booking::{self, Booking, Content};
+use crate::booking::{self, Booking, Content, Place};
 use crate::fault::Fault;
 use crate::pg::dynamic::{self, See, literal};
 use crate::pg::lock::{use_source, wait_for};
@@ -220,8 +220,9 @@ impl<'a> Target<'a> {
     pub(crate) fn publishing(&self, state: &'static str, values: &Values<'_>) -> Result<(), Fault> {
         let Self::Row(row) = self else { return Ok(()) };
         if row.binding.options.state(state).is_some() {
+            let place = row.place(state)?;
             let _own = OwnWrite::begin(row.binding.binding_id, &row.content_id);
-            row.write(state, values)?;
+            row.write(state, &values.at(&place))?;
         }
         Ok(())
     }
@@ -231,14 +232,15 @@ impl<'a> Target<'a> {
         matches!(self, Self::Row(row) if row.binding.options.state(state).is_some())
     }
 
-    /// A success has closed the content: a row that still takes a seat is given the state that says so.
-    pub(crate) fn closed(&self, values: &Values<'_>) -> Result<(), Fault> {
-        let Self::Row(row) = self else { return Ok(()) };
+    /// A success has closed the content: a row that still takes a seat is given the state that says so. Returns whether it was.
+    pub(crate) fn closed(&self, values: &Values<'_>) -> Result<bool, Fault> {
+        let Self::Row(row) = self else { return Ok(false) };
         if row.binding.options.state("published").is_some() {
+            let place = row.place("published")?;
             let _own = OwnWrite::begin(row.binding.binding_id, &row.content_id);
-            row.write_if_seated("published", values)?;
+            return row.write_if_seated("published", &values.at(&place));
         }
-        Ok(())
+        Ok(false)
     }
 
     /// No content of a bound table.
@@ -446,7 +448,7 @@ pub(crate) struct AllScheduled {
 }
 
 /// Values that a state's columns may refer to.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Values<'a> {
     pub(crate) scheduled_at: Option<Instant>,
     pub(crate) slot_ref: Option<&'a str>,
@@ -455,6 +457,20 @@ pub(crate) struct Values<'a> {
     pub(crate) error: Option<&'a str>,
     pub(crate) url: Option<&'a str>,
     pub(crate) now: Option<Instant>,
+}
+
+impl<'a> Values<'a> {
+    /// The same with the place of the content in its queue, where it is known.
+    fn at(&self, place: &'a Option<Place>) -> Self {
+        match place {
+            Some(place) => Self {
+                scheduled_at: Some(place.scheduled_at),
+                slot_ref: place.slot_ref.as_deref(),
+                ..*self
+            },
+            None => *self,
+        }
+    }
 }
 
 /// Whether the row is locked for the caller.
@@ -613,7 +629,7 @@ fn under_its_binding<T>(mut look: impl FnMut() -> Result<T, Fault>) -> Result<T,
 /// Once tables are bound a source is one of theirs: under any other name a content could be booked beside its row, by one who
 /// may not change that.
 fn refuse_unknown(source: &str) -> Result<(), Fault> {
-    if !super::any()? {
+    if !any()? {
         return Ok(());
     }
     let mut sources: Vec<String> = Vec::new();
@@ -880,13 +896,24 @@ pub(crate) fn is_open(source: &str) -> Result<bool, Fault> {
     }
 }
 
+/// Whether rows of this source are told of a state; as far as is known, where its binding is broken.
+pub(crate) fn are_told(source: &str, state: &str) -> bool {
+    match of_source(source) {
+        Ok(Some(binding)) => binding.options.state(state).is_some(),
+        Ok(None) => false,
+        Err(_) => true,
+    }
+}
+
 /// Whether there is nothing more to publish: the row of this content has gone, or is exempt.
 pub(crate) fn is_withdrawn(target: &Target<'_>, source: &str, content_id: &str) -> Result<bool, Fault> {
     if let Target::Row(row) = target {
         return row.is_exempt();
     }
-    let Ok(Some(binding)) = of_source(source) else {
-        return Ok(false);
+    let binding = match of_source(source) {
+        Ok(Some(binding)) => binding,
+        Ok(None) => return was_dropped(source),
+        Err(_) => return Ok(false),
     };
     for table in binding.table.leaves()? {
         let id = table.column("content_id", &binding.options.content_id)?;
@@ -972,9 +999,9 @@ impl Row {
         }
     }
 
-    fn write_if_seated(&self, state: &str, values: &Values<'_>) -> Result<(), Fault> {
+    fn write_if_seated(&self, state: &str, values: &Values<'_>) -> Result<bool, Fault> {
         let seated = triggers::Conditions::of(&self.binding)?.takes_seat(RowOf::Table)?;
-        self.update(state, values, &seated).map(drop)
+        Ok(self.update(state, values, &seated)?.is_some())
     }
 
     /// Whether one of the binding's named predicates exempts the row.
@@ -992,6 +1019,20 @@ impl Row {
             row.must::<bool>(1)
         })?;
         Ok(found.into_iter().any(|exempt| exempt))
+    }
+
+    /// The content's place, where this state writes it.
+    fn place(&self, state: &str) -> Result<Option<Place>, Fault> {
+        let columns = self.binding.options.state(state);
+        let writes_place = columns.is_some_and(|columns| {
+            let is_place =
+                |value: &StateValue| matches!(value, StateValue::Variable(Variable::ScheduledAt | Variable::SlotRef));
+            columns.values().any(is_place)
+        });
+        match writes_place {
+            true => booking::last_place(&self.content_id, &self.binding.source),
+            false => Ok(None),
+        }
     }
 
     /// What the row's content holds now.

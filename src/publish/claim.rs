@@ -5,7 +5,7 @@ use super::look::{self, Bookings, Publication, QueueName, State, Subject};
 use super::outcome::Next;
 use super::row::{self, AppRow, Sources};
 use super::state::{Claim, Ending, Event, Taking, Told, change};
-use super::{already_published, held, home, lease_end, platform, token, turn};
+use super::{already_published, held, home, key_of, lease_end, platform, token, turn};
 use crate::arguments::{identifier, lease_micros, limit, platform_name};
 use crate::binding::row::Target;
 use crate::booking::{Content, Which};
@@ -17,7 +17,6 @@ use crate::pg::lock::{Brief, wait_for};
 use crate::pg::random::Secrets;
 use crate::pg::refuse_read_only;
 use crate::pg::scan::Found;
-use crate::pg::subtransaction::attempt;
 use crate::pg::time::to_timestamptz;
 use crate::reply::Reply;
 use crate::schedule;
@@ -27,7 +26,6 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use slotkeeper_core::Instant;
 use slotkeeper_core::policy::Verdict;
-use slotkeeper_core::publish_key::publish_key;
 use std::collections::{BTreeSet, HashMap, hash_map};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
@@ -105,6 +103,7 @@ fn platforms(given: Vec<Option<String>>) -> Result<BTreeSet<String>, Fault> {
 
 /// A content in a worker's hands.
 struct HandOut {
+    publish_key: String,
     told: Told,
     token: String,
     lease_until: Instant,
@@ -116,16 +115,12 @@ impl HandOut {
         // Whoever has had no timeout needs no policy.
         let is_async = told.timeouts > 0 && platform::policy(&told.platform)?.is_async(told.timeouts.unsigned_abs());
         Ok(Self {
+            publish_key: key_of(&told)?,
             told,
             token,
             lease_until,
             mode: if is_async { "async" } else { "sync" },
         })
-    }
-
-    fn publish_key(&self) -> String {
-        let told = &self.told;
-        publish_key(&told.source, &told.content_id, &told.profile_id, &told.platform)
     }
 
     /// The number that the attempt has if it begins.
@@ -134,7 +129,7 @@ impl HandOut {
     }
 
     fn into_row(self) -> Result<Row, Fault> {
-        let (key, attempt) = (self.publish_key(), self.attempt());
+        let attempt = self.attempt();
         Ok((
             self.told.content_id,
             self.told.profile_id,
@@ -144,7 +139,7 @@ impl HandOut {
             attempt,
             self.token,
             to_timestamptz(self.lease_until)?,
-            key,
+            self.publish_key,
             self.mode,
         ))
     }
@@ -160,7 +155,7 @@ impl HandOut {
             .with("attempt", i64::from(self.attempt()))
             .with("lease_token", self.token.as_str())
             .with_instant("lease_until", self.lease_until)
-            .with("publish_key", self.publish_key())
+            .with("publish_key", self.publish_key.as_str())
             .with("mode", self.mode)
     }
 }
@@ -356,7 +351,7 @@ impl<'w> Taker<'w> {
         if handed.is_none()
             && let Some(success) = look::success(&content)?
         {
-            row::closed(&target, &success)?;
+            row::closed(&target, &content, &success)?;
         }
         Ok(handed)
     }
@@ -385,15 +380,9 @@ impl<'w> Taker<'w> {
         }
         if state == State::Publishing {
             self.settled += 1;
-            let settle = || lease_ran_out(entry.booking_id, &target, self.now);
-            let settled = match target {
-                Target::Row(_) => alone(target.content_id(), settle)?,
-                _ => Some(settle()?),
-            };
+            lease_ran_out(entry.booking_id, &target, self.now)?;
             drop(turn);
-            if settled.is_some() {
-                app.withdraw(&target, self.now)?;
-            }
+            app.withdraw(&target, self.now)?;
             return Ok(None);
         }
         if !target.is_told("claimed") {
@@ -419,7 +408,7 @@ impl<'w> Taker<'w> {
 /// Does what writes into one row of the application's; `None` where that fails, with nothing of it left. The content stays as it
 /// was, and no other has to wait for it.
 fn alone<T>(content_id: &str, act: impl FnOnce() -> Result<T, Fault>) -> Result<Option<T>, Fault> {
-    match attempt(act)? {
+    match row::alone(act)? {
         Ok(done) => Ok(Some(done)),
         Err(failure) => {
             ErrorReport::new(
@@ -458,7 +447,14 @@ pub(super) fn lease_ran_out(booking_id: i64, target: &Target<'_>, now: Instant) 
     };
     change(booking_id, &Event::Ended(ending))?;
     let next = Next { state, wake_at };
-    row::failed(target, &next, publication.attempts, LEASE_RAN_OUT, now)
+    row::failed(
+        target,
+        &subject.content(),
+        &next,
+        publication.attempts,
+        LEASE_RAN_OUT,
+        now,
+    )
 }
 
 #[pg_extern(schema = "slotkeeper")]
@@ -506,7 +502,7 @@ fn claim_one(which: &Which<'_>, worker: &str, lease: i64) -> Result<Reply, Fault
         if let Some(success) = look::success(&content)? {
             let reply = already_published(of(Reply::new("already_published")), &success);
             drop(inner);
-            row::closed(&target, &success)?;
+            row::closed(&target, &content, &success)?;
             return Ok(reply);
         }
         if home::is_copy()? {

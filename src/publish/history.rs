@@ -31,11 +31,16 @@ WITH old AS (
 )
 SELECT pg_catalog.count(*) FROM gone") };
 
-    // The index of what was given back is walked, not the ledger.
+    // The index of what was given back is walked, not the ledger. What was published keeps its bookings: content_status
+    // tells of it for ever.
     static BOOKINGS: Statement = const { Statement::by_index(c"
 WITH old AS (
     SELECT b.booking_id FROM slotkeeper.booking AS b
     WHERE b.released_at OPERATOR(pg_catalog.<) $1
+      AND NOT EXISTS (
+          SELECT FROM slotkeeper.published AS s
+          WHERE s.content_id OPERATOR(pg_catalog.=) b.content_id AND s.source OPERATOR(pg_catalog.=) b.source
+            AND s.queue_id OPERATOR(pg_catalog.=) b.queue_id)
     LIMIT $2
     FOR UPDATE SKIP LOCKED
 ), gone AS (

@@ -6,12 +6,11 @@ use super::look::{self, State, Subject};
 use super::row::{self, AppRow};
 use super::state::{Event, change, start};
 use super::token::{self, Token};
-use super::turn::{Hold, Turns};
-use super::{already_published, held, home, lease_end, platform, stale_token};
+use super::turn::{self, Hold};
+use super::{already_published, held, home, key_of, lease_end, platform, stale_token};
 use crate::arguments::{identifier, lease_micros};
 use crate::clock::now;
 use crate::fault::Fault;
-use crate::pg::across_rows::Memory;
 use crate::pg::durable::commit_durably;
 use crate::pg::json::JsonReply;
 use crate::pg::refuse_read_only;
@@ -21,7 +20,6 @@ use pgrx::pg_sys::FunctionCallInfo;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use slotkeeper_core::Instant;
-use slotkeeper_core::publish_key::publish_key;
 
 #[pg_extern(schema = "slotkeeper")]
 fn begin_publish(p_lease_token: Option<&str>, fcinfo: FunctionCallInfo) -> Result<JsonReply, ErrorReport> {
@@ -47,7 +45,7 @@ fn begin(desk: &mut Desk, token: &Token) -> Result<Reply, Fault> {
     };
     row::under_way(&target, "publishing", told.attempts, now)?;
     let is_async = told.timeouts > 0 && platform::policy(&told.platform)?.is_async(told.timeouts.unsigned_abs());
-    let key = publish_key(&told.source, &told.content_id, &told.profile_id, &told.platform);
+    let key = key_of(&told)?;
     Ok(Reply::new("proceed")
         .with("content_id", told.content_id)
         .with("profile_id", told.profile_id)
@@ -117,8 +115,7 @@ fn extend_lease(p_lease_token: Option<&str>, p_lease: Option<Interval>) -> Resul
 }
 
 fn extend(token: &Token, lease: i64) -> Result<Reply, Fault> {
-    let mut turns = Turns::within(Memory::current());
-    let _turn = turns.wait_on(token.booking_id)?;
+    let _turn = turn::wait_on(token.booking_id)?;
     let until = lease_end(now()?, lease);
     let event = Event::Extended {
         token: token.digest,

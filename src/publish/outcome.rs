@@ -7,7 +7,7 @@ use super::row::{self, AppRow};
 use super::state::{Closing, Ending, Event, Known, Said, change, close, correct, succeed};
 use super::token::{self, Token};
 use super::turn::settle;
-use super::{already_published, platform, stale_token};
+use super::{already_published, dropped, platform, stale_token};
 use crate::arguments::{http_status, identifier, retry_after_micros};
 use crate::binding::row::Target;
 use crate::clock::now;
@@ -53,8 +53,8 @@ fn confirm(desk: &mut Desk, token: &Token, provider_id: Option<&str>, url: Optio
     let said = Said { provider_id, url, now };
     if let Some(told) = succeed(open, &turn, token, seen, &said)? {
         drop(turn);
-        row::published(&target, told.attempts, url, now)?;
-        let late = told.wake_at.is_some_and(|until| until < now);
+        row::published(&target, &told.content(), told.attempts, url, now)?;
+        let late = told.wake_at.is_some_and(|until| until <= now);
         return Ok(Reply::new("published")
             .with("content_id", told.content_id)
             .with("profile_id", told.profile_id)
@@ -107,7 +107,7 @@ fn confirm_late(
         now,
     })?;
     drop(settled);
-    row::published(target, ended.attempt, url, now)?;
+    row::published(target, &subject.content(), ended.attempt, url, now)?;
     Ok(of(&subject, Reply::new("published"))
         .with("attempt", i64::from(ended.attempt))
         .with_instant("published_at", now)
@@ -218,10 +218,10 @@ fn fail(desk: &mut Desk, token: &Token, told: &Failed<'_>) -> Result<Reply, Faul
     change(token.booking_id, &Event::Ended(ending))?;
     drop(turn);
     if next.state != State::Unknown && app.withdraw(&target, now)? {
-        row::failed(&target, &Next::WITHDRAWN, attempt, told.error, now)?;
+        row::failed(&target, &subject.content(), &Next::WITHDRAWN, attempt, told.error, now)?;
         return Ok(Next::WITHDRAWN.reply(&subject, attempt).with("reason", "unscheduled"));
     }
-    row::failed(&target, &next, attempt, told.error, now)?;
+    row::failed(&target, &subject.content(), &next, attempt, told.error, now)?;
     Ok(next.reply(&subject, attempt))
 }
 
@@ -245,8 +245,12 @@ fn fail_late(
         return Ok(of(subject, stale_token(Some(&ended.outcome))));
     }
     let failure = publication.known_failure(token.booking_id, told.status, told.retry_after);
-    let next = Next::after(&subject.platform, &failure, now)?;
-    if next.state != State::Unknown {
+    let mut next = Next::after(&subject.platform, &failure, now)?;
+    let queue_has_gone = subject.queue_status == look::DROPPED;
+    if queue_has_gone && next.state != State::Unknown {
+        dropped::give_back(token.booking_id, now)?;
+        next = Next::WITHDRAWN;
+    } else if next.state != State::Unknown {
         let became = Event::Became {
             state: next.state,
             wake_at: next.wake_at,
@@ -262,6 +266,7 @@ fn fail_late(
         http_status: told.http_status(),
     };
     correct(&known)?;
-    row::failed(target, &next, ended.attempt, told.error, now)?;
-    Ok(next.reply(subject, ended.attempt))
+    row::failed(target, &subject.content(), &next, ended.attempt, told.error, now)?;
+    let reason = (queue_has_gone && next.state == State::Failed).then_some("queue_dropped");
+    Ok(next.reply(subject, ended.attempt).with_some("reason", reason))
 }

@@ -212,7 +212,7 @@ fn resolve(which: &Which<'_>, published: bool, provider_id: Option<&str>) -> Res
             url: None,
             now,
         })?;
-        row::published(&held.target, publication.attempts, None, now)?;
+        row::published(&held.target, &held.content(), publication.attempts, None, now)?;
         return Ok(held
             .reply("published")
             .with("attempt", i64::from(publication.attempts))
@@ -260,7 +260,14 @@ fn not_published(held: &Held<'_>, publication: &Publication, now: Instant) -> Re
         return Ok(held.reply("failed").with("reason", "unscheduled"));
     }
     let next = Next { state, wake_at };
-    row::failed(&held.target, &next, publication.attempts, NOT_PUBLISHED, now)?;
+    row::failed(
+        &held.target,
+        &held.content(),
+        &next,
+        publication.attempts,
+        NOT_PUBLISHED,
+        now,
+    )?;
     Ok(held
         .reply(state.name())
         .with("attempt", i64::from(publication.attempts))
@@ -301,7 +308,7 @@ fn retry(which: &Which<'_>) -> Result<Reply, Fault> {
         state: State::Retrying,
         wake_at: Some(now),
     };
-    row::failed(&held.target, &next, publication.attempts, REVIVED, now)?;
+    row::revived(&held.target, &next, publication.attempts, REVIVED, now)?;
     Ok(held
         .reply("retrying")
         .with("attempt", i64::from(publication.attempts.saturating_add(1)))

@@ -63,6 +63,7 @@ pub(crate) struct Ending<'a> {
 
 /// A content after a change.
 pub(crate) struct Told {
+    pub(crate) queue_id: i64,
     pub(crate) source: String,
     pub(crate) content_id: String,
     pub(crate) user_id: Option<String>,
@@ -90,7 +91,7 @@ macro_rules! told {
     () => {
         "
 b.source, b.content_id, b.user_id, b.scheduled_at, q.profile_id, q.platform,
-p.attempts, p.timeouts, p.wake_at"
+p.attempts, p.timeouts, p.wake_at, b.queue_id"
     };
 }
 
@@ -210,6 +211,7 @@ fn told(row: &Row) -> Result<Told, Fault> {
         attempts: row.must(7)?,
         timeouts: row.must(8)?,
         wake_at: row.optional_instant(9)?,
+        queue_id: row.must(10)?,
     })
 }
 
@@ -257,9 +259,18 @@ pub(crate) fn change<'a>(booking_id: i64, event: &Event<'a>) -> Result<Option<To
 }
 
 impl Told {
+    pub(crate) fn content(&self) -> Content<'_> {
+        Content {
+            content_id: &self.content_id,
+            source: &self.source,
+            queue_id: self.queue_id,
+        }
+    }
+
     fn of(subject: Subject, row: (i32, i32, Option<Instant>)) -> Self {
         let (attempts, timeouts, wake_at) = row;
         Self {
+            queue_id: subject.queue_id,
             source: subject.source,
             content_id: subject.content_id,
             user_id: subject.user_id,
@@ -471,7 +482,7 @@ pub(super) fn succeed(
         booking_id,
         live: None,
         attempt: publication.attempts,
-        late: publication.wake_at.is_some_and(|until| until < said.now),
+        late: publication.wake_at.is_some_and(|until| until <= said.now),
         worker: publication.worker.as_deref(),
         claimed_at: publication.claimed_at,
         begun_at: publication.begun_at,

@@ -50,6 +50,16 @@ pub(crate) fn on(booking_id: i64) -> Result<Turn, Fault> {
     on_under(Brief::acquire(&Key::Publication { booking_id }), booking_id)
 }
 
+/// The turn, after whoever has it.
+pub(crate) fn wait_on(booking_id: i64) -> Result<Hold<'static>, Fault> {
+    loop {
+        match on(booking_id)? {
+            Turn::Mine(hold) => return Ok(hold),
+            Turn::Busy(transaction) => wait_for(transaction),
+        }
+    }
+}
+
 /// The turn, if nobody is at this publication.
 pub(crate) fn try_on(booking_id: i64) -> Result<Option<Hold<'static>>, Fault> {
     let Some(turn) = Brief::try_acquire(&Key::Publication { booking_id }) else {

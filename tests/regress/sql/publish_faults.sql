@@ -63,4 +63,5 @@ SELECT char_length(error) AS characters FROM slotkeeper.content_status WHERE con
 SELECT count(slotkeeper.drop_queue(profile_id, platform, true)) AS dropped FROM slotkeeper.queue WHERE profile_id = 'pf';
 SELECT slotkeeper.prune_history('0 seconds') ->> 'outcome' AS outcome;
 DELETE FROM slotkeeper.attempt;
+DELETE FROM slotkeeper.booking;
 DELETE FROM slotkeeper.platform;
