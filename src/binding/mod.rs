@@ -260,10 +260,10 @@ pub(crate) fn withdraw(source: &str, content_id: &str, now: Instant) -> Result<(
     collisions::release_of(source, content_id, now).map(drop)
 }
 
-/// Whether any table is bound, or was until it was dropped.
+/// Whether any table is bound.
 fn any() -> Result<bool, Fault> {
     let known = known()?;
-    Ok(!known.bindings.is_empty() || !known.broken.is_empty() || !known.dropped.is_empty())
+    Ok(!known.bindings.is_empty() || !known.broken.is_empty())
 }
 
 /// Whether the table of this source was dropped, and its contents with it.

@@ -12,9 +12,8 @@ use crate::pg::predicate::RowOf;
 use crate::pg::role::{Privilege, caller_name};
 use crate::pg::scan::{present_row, row_exists};
 use crate::pg::statement::Value;
-use crate::pg::subtransaction::{unless, within};
 use crate::pg::trigger::Record;
-use crate::pg::{Isolation, is_read_only, isolation};
+use crate::pg::{Isolation, isolation};
 use crate::queue::Queue;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use slotkeeper_core::Instant;
@@ -809,9 +808,6 @@ fn look<'a>(binding: &Rc<Binding>, content_id: &'a str, lock: Lock) -> Result<Ta
     );
     let read = |row: &dynamic::Row| row_of(binding, row, 1);
     let values = [Value::Text(content_id)];
-    if lock == Lock::None && binding.table.hides_rows() && !is_read_only() && !may_lock(&sql, &values)? {
-        return none();
-    }
     loop {
         let rows = if lock != Lock::None {
             dynamic::execute(&sql, See::Caller, &values, read)?
@@ -828,17 +824,6 @@ fn look<'a>(binding: &Rc<Binding>, content_id: &'a str, lock: Lock) -> Result<Ta
             return none();
         }
     }
-}
-
-/// Whether row security lets the caller change the row that this query finds, for who only asks. Nothing but a lock asks its
-/// policies, so one is taken, the weakest, and undone at once. Where somebody has the row locked it isn't told.
-fn may_lock(query: &str, values: &[Value<'_>]) -> Result<bool, Fault> {
-    let sql = format!("{query} FOR KEY SHARE OF t NOWAIT");
-    let told = unless(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, || {
-        let undone = within(|| Err::<(), _>(dynamic::execute(&sql, See::Caller, values, |_| Ok(()))));
-        undone.map_or_else(|rows| Ok(!rows?.is_empty()), |()| Ok(true))
-    })?;
-    Ok(told.unwrap_or(true))
 }
 
 /// Whether a row with one of these ids is there that the caller's statement has not found, and finds when it is run again: it was

@@ -131,12 +131,6 @@ pub(crate) fn refuse_read_only(command: &CStr) {
     }
 }
 
-/// Whether nothing can be written or locked: the transaction is read-only, or the server a standby.
-pub(crate) fn is_read_only() -> bool {
-    // SAFETY: reads a global and this backend's state.
-    unsafe { pg_sys::XactReadOnly || pg_sys::RecoveryInProgress() }
-}
-
 /// No setting with this prefix can be made up, and values set before the library was loaded are checked.
 pub(crate) fn reserve_prefix(prefix: &CStr) {
     // SAFETY: the name is NUL-terminated and copied.
