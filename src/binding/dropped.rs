@@ -9,13 +9,17 @@ use crate::pg::subtransaction::attempt;
 use std::collections::BTreeMap;
 
 thread_local! {
-    /// What is being published, or has been, is not for us.
+    /// What is being published, unknown, or published is not for us.
     static BOUND: Statement = const { Statement::new(c"
 SELECT b.source, b.content_id
 FROM slotkeeper.booking AS b
 JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id
 WHERE q.profile_id OPERATOR(pg_catalog.=) $1 AND q.platform OPERATOR(pg_catalog.=) $2
-  AND b.released_at IS NULL AND b.claimed_at IS NULL AND b.source OPERATOR(pg_catalog.<>) ''
+  AND b.released_at IS NULL AND b.source OPERATOR(pg_catalog.<>) ''
+  AND (b.claimed_at IS NULL OR EXISTS (
+      SELECT FROM slotkeeper.publication AS p
+      WHERE p.booking_id OPERATOR(pg_catalog.=) b.booking_id
+        AND p.state OPERATOR(pg_catalog.<>) 'publishing' AND p.state OPERATOR(pg_catalog.<>) 'unknown'))
 ORDER BY b.source, b.content_id") };
 
     static COLLISIONS: Statement = const { Statement::new(c"

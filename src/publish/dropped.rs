@@ -5,7 +5,7 @@
 
 use super::look::State;
 use super::state::{Ending, Event, change};
-use super::turn;
+use super::{turn, untold};
 use crate::fault::Fault;
 use crate::pg::role::caller_name;
 use crate::pg::statement::{Statement, Value};
@@ -62,7 +62,9 @@ pub(crate) fn queue_dropped(queue_id: i64, now: Instant) -> Result<i64, Fault> {
                     timeout: false,
                     now,
                 };
-                change(booking_id, &Event::Ended(ending))?;
+                if let Some(told) = change(booking_id, &Event::Ended(ending))? {
+                    untold::leave(&told.content(), State::Unknown.name(), DROPPED_MEANWHILE)?;
+                }
                 unknown += 1;
             }
             State::Unknown => {

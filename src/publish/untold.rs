@@ -120,13 +120,25 @@ fn note(content: &Content<'_>, state: &str, failure: &Failure) -> Result<(), Fau
     .set_detail(error.as_str())
     .set_hint("What became of the content is kept. Let the table take what the binding's \"states\" write, then call slotkeeper.reconcile_table().")
     .report(PgLogLevel::WARNING);
+    remember(content, state, &error)
+}
+
+/// A row is not written where its content's state changes, for it must not be locked there.
+pub(super) fn leave(content: &Content<'_>, state: &'static str, why: &str) -> Result<(), Fault> {
+    match are_told(content.source, state) {
+        true => remember(content, state, why),
+        false => Ok(()),
+    }
+}
+
+fn remember(content: &Content<'_>, state: &str, error: &str) -> Result<(), Fault> {
     let values = [
         Value::Int8(content.queue_id),
         Value::Time(now()?),
         Value::Text(content.source),
         Value::Text(content.content_id),
         Value::Text(state),
-        Value::Text(&error),
+        Value::Text(error),
     ];
     REMEMBER.with(|remember| remember.write(&values, |_| Ok(())))?;
     Ok(())

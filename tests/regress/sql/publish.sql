@@ -259,6 +259,12 @@ BEGIN;
 SELECT slotkeeper.begin_publish(repeat('0', 48)) ->> 'outcome' AS outcome, current_setting('synchronous_commit') AS synchronous_commit;
 COMMIT;
 SELECT slotkeeper.extend_lease(repeat('f', 48), '1 minute') ->> 'outcome' AS outcome, current_setting('synchronous_commit') AS synchronous_commit;
+SET synchronous_commit = local;
+BEGIN;
+SELECT slotkeeper.confirm_publish(repeat('0', 48)) ->> 'outcome' AS outcome, current_setting('synchronous_commit') AS synchronous_commit;
+COMMIT;
+SET synchronous_commit = remote_apply;
+SELECT slotkeeper.begin_publish(repeat('0', 48)) ->> 'outcome' AS outcome, current_setting('synchronous_commit') AS synchronous_commit;
 RESET synchronous_commit;
 
 -- What was published can be dropped with its queue; what is under way only by force.
