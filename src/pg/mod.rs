@@ -28,6 +28,7 @@ pub(crate) mod time;
 pub(crate) mod told;
 pub(crate) mod transaction;
 pub(crate) mod trigger;
+mod versions;
 
 use crate::fault::Fault;
 use pgrx::pg_sys;
