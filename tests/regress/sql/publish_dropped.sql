@@ -88,22 +88,22 @@ CREATE TABLE gone.told (id text PRIMARY KEY, at timestamptz, st text DEFAULT 'qu
 SELECT slotkeeper.create_queue('gone', 'z', 'UTC', '{}') ->> 'outcome' AS outcome;
 SELECT slotkeeper.attach_table('gone.told', '{"content_id": "id", "profile_id": {"value": "gone"}, "platform": {"value": "z"}, "at": "at", "occupies": "st = ''queued''",
     "states": {"scheduled": {"st": "queued"}, "claimed": {"st": "claimed"}, "publishing": {"st": "busy"}, "retrying": {"st": "retry"}, "failed": {"st": "failed"}, "unknown": {"st": "unknown"}, "published": {"st": "done"}, "unscheduled": {"st": "draft", "at": null}}}') ->> 'outcome' AS outcome;
-INSERT INTO gone.told SELECT id, timestamptz '2026-01-17T12:00:00Z' + n * interval '1 minute' FROM unnest(ARRAY['waiting', 'claimed', 'retrying', 'failed', 'begun', 'unknown', 'published']) WITH ORDINALITY AS u (id, n);
+INSERT INTO gone.told SELECT id, timestamptz '2026-01-17T12:00:00Z' + n * interval '1 minute' FROM unnest(ARRAY['r-waiting', 'r-claimed', 'r-retrying', 'r-failed', 'r-begun', 'r-unknown', 'r-published']) WITH ORDINALITY AS u (id, n);
 SET slotkeeper.now = '2026-01-17T13:00:00+00:00';
-SELECT pg_temp.claim(c) FROM unnest(ARRAY['claimed', 'retrying', 'failed', 'begun', 'unknown']) AS c;
-SELECT slotkeeper.claim_content('published', 'w', p_platform => 'z') ->> 'lease_token' AS published \gset
-SELECT slotkeeper.begin_publish(pg_temp.t(c)) ->> 'outcome' AS outcome FROM unnest(ARRAY['failed', 'begun', 'unknown']) AS c;
+SELECT pg_temp.claim(c) FROM unnest(ARRAY['r-claimed', 'r-retrying', 'r-failed', 'r-begun', 'r-unknown']) AS c;
+SELECT slotkeeper.claim_content('r-published', 'w', p_platform => 'z') ->> 'lease_token' AS published \gset
+SELECT slotkeeper.begin_publish(pg_temp.t(c)) ->> 'outcome' AS outcome FROM unnest(ARRAY['r-failed', 'r-begun', 'r-unknown']) AS c;
 SELECT slotkeeper.begin_publish(:'published') ->> 'outcome' AS begun, slotkeeper.confirm_publish(:'published') ->> 'outcome' AS confirmed;
-SELECT pg_temp.said(slotkeeper.fail_publish(pg_temp.t('retrying'), 'e')), pg_temp.said(slotkeeper.fail_publish(pg_temp.t('failed'), 'e', 400)), pg_temp.said(slotkeeper.fail_publish(pg_temp.t('unknown'), 'e'));
+SELECT pg_temp.said(slotkeeper.fail_publish(pg_temp.t('r-retrying'), 'e')), pg_temp.said(slotkeeper.fail_publish(pg_temp.t('r-failed'), 'e', 400)), pg_temp.said(slotkeeper.fail_publish(pg_temp.t('r-unknown'), 'e'));
 SELECT pg_temp.said(slotkeeper.drop_queue('gone', 'z', true));
 SELECT t.id, t.st, t.at, s.state FROM gone.told AS t LEFT JOIN slotkeeper.content_status AS s ON s.content_id = t.id AND s.source = 'gone.told' ORDER BY t.id;
 SELECT reason FROM slotkeeper.binding_health WHERE source = 'gone.told';
 BEGIN;
 SELECT slotkeeper.reconcile_table('gone.told') ->> 'told_count' AS told;
-SELECT id, st FROM gone.told WHERE id = 'begun';
+SELECT id, st FROM gone.told WHERE id = 'r-begun';
 ROLLBACK;
-SELECT pg_temp.said(slotkeeper.fail_publish(pg_temp.t('begun'), 'e', 400)), pg_temp.said(slotkeeper.confirm_publish(pg_temp.t('unknown')));
-SELECT t.id, t.st, t.at, s.state FROM gone.told AS t LEFT JOIN slotkeeper.content_status AS s ON s.content_id = t.id AND s.source = 'gone.told' WHERE t.id IN ('begun', 'unknown') ORDER BY t.id;
+SELECT pg_temp.said(slotkeeper.fail_publish(pg_temp.t('r-begun'), 'e', 400)), pg_temp.said(slotkeeper.confirm_publish(pg_temp.t('r-unknown')));
+SELECT t.id, t.st, t.at, s.state FROM gone.told AS t LEFT JOIN slotkeeper.content_status AS s ON s.content_id = t.id AND s.source = 'gone.told' WHERE t.id IN ('r-begun', 'r-unknown') ORDER BY t.id;
 SELECT slotkeeper.detach_table('gone.told') ->> 'outcome' AS outcome;
 DROP SCHEMA gone CASCADE;
 
