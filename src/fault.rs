@@ -298,7 +298,7 @@ impl Fault {
             } => parts(
                 Code::ERRCODE_OBJECT_IN_USE,
                 format!("queue ({profile_id}, {platform}) has live bookings"),
-                format!("{live} bookings would be lost."),
+                format!("Bookings that would be lost: {live}."),
                 "Unschedule them first, or pass p_force => true.",
             ),
             Self::QueueBusy { profile_id, platform } => parts(
@@ -314,7 +314,7 @@ impl Fault {
             } => parts(
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("the granule of queue ({profile_id}, {platform}) cannot change now"),
-                format!("{live} live bookings are counted in the present granule."),
+                format!("Live bookings that are counted in the present granule: {live}."),
                 "Unschedule them first, or create another queue.",
             ),
             Self::Ambiguous { content_id, candidates } => parts(
