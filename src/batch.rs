@@ -321,7 +321,7 @@ fn attempt<'a>(
         .iter()
         .map(|item| (item.content_id.as_str(), item.source.as_deref()))
         .collect();
-    let targets = Target::find_all(&names)?;
+    let targets = Target::find_all(&names, |place, fault| fault.named_by(&At(place).to_string()))?;
     let batch = Batch::of(items, queues, &targets, unseated)?;
     if all_or_nothing && batch.answers.iter().any(Option::is_none) {
         let outcomes = rejected(Vec::new(), &batch.wanted)?;
@@ -368,7 +368,8 @@ impl<'a, 'i> Batch<'a, 'i> {
             let Some(queue) = queues.get(&item.queue_name()) else {
                 return Err(Fault::Internal("an item without its queue".to_owned()));
             };
-            let Some(content) = target.in_queue(queue)? else {
+            let named = |fault: Fault| fault.named_by(&At(place).to_string());
+            let Some(content) = target.in_queue(queue).map_err(named)? else {
                 answers.push(None);
                 continue;
             };

@@ -110,8 +110,11 @@ impl<'a> Target<'a> {
     }
 
     /// As [`Target::find`] with locks, for many contents: one statement a binding, and the rows are locked in the order of
-    /// their ids.
-    pub(crate) fn find_all(wanted: &[(&'a str, Option<&'a str>)]) -> Result<Vec<Self>, Fault> {
+    /// their ids. What is wrong with one of them is `named`.
+    pub(crate) fn find_all(
+        wanted: &[(&'a str, Option<&'a str>)],
+        named: impl Fn(usize, Fault) -> Fault,
+    ) -> Result<Vec<Self>, Fault> {
         let mut sources: Vec<&str> = wanted.iter().filter_map(|(_, source)| *source).collect();
         sources.sort_unstable();
         sources.dedup();
@@ -152,7 +155,9 @@ impl<'a> Target<'a> {
                 // Several items may be about one row.
                 match rows.get_mut(wanted[i].0) {
                     Some(row) => found[i].push(Self::Row(Box::new(row.clone()))),
-                    None if closed && found[i].is_empty() => refuse_if_there(binding, wanted[i].0)?,
+                    None if closed && found[i].is_empty() => {
+                        refuse_if_there(binding, wanted[i].0).map_err(|fault| named(i, fault))?;
+                    }
                     None => hidden[i] |= hides,
                 }
             }
@@ -161,7 +166,7 @@ impl<'a> Target<'a> {
         for (i, mut found) in found.into_iter().enumerate() {
             let (content_id, source) = wanted[i];
             if found.len() > 1 {
-                return Err(ambiguous(content_id, found.iter().map(Self::source)));
+                return Err(named(i, ambiguous(content_id, found.iter().map(Self::source))));
             }
             targets.push(match (found.pop(), source) {
                 (Some(row), _) => row,
@@ -653,10 +658,13 @@ fn admits(column: &Column, content_id: &str) -> bool {
 }
 
 fn ambiguous<'s>(content_id: &str, sources: impl Iterator<Item = &'s str>) -> Fault {
-    Fault::Ambiguous {
-        content_id: content_id.to_owned(),
-        candidates: sources.map(|source| format!("source {source:?}")).collect(),
-    }
+    let candidates: Vec<String> = sources.map(|source| format!("source {source:?}")).collect();
+    Fault::unbindable(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        format!("content {content_id} has a row in more than one table"),
+        format!("Candidates: {}.", candidates.join("; ")),
+        "Say which with p_source, or \"source\" in an item of a batch.",
+    )
 }
 
 fn denied(binding: &Binding, detail: String) -> Fault {
