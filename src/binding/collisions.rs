@@ -347,11 +347,13 @@ pub(super) fn settle_exactly(binding: &Binding, row: &Occupant, queue: &Queue, n
         }
     }
     let _turn = Brief::acquire(&content.key());
-    let own = match booking::state(&mut booking::content_scan()?, &content)? {
+    // What was booked before its row was there becomes the row's.
+    let own = match booking::state_of_row(&content)? {
         // Whoever is at it has the guard to pass.
-        State::Busy(_) => return Ok(Exactly::Right),
-        State::Booked => booking::find(&content)?,
-        State::Free => None,
+        (State::Busy(_), _) => return Ok(Exactly::Right),
+        (State::Booked, None) => booking::find(&content)?,
+        (State::Booked, adopted) => adopted,
+        (State::Free, _) => None,
     };
     if own.as_ref().is_some_and(|own| own.scheduled_at == row.at) {
         forget(&binding.source, &row.content_id)?;

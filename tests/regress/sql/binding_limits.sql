@@ -87,6 +87,17 @@ CREATE INDEX ON later (id);
 SELECT * FROM health;
 CREATE UNIQUE INDEX ON later (id);
 SELECT * FROM health;
+-- A content that was booked before its row came in unseen: the booking becomes the row's, and is no second one beside it.
+SELECT slotkeeper.schedule_content('edge', 'x', id, '2026-07-01 10:00Z'::timestamptz + n * interval '1 hour') ->> 'outcome' AS outcome FROM unnest(ARRAY['early', 'mirrored']) WITH ORDINALITY AS u (id, n);
+ALTER TABLE later DISABLE TRIGGER ALL;
+INSERT INTO later (id, at) VALUES ('early', '2026-07-02 09:00');
+ALTER TABLE later ENABLE TRIGGER ALL;
+SELECT r -> 'booked' AS booked, r -> 'moved' AS moved FROM slotkeeper.reconcile_table('later') AS r;
+SET session_replication_role = replica;
+INSERT INTO later (id, at) VALUES ('mirrored', '2026-07-03 09:00');
+RESET session_replication_role;
+SELECT source, content_id, scheduled_at FROM slotkeeper.booking WHERE content_id IN ('early', 'mirrored') AND released_at IS NULL ORDER BY 2;
+DELETE FROM later WHERE id IN ('early', 'mirrored');
 -- Whoever attaches or reconciles must see all rows: those that are hidden would lose their seats.
 CREATE ROLE regress_sk_edge;
 GRANT ALL ON SCHEMA edge TO regress_sk_edge;
