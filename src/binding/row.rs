@@ -121,10 +121,13 @@ impl<'a> Target<'a> {
         for source in sources {
             settle_source(source)?;
         }
-        under_its_binding(|| Self::find_all_now(wanted))
+        under_its_binding(|| Self::find_all_now(wanted, &named))
     }
 
-    fn find_all_now(wanted: &[(&'a str, Option<&'a str>)]) -> Result<Vec<Self>, Fault> {
+    fn find_all_now(
+        wanted: &[(&'a str, Option<&'a str>)],
+        named: &impl Fn(usize, Fault) -> Fault,
+    ) -> Result<Vec<Self>, Fault> {
         for (i, (_, source)) in wanted.iter().enumerate() {
             if let Some(source) = source
                 && of_source(source)?.is_none()
