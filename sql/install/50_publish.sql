@@ -112,8 +112,8 @@ SELECT c.system_identifier, d.oid::bigint, now()
 FROM pg_control_system() AS c, pg_database AS d
 WHERE d.datname = current_database();
 
--- One row a content and queue: its live booking, or the last one that was given back. A queue that was dropped has its name
--- still.
+-- One row a content and queue: its live booking, or the last one that was given back. Of a queue that was
+-- dropped, what was published in it and what nobody knows of.
 CREATE VIEW slotkeeper.content_status AS
 SELECT b.content_id, nullif(b.source, '') AS source, q.profile_id, q.platform, b.user_id,
        CASE WHEN s.content_id IS NOT NULL THEN 'published'
@@ -141,8 +141,9 @@ FROM (SELECT * FROM slotkeeper.booking AS live WHERE live.released_at IS NULL
           WHERE live.content_id = last.content_id AND live.source = last.source AND live.queue_id = last.queue_id
             AND live.released_at IS NULL
       )) AS b
-JOIN (SELECT a.queue_id, a.profile_id, a.platform FROM slotkeeper.queue AS a
-      UNION ALL SELECT d.queue_id, d.profile_id, d.platform FROM slotkeeper.dropped_queue AS d) AS q ON q.queue_id = b.queue_id
+JOIN (SELECT a.queue_id, a.profile_id, a.platform, false AS dropped FROM slotkeeper.queue AS a
+      UNION ALL SELECT d.queue_id, d.profile_id, d.platform, true FROM slotkeeper.dropped_queue AS d) AS q
+  ON q.queue_id = b.queue_id
 LEFT JOIN slotkeeper.publication AS p ON p.booking_id = b.booking_id
 LEFT JOIN slotkeeper.published AS s
        ON s.content_id = b.content_id AND s.source = b.source AND s.queue_id = b.queue_id
@@ -154,7 +155,8 @@ LEFT JOIN LATERAL (
     WHERE e.booking_id = b.booking_id AND (e.error IS NOT NULL OR e.http_status IS NOT NULL)
     ORDER BY e.ended_at DESC, e.attempt DESC
     LIMIT 1
-) AS a ON true;
+) AS a ON true
+WHERE NOT q.dropped OR b.released_at IS NULL OR s.content_id IS NOT NULL;
 
 COMMENT ON VIEW slotkeeper.content_status IS
 'One row for each content and queue: where it stands (scheduled, claimed, publishing, retrying, published, failed, unknown, unscheduled), its times, attempt, last error, URL; row_error: why the application''s row does not say so.';
