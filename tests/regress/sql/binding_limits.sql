@@ -96,7 +96,7 @@ SELECT r -> 'booked' AS booked, r -> 'moved' AS moved FROM slotkeeper.reconcile_
 SET session_replication_role = replica;
 INSERT INTO later (id, at) VALUES ('mirrored', '2026-07-03 09:00');
 RESET session_replication_role;
-SELECT source, content_id, scheduled_at FROM slotkeeper.booking WHERE content_id IN ('early', 'mirrored') AND released_at IS NULL ORDER BY 2;
+SELECT source, content_id, scheduled_at FROM slotkeeper.booking WHERE content_id IN ('early', 'mirrored') AND released_at IS NULL AND queue_id = (SELECT queue_id FROM slotkeeper.queue WHERE profile_id = 'edge' AND platform = 'x') ORDER BY 2;
 DELETE FROM later WHERE id IN ('early', 'mirrored');
 -- Whoever attaches or reconciles must see all rows: those that are hidden would lose their seats.
 CREATE ROLE regress_sk_edge;
