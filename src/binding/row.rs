@@ -63,7 +63,7 @@ impl<'a> Target<'a> {
         let mut hidden = false;
         let mut closed = Vec::new();
         for binding in &bindings {
-            if bindings.len() > 1 && !binding.table.can(if for_change { "UPDATE" } else { "SELECT" })? {
+            if bindings.len() > 1 && !binding.table.can("UPDATE")? {
                 closed.push(binding);
                 continue;
             }
