@@ -451,6 +451,10 @@ fn install(major: u32, packages: &[String]) -> Result<()> {
     }
     let root = is_root()?;
     if !root && !process::succeeds(Command::new("sudo").args(["-n", "true"])) {
+        // A command that cannot succeed is no help; but lists that were never fetched tell nothing.
+        if is_known("libc6") {
+            require_known(major, packages)?;
+        }
         bail!(
             "this machine lacks some packages. Please run:\n\n  sudo sh -c '{by_hand}'\n\nand then the same command again"
         );
@@ -474,22 +478,7 @@ fn install(major: u32, packages: &[String]) -> Result<()> {
         &mut privileged(&["apt-get", "update", "-qq"]),
         "fetching Debian's list of packages",
     )?;
-    for package in packages {
-        if !process::succeeds(process::command("apt-cache").args(["show", "--no-all-versions", package])) {
-            let release = debian_release();
-            bail!(
-                "{release} has no package {package}{}",
-                if package.contains("postgresql") {
-                    format!(
-                        ": PostgreSQL {major} is not part of this release. Use another --pg, a release that has it, or \
-                         point $PG_CONFIG at the pg_config of a PostgreSQL {major} from elsewhere"
-                    )
-                } else {
-                    String::new()
-                }
-            );
-        }
-    }
+    require_known(major, packages)?;
     if no_cluster {
         process::output(
             &mut privileged(&["sh", "-c", WITHOUT_CLUSTER]),
@@ -516,6 +505,27 @@ fn install(major: u32, packages: &[String]) -> Result<()> {
     installed.map(drop)
 }
 
+/// Whether Debian's lists, as they were fetched last, have this package.
+fn is_known(package: &str) -> bool {
+    process::succeeds(process::command("apt-cache").args(["show", "--no-all-versions", package]))
+}
+
+/// An error for the first package that this release does not have.
+fn require_known(major: u32, packages: &[String]) -> Result<()> {
+    let Some(package) = packages.iter().find(|package| !is_known(package)) else {
+        return Ok(());
+    };
+    let remedy = if package.contains("postgresql") {
+        format!(
+            ": PostgreSQL {major} is not part of this release. Use another --pg, a release that has it, or point \
+             $PG_CONFIG at the pg_config of a PostgreSQL {major} from elsewhere"
+        )
+    } else {
+        String::new()
+    };
+    bail!("{} has no package {package}{remedy}", debian_release())
+}
+
 /// Programs that only some tests need, each with the Debian package that has it; those that are missing are installed.
 pub(crate) fn need(major: u32, programs: &[(&str, &str)]) -> Result<()> {
     let missing: Vec<String> = programs
@@ -535,8 +545,7 @@ pub(crate) fn have_pg_cron(pg: &Postgres) -> Result<bool> {
         return Ok(true);
     }
     let package = format!("postgresql-{}-cron", pg.major);
-    let known = || process::succeeds(process::command("apt-cache").args(["show", "--no-all-versions", &package]));
-    if process::which("apt-get").is_none() || !known() {
+    if process::which("apt-get").is_none() || !is_known(&package) {
         return Ok(false);
     }
     install(pg.major, &[package])?;

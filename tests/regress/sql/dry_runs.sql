@@ -69,6 +69,19 @@ SET ROLE regress_sk_dry;
 SELECT pg_temp.both(format('assign_next_available_slot(''dry'', ''x'', %L%%s)', id)) FROM unnest(ARRAY['p5', 'p6', 'nowhere']) AS id;
 SELECT pg_temp.both(format('schedule_content(''dry'', ''x'', %L, ''2026-02-06T00:00:00Z''%%s)', id)) FROM unnest(ARRAY['p5', 'p7']) AS id;
 SELECT pg_temp.both(format('reschedule_content(%L, ''2026-02-07T00:00:00Z''%%s)', id)) FROM unnest(ARRAY['p4', 'p3']) AS id;
+-- A table that he may only read is none of his, and in nobody's way.
+RESET ROLE;
+CREATE TABLE dry_other (id text PRIMARY KEY, profile text, at timestamptz);
+SELECT slotkeeper.attach_table('dry_other', '{"content_id": "id", "profile_id": "profile", "platform": {"value": "x"}, "at": "at"}') ->> 'outcome' AS outcome;
+INSERT INTO dry_other VALUES ('o1', 'dry', NULL);
+ALTER TABLE dry_other ENABLE ROW LEVEL SECURITY;
+CREATE POLICY look ON dry_other USING (true);
+GRANT SELECT ON dry_other TO regress_sk_dry;
+SET ROLE regress_sk_dry;
+SELECT pg_temp.both('reschedule_content(''p5'', ''2026-02-08T00:00:00Z'', p_profile_id => ''dry''%s)');
+SELECT pg_temp.both('assign_next_available_slot(''dry'', ''x'', ''p5''%s)');
+SELECT slotkeeper.assign_next_available_slot('dry', 'x', 'o1', p_dry_run => true);
+SELECT slotkeeper.assign_next_available_slot('dry', 'x', 'o1');
 -- Nothing is locked or written for it; policies for changes are asked also where nothing may be.
 BEGIN;
 SELECT slotkeeper.assign_next_available_slot('dry', 'x', 'p8', p_dry_run => true) ->> 'outcome' AS outcome;
@@ -81,8 +94,8 @@ SELECT slotkeeper.assign_next_available_slot('dry', 'x', 'p8', p_dry_run => true
 COMMIT;
 RESET ROLE;
 
-SELECT slotkeeper.detach_table('dry_post') ->> 'outcome' AS outcome;
-DROP TABLE dry_post;
+SELECT slotkeeper.detach_table(t) ->> 'outcome' AS outcome FROM unnest(ARRAY['dry_post', 'dry_other']::regclass[]) AS t;
+DROP TABLE dry_post, dry_other;
 SELECT slotkeeper.drop_queue('dry', 'x', true) ->> 'outcome' AS outcome;
 DROP OWNED BY regress_sk_dry;
 DROP ROLE regress_sk_dry;
