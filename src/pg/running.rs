@@ -9,6 +9,7 @@ use pgrx::pg_sys::{self, CmdType, OnConflictAction};
 use pgrx::prelude::*;
 use pgrx::{PgList, is_a};
 use std::cell::RefCell;
+use std::ffi::c_char;
 use std::sync::OnceLock;
 
 /// What is done when a statement has ended, its AFTER triggers included; it gets the statement's command.
@@ -17,6 +18,7 @@ type AtEnd = fn(pg_sys::CommandId) -> Result<(), Fault>;
 static AT_END: OnceLock<AtEnd> = OnceLock::new();
 static RUN_BEFORE_US: OnceLock<pg_sys::ExecutorRun_hook_type> = OnceLock::new();
 static FINISH_BEFORE_US: OnceLock<pg_sys::ExecutorFinish_hook_type> = OnceLock::new();
+static UTILITY_BEFORE_US: OnceLock<pg_sys::ProcessUtility_hook_type> = OnceLock::new();
 
 /// When the client's statement came that had the library loaded: it may have begun before we were told of any.
 static LOADED: OnceLock<i64> = OnceLock::new();
@@ -36,6 +38,8 @@ pub(crate) fn watch_statements(act: AtEnd) {
             pg_sys::ExecutorRun_hook = Some(run);
             let _ = FINISH_BEFORE_US.set(pg_sys::ExecutorFinish_hook);
             pg_sys::ExecutorFinish_hook = Some(finish);
+            let _ = UTILITY_BEFORE_US.set(pg_sys::ProcessUtility_hook);
+            pg_sys::ProcessUtility_hook = Some(utility);
         }
     }
 }
@@ -157,10 +161,65 @@ unsafe extern "C-unwind" fn finish(query: *mut pg_sys::QueryDesc) {
         if is_part || snapshot.is_null() {
             return;
         }
-        if let Some(act) = AT_END.get()
-            && let Err(fault) = act((*snapshot).curcid)
-        {
-            ErrorReport::from(fault).report(PgLogLevel::ERROR);
+        has_ended((*snapshot).curcid);
+    }
+}
+
+/// COPY stores rows without the executor, and nobody else tells that it has ended.
+///
+/// # Safety
+/// For the server to call.
+#[pg_guard]
+#[allow(clippy::too_many_arguments, reason = "the server's hook")]
+unsafe extern "C-unwind" fn utility(
+    statement: *mut pg_sys::PlannedStmt,
+    text: *const c_char,
+    read_only_tree: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    parameters: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    receiver: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: as the server calls it. The node is what its tag says.
+    unsafe {
+        let node = (*statement).utilityStmt;
+        let stores = is_a(node, pg_sys::NodeTag::T_CopyStmt) && (*node.cast::<pg_sys::CopyStmt>()).is_from;
+        let command = stores.then(|| pg_sys::GetCurrentCommandId(false));
+        match UTILITY_BEFORE_US.get().copied().flatten() {
+            Some(next) => pg_guard_ffi_boundary(|| {
+                next(
+                    statement,
+                    text,
+                    read_only_tree,
+                    context,
+                    parameters,
+                    environment,
+                    receiver,
+                    completion,
+                );
+            }),
+            None => pg_sys::standard_ProcessUtility(
+                statement,
+                text,
+                read_only_tree,
+                context,
+                parameters,
+                environment,
+                receiver,
+                completion,
+            ),
         }
+        if let Some(command) = command {
+            has_ended(command);
+        }
+    }
+}
+
+fn has_ended(command: pg_sys::CommandId) {
+    if let Some(act) = AT_END.get()
+        && let Err(fault) = act(command)
+    {
+        ErrorReport::from(fault).report(PgLogLevel::ERROR);
     }
 }

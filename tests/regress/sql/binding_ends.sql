@@ -111,6 +111,12 @@ UPDATE post SET at = at + interval '1 hour', what = 'later' WHERE id = 6;
 UPDATE post SET at = at + interval '1 hour', what = 'off' WHERE id = 7;
 INSERT INTO post (id, at, what) VALUES (11, '2026-05-01 09:00', 'nothing'), (12, '2026-05-02 09:00', 'later'), (13, '2026-05-03 09:00', 'off');
 UPDATE post SET st = 'on', what = 'nothing' WHERE id IN (7, 13);
+COPY post (id, at, what) FROM stdin;
+14	2026-05-04 09:00	nothing
+15	2026-05-05 09:00	later
+16	2026-05-06 09:00	off
+17	2026-05-07 09:00	\N
+\.
 SELECT * FROM differ('post');
 SELECT id, pl, to_char(at, 'MM-DD HH24:MI') AS at, st FROM post ORDER BY 1;
 -- A seat that another row of the statement has taken meanwhile: the row is told apart as one without.
