@@ -168,7 +168,7 @@ impl Request<'_> {
         let Some(content) = target.in_queue(&queue)? else {
             return Ok(not_found_in(self.content_id, &queue).with("dry_run", true));
         };
-        if let Some(booking) = booking::find(&content)? {
+        if let Some(booking) = booking::find_to_show(&content, target.may_adopt())? {
             return Ok(Reply::new("already_assigned")
                 .with_seat(&Seat::of(&booking, &queue))
                 .with("dry_run", true));

@@ -152,10 +152,11 @@ fn instant_field(at: &At, text: &str) -> Result<Instant, Fault> {
     match parse_instant(text) {
         Some(instant) => Ok(instant),
         None if matches!(text.trim(), "infinity" | "-infinity") => Err(Fault::Infinite { argument: "not_before" }),
-        None => Err(invalid(
-            &format!("{at}.not_before"),
-            "is no ISO 8601 timestamp with offset",
-        )),
+        None => Err(Fault::Invalid(Invalid {
+            path: format!("{at}.not_before"),
+            problem: "is no ISO 8601 timestamp with offset".to_owned(),
+            hint: Some("Write it with its offset, such as 2026-01-15T23:00:00+00:00.".to_owned()),
+        })),
     }
 }
 
@@ -321,7 +322,7 @@ fn attempt<'a>(
         .iter()
         .map(|item| (item.content_id.as_str(), item.source.as_deref()))
         .collect();
-    let targets = Target::find_all(&names)?;
+    let targets = Target::find_all(&names, |place, fault| fault.named_by(&At(place).to_string()))?;
     let batch = Batch::of(items, queues, &targets, unseated)?;
     if all_or_nothing && batch.answers.iter().any(Option::is_none) {
         let outcomes = rejected(Vec::new(), &batch.wanted)?;
@@ -368,7 +369,8 @@ impl<'a, 'i> Batch<'a, 'i> {
             let Some(queue) = queues.get(&item.queue_name()) else {
                 return Err(Fault::Internal("an item without its queue".to_owned()));
             };
-            let Some(content) = target.in_queue(queue)? else {
+            let named = |fault: Fault| fault.named_by(&At(place).to_string());
+            let Some(content) = target.in_queue(queue).map_err(named)? else {
                 answers.push(None);
                 continue;
             };

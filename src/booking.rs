@@ -1,6 +1,7 @@
 //! Rows of the ledger: whether a content is booked, and the three ways a row changes.
 
-use crate::arguments::NO_SOURCE;
+use crate::arguments::{NO_SOURCE, identifier, optional_identifier, platform_name, which_source};
+use crate::binding::row::spelled;
 use crate::fault::Fault;
 use crate::ledger::{Reader, leave_hole};
 use crate::pg::across_rows::Memory;
@@ -11,9 +12,11 @@ use crate::pg::scan::{IndexScan, Key as ScanKey, Order, See};
 use crate::pg::statement::{Row, Statement, Value};
 use crate::pg::subtransaction::unless_duplicate;
 use crate::queue::{self, Queue};
+use crate::reply::Reply;
 use pgrx::pg_sys::TransactionId;
 use slotkeeper_core::Instant;
 use slotkeeper_core::slots::Slot;
+use std::borrow::Cow;
 use std::rc::Rc;
 
 /// A content in a queue.
@@ -154,18 +157,41 @@ FROM slotkeeper.booking AS b
 JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id
 WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) $2 AND b.released_at IS NULL") };
 
+    // What has been handed out before has told the provider its key.
     static ADOPT: Statement = const { Statement::by_index(c"
-UPDATE slotkeeper.booking AS b
-SET source = $2
-WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) '' AND b.queue_id OPERATOR(pg_catalog.=) $3
-  AND b.released_at IS NULL
-RETURNING b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref,
-          b.claimed_at IS NOT NULL") };
+WITH own AS (
+    UPDATE slotkeeper.booking AS b
+    SET source = $2
+    WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) '' AND b.queue_id OPERATOR(pg_catalog.=) $3
+      AND b.released_at IS NULL
+    RETURNING *
+), known AS (
+    INSERT INTO slotkeeper.adopted (queue_id, source, content_id)
+    SELECT own.queue_id, own.source, own.content_id FROM own
+    WHERE own.claimed_at IS NOT NULL
+       OR EXISTS (SELECT FROM slotkeeper.booking AS p
+                  WHERE p.content_id OPERATOR(pg_catalog.=) $1 AND p.source OPERATOR(pg_catalog.=) ''
+                    AND p.queue_id OPERATOR(pg_catalog.=) $3 AND p.released_at IS NOT NULL AND p.claimed_at IS NOT NULL)
+    ON CONFLICT DO NOTHING
+)
+SELECT b.booking_id, b.queue_id, b.granule, b.seat, b.source, b.content_id, b.user_id, b.scheduled_at, b.slot_ref,
+       b.claimed_at IS NOT NULL
+FROM own AS b") };
 
     static ADOPT_SUCCESS: Statement = const { Statement::by_index(c"
 UPDATE slotkeeper.published
 SET source = $2
 WHERE content_id OPERATOR(pg_catalog.=) $1 AND source OPERATOR(pg_catalog.=) '' AND queue_id OPERATOR(pg_catalog.=) $3") };
+
+    static LAST_PLACE: Statement = const { Statement::by_index(c"
+SELECT p.scheduled_at, p.slot_ref
+FROM (SELECT b.scheduled_at, b.slot_ref, b.booking_id, true AS live FROM slotkeeper.booking AS b
+      WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) $2 AND b.released_at IS NULL
+      UNION ALL
+      SELECT r.scheduled_at, r.slot_ref, r.booking_id, false FROM slotkeeper.booking AS r
+      WHERE r.content_id OPERATOR(pg_catalog.=) $1 AND r.source OPERATOR(pg_catalog.=) $2 AND r.released_at IS NOT NULL) AS p
+ORDER BY p.live DESC, p.booking_id DESC
+LIMIT 1") };
 
     static IN_GRANULE: Statement = const { Statement::by_index(c"
 SELECT b.content_id, b.source
@@ -198,6 +224,19 @@ pub(crate) fn find(content: &Content<'_>) -> Result<Option<Booking>, Fault> {
         Value::Int8(content.queue_id),
     ];
     Ok(OF_CONTENT.with(|find| find.read(&values, booking))?.into_iter().next())
+}
+
+/// The booking that a call would find for this content, which nobody has locked: its own or, where its row `may_adopt` it, one
+/// that was made before the row was there.
+pub(crate) fn find_to_show(content: &Content<'_>, may_adopt: bool) -> Result<Option<Booking>, Fault> {
+    let own = find(content)?;
+    if own.is_some() || !may_adopt {
+        return Ok(own);
+    }
+    find(&Content {
+        source: NO_SOURCE,
+        ..*content
+    })
 }
 
 /// The live bookings of a bound content, with their queues.
@@ -284,6 +323,25 @@ pub(crate) fn adopt(content: &Content<'_>) -> Result<Option<Booking>, Fault> {
         ADOPT_SUCCESS.with(|success| success.write(&values, |_| Ok(())))?;
     }
     Ok(adopted)
+}
+
+/// Where a content has its seat.
+pub(crate) struct Place {
+    pub(crate) scheduled_at: Instant,
+    pub(crate) slot_ref: Option<String>,
+}
+
+/// The seat of a content of a binding, or the last one that it has had.
+pub(crate) fn last_place(content_id: &str, source: &str) -> Result<Option<Place>, Fault> {
+    let places = LAST_PLACE.with(|last| {
+        last.read(&[Value::Text(content_id), Value::Text(source)], |row| {
+            Ok(Place {
+                scheduled_at: row.instant(1)?,
+                slot_ref: row.get(2)?,
+            })
+        })
+    })?;
+    Ok(places.into_iter().next())
 }
 
 /// A content that holds what somebody else wanted.
@@ -536,10 +594,52 @@ fn leave_hole_of(booking: &Booking, queue: &Queue) -> Result<(), Fault> {
 
 /// Which booking a call is about: the content's id, and whatever else the caller says to tell several apart.
 pub(crate) struct Which<'a> {
-    pub(crate) content_id: &'a str,
+    pub(crate) content_id: Cow<'a, str>,
     pub(crate) profile_id: Option<&'a str>,
-    pub(crate) platform: Option<&'a str>,
+    pub(crate) platform: Option<Cow<'a, str>>,
     pub(crate) source: Option<&'a str>,
+}
+
+impl<'a> Which<'a> {
+    /// What the arguments `p_content_id`, `p_profile_id`, `p_platform` and `p_source` of a call mean.
+    pub(crate) fn of_arguments(
+        content_id: Option<&'a str>,
+        profile_id: Option<&'a str>,
+        platform: Option<&str>,
+        source: Option<&'a str>,
+    ) -> Result<Self, Fault> {
+        let content_id = identifier("p_content_id", content_id)?;
+        let profile_id = optional_identifier("p_profile_id", profile_id)?;
+        let platform = optional_identifier("p_platform", platform)?
+            .map(|platform| platform_name("p_platform", platform))
+            .transpose()?;
+        let source = which_source(source)?;
+        Ok(Self {
+            content_id: spelled(content_id, source)?,
+            profile_id,
+            platform: platform.map(Cow::Owned),
+            source,
+        })
+    }
+
+    /// The same of this binding alone.
+    pub(crate) fn with_source(&'a self, source: &'a str) -> Self {
+        Self {
+            content_id: Cow::Borrowed(&self.content_id),
+            profile_id: self.profile_id,
+            platform: self.platform.as_deref().map(Cow::Borrowed),
+            source: Some(source),
+        }
+    }
+
+    /// A reply that names what was asked for.
+    pub(crate) fn reply(&self, outcome: &str) -> Reply {
+        Reply::new(outcome)
+            .with("content_id", self.content_id.as_ref())
+            .with_some("profile_id", self.profile_id)
+            .with_some("platform", self.platform.as_deref())
+            .with_some("source", self.source)
+    }
 }
 
 /// A booking that this call may change: nobody else changes it while `_turn` is held.
@@ -575,7 +675,7 @@ pub(crate) fn take(which: &Which<'_>, for_change: bool) -> Result<Option<Mine>, 
             platform: &platform,
         }]);
         let content = Content {
-            content_id: which.content_id,
+            content_id: &which.content_id,
             source: &booking.source,
             queue_id: booking.queue_id,
         };
@@ -599,7 +699,7 @@ pub(crate) fn take(which: &Which<'_>, for_change: bool) -> Result<Option<Mine>, 
 /// Another open transaction that is at a booking which may be the one that is meant.
 fn busy(which: &Which<'_>) -> Result<Option<TransactionId>, Fault> {
     let mut scan = IndexScan::open(c"booking", c"booking_content", 1, See::Uncommitted)?;
-    scan.search(&[(1, ScanKey::IsText(which.content_id))], Order::Ascending);
+    scan.search(&[(1, ScanKey::IsText(&which.content_id))], Order::Ascending);
     while let Some(row) = scan.next() {
         let Some(transaction) = row.inserter().or(row.changer()) else {
             continue;
@@ -628,11 +728,16 @@ pub(crate) fn source_of(which: &Which<'_>, for_change: bool) -> Result<Option<St
     Ok(only_one(which)?.map(|(booking, _, _)| booking.source))
 }
 
+/// One of several contents of an id, as an error names it.
+pub(crate) fn candidate(profile_id: &str, platform: &str, source: &str) -> String {
+    format!("profile {profile_id}, platform {platform}, source {source:?}")
+}
+
 fn only_one(which: &Which<'_>) -> Result<Option<(Booking, String, String)>, Fault> {
     let values = [
-        Value::Text(which.content_id),
+        Value::Text(&which.content_id),
         Value::OptionalText(which.profile_id),
-        Value::OptionalText(which.platform),
+        Value::OptionalText(which.platform.as_deref()),
         Value::OptionalText(which.source),
     ];
     let mut found = OF_CONTENT_ID.with(|find| {
@@ -645,11 +750,11 @@ fn only_one(which: &Which<'_>) -> Result<Option<(Booking, String, String)>, Faul
         })
     })?;
     if found.len() > 1 {
-        let candidates = found.iter().map(|(booking, profile_id, platform)| {
-            format!("profile {profile_id}, platform {platform}, source {:?}", booking.source)
-        });
+        let candidates = found
+            .iter()
+            .map(|(booking, profile_id, platform)| candidate(profile_id, platform, &booking.source));
         return Err(Fault::Ambiguous {
-            content_id: which.content_id.to_owned(),
+            content_id: which.content_id.clone().into_owned(),
             candidates: candidates.collect(),
         });
     }

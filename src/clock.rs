@@ -35,11 +35,21 @@ pub(crate) fn now() -> Result<Instant, Fault> {
     })
 }
 
-/// An ISO 8601 timestamp with offset. PostgreSQL's own text form, with a blank for the T and the offset's minutes
-/// left out, is one too.
+/// An ISO 8601 timestamp with offset. PostgreSQL's own text form, with a blank for the T, is one too; seconds may be left out,
+/// and the offset's colon and minutes.
 pub(crate) fn parse_instant(text: &str) -> Option<Instant> {
-    DateTime::parse_from_rfc3339(text.trim())
-        .or_else(|_| DateTime::parse_from_str(text.trim(), "%Y-%m-%d %H:%M:%S%.f%#z"))
-        .map(|at| at.timestamp_micros())
+    const OTHER_FORMS: [&str; 4] = [
+        "%Y-%m-%d %H:%M:%S%.f%#z",
+        "%Y-%m-%dT%H:%M:%S%.f%#z",
+        "%Y-%m-%d %H:%M%#z",
+        "%Y-%m-%dT%H:%M%#z",
+    ];
+    let text = text.trim();
+    DateTime::parse_from_rfc3339(text)
         .ok()
+        .or_else(|| {
+            let mut forms = OTHER_FORMS.iter();
+            forms.find_map(|form| DateTime::parse_from_str(text, form).ok())
+        })
+        .map(|at| at.timestamp_micros())
 }

@@ -129,6 +129,8 @@ pub(crate) enum Fault {
         detail: String,
         hint: String,
     },
+    /// One of these, about what a part of a JSON argument names.
+    Named { path: String, fault: Box<Fault> },
     /// One of these, in a row of a table that queues follow.
     InRow { row: String, fault: Box<Fault> },
     /// A broken invariant of slotkeeper's own. XX000
@@ -164,12 +166,12 @@ impl Fault {
         }
     }
 
-    /// The same fault of a table of the application, saying which part of an argument it comes from.
-    pub(crate) fn named_by(mut self, path: &str) -> Self {
-        if let Self::Unbindable { detail, .. } = &mut self {
-            detail.push_str(&format!(" Named by {path}."));
+    /// The same fault, saying which part of an argument it comes from.
+    pub(crate) fn named_by(self, path: &str) -> Self {
+        Self::Named {
+            path: path.to_owned(),
+            fault: Box::new(self),
         }
-        self
     }
 
     /// As what it makes of a part of a call that may fail.
@@ -296,7 +298,7 @@ impl Fault {
             } => parts(
                 Code::ERRCODE_OBJECT_IN_USE,
                 format!("queue ({profile_id}, {platform}) has live bookings"),
-                format!("{live} bookings would be lost."),
+                format!("Bookings that would be lost: {live}."),
                 "Unschedule them first, or pass p_force => true.",
             ),
             Self::QueueBusy { profile_id, platform } => parts(
@@ -312,7 +314,7 @@ impl Fault {
             } => parts(
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("the granule of queue ({profile_id}, {platform}) cannot change now"),
-                format!("{live} live bookings are counted in the present granule."),
+                format!("Live bookings that are counted in the present granule: {live}."),
                 "Unschedule them first, or create another queue.",
             ),
             Self::Ambiguous { content_id, candidates } => parts(
@@ -462,6 +464,14 @@ impl Fault {
                 detail,
                 hint,
             } => parts(code, message, detail, hint),
+            Self::Named { path, fault } => {
+                let inner = fault.parts();
+                let detail = format!("{} Named by {path}.", inner.detail);
+                Parts {
+                    detail: detail.trim_start().to_owned(),
+                    ..inner
+                }
+            }
             Self::InRow { row, fault } => {
                 let inner = fault.parts();
                 Parts {

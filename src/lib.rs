@@ -115,7 +115,7 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/install/50_publish.sql",
     name = "publish",
-    requires = ["booking"]
+    requires = ["booking", "binding"]
 );
 extension_sql_file!(
     "../sql/install/80_comments_publish.sql",
@@ -165,4 +165,5 @@ extern "C-unwind" fn _PG_init() {
     slug::define_settings();
     clock::define_settings();
     pg::watch_catalogs();
+    pg::running::watch_statements(binding::guard::statement_ended);
 }

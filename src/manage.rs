@@ -1,15 +1,17 @@
 //! `create_queue`, `alter_queue`, `set_queue_status`, `drop_queue`.
 
 use crate::arguments::{flag, identifier, json, queue_name};
-use crate::binding::dropped;
+use crate::binding::dropped::{self, Left};
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::pg::json::{JsonArg, JsonReply};
 use crate::pg::lock::{Brief, Key, take_queue};
+use crate::pg::patience::{Patience, Sought};
 use crate::pg::refuse_read_only;
 use crate::pg::scan::{IndexScan, Key as ScanKey, Order, See, delete_unless_busy};
 use crate::pg::statement::{Statement, Value as Arg};
 use crate::pg::time::ServerZone;
+use crate::publish;
 use crate::queue::{self, Queue};
 use crate::reply::Reply;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -29,11 +31,18 @@ thread_local! {
     static ZONE_NAMES: Statement = const { Statement::new(c"
 SELECT z.name FROM pg_catalog.pg_timezone_names AS z ORDER BY z.name") };
 
-    static CREATE: Statement = const { Statement::new(c"
-INSERT INTO slotkeeper.queue (profile_id, platform, time_zone, timetable, options)
-VALUES ($1, $2, $3, $4, $5)
+    // A queue is its name: what is known of its contents goes by its id, which is kept when it is dropped.
+    static CREATE: Statement = const { Statement::by_index(c"
+WITH again AS (
+    DELETE FROM slotkeeper.dropped_queue
+    WHERE profile_id OPERATOR(pg_catalog.=) $1 AND platform OPERATOR(pg_catalog.=) $2
+    RETURNING queue_id, granule
+)
+INSERT INTO slotkeeper.queue (queue_id, profile_id, platform, time_zone, timetable, options)
+SELECT coalesce((SELECT again.queue_id FROM again), pg_catalog.nextval('slotkeeper.queue_id_seq')), $1, $2, $3, $4, $5
 ON CONFLICT DO NOTHING
-RETURNING queue_id") };
+RETURNING queue_id,
+          EXISTS (SELECT FROM again WHERE (again.granule OPERATOR(pg_catalog.=) ($5 OPERATOR(pg_catalog.->>) 'granule')) IS NOT TRUE)") };
 
     static LOCK: Statement = const { Statement::by_index(c"
 SELECT q.queue_id, q.time_zone, q.timetable, q.options, q.status, q.status_reason
@@ -63,14 +72,18 @@ WHERE b.queue_id OPERATOR(pg_catalog.=) $1 AND b.released_at IS NULL
   AND (b.claimed_at IS NULL OR EXISTS (
       SELECT FROM slotkeeper.publication AS p WHERE p.booking_id OPERATOR(pg_catalog.=) b.booking_id))") };
 
-    static DROP_PUBLICATIONS: Statement = const { Statement::new(c"
-DELETE FROM slotkeeper.publication WHERE queue_id OPERATOR(pg_catalog.=) $1") };
-
-    static DROP_LIVE: Statement = const { Statement::by_index(c"
-DELETE FROM slotkeeper.booking WHERE queue_id OPERATOR(pg_catalog.=) $1 AND released_at IS NULL") };
+    static DROP_WAITING: Statement = const { Statement::by_index(c"
+DELETE FROM slotkeeper.booking
+WHERE queue_id OPERATOR(pg_catalog.=) $1 AND released_at IS NULL AND claimed_at IS NULL") };
 
     static DROP: Statement = const { Statement::by_index(c"
-DELETE FROM slotkeeper.queue WHERE queue_id OPERATOR(pg_catalog.=) $1") };
+WITH gone AS (
+    DELETE FROM slotkeeper.queue WHERE queue_id OPERATOR(pg_catalog.=) $1
+    RETURNING queue_id, profile_id, platform, options OPERATOR(pg_catalog.->>) 'granule' AS granule
+)
+INSERT INTO slotkeeper.dropped_queue (queue_id, dropped_at, profile_id, platform, granule)
+SELECT gone.queue_id, $2, gone.profile_id, gone.platform, gone.granule FROM gone
+ON CONFLICT DO NOTHING") };
 
     static BOOKINGS_IN: Statement = const { Statement::by_index(c"
 SELECT b.booking_id, b.content_id, b.source, b.scheduled_at
@@ -102,6 +115,7 @@ fn create_queue(
     refuse_read_only(c"create_queue()");
 
     let name = zone.name();
+    let granule_secs = options.granule_secs;
     let options = options.to_json();
     let values = [
         Arg::Text(&profile_id),
@@ -111,9 +125,9 @@ fn create_queue(
         Arg::Json(&options),
     ];
     let turn = queue::turn_on(&profile_id, &platform)?;
-    let created: Vec<i64> = CREATE.with(|create| create.write(&values, |row| row.must(1)))?;
+    let created = insert(&values, granule_secs)?;
     drop(turn);
-    if created.is_empty() {
+    if created.is_none() {
         Err(Fault::QueueExists {
             profile_id: profile_id.clone(),
             platform: platform.clone(),
@@ -128,11 +142,26 @@ fn create_queue(
         .into())
 }
 
+/// Inserts the row of a queue (name, zone, timetable, options), if there is none of its name; returns its id.
+fn insert(values: &[Arg<'_>; 5], granule_secs: i64) -> Result<Option<i64>, Fault> {
+    let created: Vec<(i64, bool)> =
+        CREATE.with(|create| create.write(values, |row| Ok((row.must(1)?, row.must(2)?))))?;
+    let Some((queue_id, seats_differ)) = created.into_iter().next() else {
+        return Ok(None);
+    };
+    if seats_differ {
+        publish::queue_created_again(queue_id, granule_secs)?;
+    }
+    Ok(Some(queue_id))
+}
+
 /// Creates a queue as a binding says, unless somebody else has done so meanwhile.
 pub(crate) fn create_if_missing(profile_id: &str, platform: &str, defaults: &QueueDefaults) -> Result<(), Fault> {
     identifier("profile_id", Some(profile_id))?;
     let name = zone(&defaults.time_zone)?.name();
-    let options = QueueOptions::parse(&defaults.options)?.to_json();
+    let options = QueueOptions::parse(&defaults.options)?;
+    let granule_secs = options.granule_secs;
+    let options = options.to_json();
     let values = [
         Arg::Text(profile_id),
         Arg::Text(platform),
@@ -141,7 +170,7 @@ pub(crate) fn create_if_missing(profile_id: &str, platform: &str, defaults: &Que
         Arg::Json(&options),
     ];
     let _turn = queue::turn_on(profile_id, platform)?;
-    CREATE.with(|create| create.write(&values, |_| Ok(())))?;
+    insert(&values, granule_secs)?;
     Ok(())
 }
 
@@ -293,7 +322,8 @@ pub(crate) fn make(_turn: &Brief, profile_id: &str, platform: &str, wanted: &Wan
             return Ok(Change::Nothing);
         };
         let options = QueueOptions::default();
-        Timetable::parse(timetable, options.granule_secs)?;
+        let granule_secs = options.granule_secs;
+        Timetable::parse(timetable, granule_secs)?;
         let options = options.to_json();
         let values = [
             Arg::Text(profile_id),
@@ -302,9 +332,7 @@ pub(crate) fn make(_turn: &Brief, profile_id: &str, platform: &str, wanted: &Wan
             Arg::Json(timetable),
             Arg::Json(&options),
         ];
-        let created: Vec<i64> = CREATE.with(|create| create.write(&values, |row| row.must(1)))?;
-        let queue_id = created.into_iter().next();
-        if let (Some(queue_id), true) = (queue_id, wanted.status != ACTIVE) {
+        if let (Some(queue_id), true) = (insert(&values, granule_secs)?, wanted.status != ACTIVE) {
             write_status(queue_id, wanted.status, wanted.reason)?;
         }
         return Ok(Change::Created);
@@ -420,14 +448,12 @@ fn drop_queue(
     let (profile_id, platform) = queue_name(p_profile_id, p_platform)?;
     let force = flag("p_force", p_force)?;
     refuse_read_only(c"drop_queue()");
-    let left = if force {
-        dropped::leave(&profile_id, &platform)?
-    } else {
-        dropped::Left::default()
+    // Rows come before their queue in the order of locks.
+    let unscheduled = match force {
+        true => dropped::unschedule_all(&profile_id, &platform)?,
+        false => 0,
     };
-    let reply = drop_named(&profile_id, &platform, force, left.unscheduled)?;
-    left.note(&profile_id, &platform)?;
-    Ok(reply.into())
+    Ok(drop_named(&profile_id, &platform, force, unscheduled)?.into())
 }
 
 fn drop_named(profile_id: &str, platform: &str, force: bool, unscheduled: i64) -> Result<Reply, Fault> {
@@ -435,7 +461,14 @@ fn drop_named(profile_id: &str, platform: &str, force: bool, unscheduled: i64) -
     let turn = queue::turn_on(profile_id, platform)?;
     let row = lock_row(profile_id, platform)?;
     drop(turn);
-    if !take_queue(&Key::Queue { profile_id, platform }, force) {
+    let key = Key::Queue { profile_id, platform };
+    if force {
+        // Whoever comes to book in it meanwhile has his turn.
+        Patience::get(&Sought::Queue { profile_id, platform }, || {
+            take_queue(&key, true);
+            Ok(())
+        })?;
+    } else if !take_queue(&key, false) {
         return Err(Fault::QueueBusy {
             profile_id: profile_id.to_owned(),
             platform: platform.to_owned(),
@@ -449,14 +482,23 @@ fn drop_named(profile_id: &str, platform: &str, force: bool, unscheduled: i64) -
             live,
         });
     }
-    DROP_LIVE.with(|statement| statement.write(&[Arg::Int8(row.queue_id)], |_| Ok(())))?;
-    DROP_PUBLICATIONS.with(|statement| statement.write(&[Arg::Int8(row.queue_id)], |_| Ok(())))?;
+    let left = match force {
+        true => Some(Left::of(profile_id, platform)?),
+        false => None,
+    };
+    let (id, now) = (Arg::Int8(row.queue_id), now()?);
+    DROP_WAITING.with(|waiting| waiting.write(&[id], |_| Ok(())))?;
+    let kept = publish::queue_dropped(row.queue_id, now)?;
     forget_hints(row.queue_id)?;
-    DROP.with(|statement| statement.write(&[Arg::Int8(row.queue_id)], |_| Ok(())))?;
+    DROP.with(|statement| statement.write(&[id, Arg::Time(now)], |_| Ok(())))?;
+    if let Some(left) = left {
+        left.note(profile_id, platform)?;
+    }
     Ok(Reply::new("dropped")
         .with("profile_id", profile_id)
         .with("platform", platform)
-        .with("released", live + unscheduled))
+        .with("released", live - kept + unscheduled)
+        .with_some("unknown", (kept > 0).then_some(kept)))
 }
 
 fn count(statement: &'static LocalKey<Statement>, queue_id: i64) -> Result<i64, Fault> {
@@ -482,7 +524,7 @@ fn forget_hints(queue_id: i64) -> Result<(), Fault> {
 }
 
 /// The server's zone of this name, or 22023 with a name that is probably meant.
-fn zone(name: &str) -> Result<ServerZone, Fault> {
+pub(crate) fn zone(name: &str) -> Result<ServerZone, Fault> {
     let refused = |reason: String, hint: String| Fault::Zone {
         name: name.chars().take(80).collect(),
         reason,

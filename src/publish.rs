@@ -9,6 +9,8 @@
 
 mod application;
 mod claim;
+mod desk;
+mod dropped;
 mod due;
 mod history;
 mod home;
@@ -21,16 +23,23 @@ mod row;
 mod state;
 mod token;
 mod turn;
+mod untold;
 
 pub(crate) use application::{
     PutBack, ToldByRow, also_published, close_all, heed, in_hand, is_failed, is_scheduled_again, lease_void,
     published_by_application, put_back, take_up,
 };
+pub(crate) use dropped::{queue_created_again, queue_dropped};
 pub(crate) use person::{Movable, moved, taken_back};
+pub(crate) use untold::{forget_source, tell_again};
 
+use crate::arguments::NO_SOURCE;
+use crate::fault::Fault;
 use crate::reply::Reply;
 pub(crate) use look::{Success, success};
 use slotkeeper_core::Instant;
+use slotkeeper_core::publish_key::publish_key;
+use state::Told;
 
 /// The content is closed.
 fn already_published(reply: Reply, success: &Success) -> Reply {
@@ -48,6 +57,15 @@ fn stale_token(reason: Option<&str>) -> Reply {
 /// Nothing is handed out, for this reason.
 fn held(reason: &str) -> Reply {
     Reply::new("held").with("reason", reason)
+}
+
+/// The key of a content for the provider. It stays what it was when its booking was adopted by a binding.
+fn key_of(told: &Told) -> Result<String, Fault> {
+    let source = match look::was_adopted(&told.content())? {
+        true => NO_SOURCE,
+        false => &told.source,
+    };
+    Ok(publish_key(source, &told.content_id, &told.profile_id, &told.platform))
 }
 
 /// The end of a lease that is taken or extended now.

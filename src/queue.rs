@@ -3,6 +3,7 @@
 use crate::arguments::queue_name;
 use crate::booking::Which;
 use crate::fault::Fault;
+use crate::manage;
 use crate::pg::before_row::TriggerRow;
 use crate::pg::json::Jsonb;
 use crate::pg::lock::{Brief, Key as LockKey, wait_for};
@@ -15,6 +16,7 @@ use crate::pg::trigger::Fired;
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use slotkeeper_core::binding::QueueDefaults;
 use slotkeeper_core::options::QueueOptions;
 use slotkeeper_core::run::Remembered;
 use slotkeeper_core::slots::Slots;
@@ -51,7 +53,34 @@ pub(crate) struct Queue {
 /// remembers stays true; this is for tables that somebody has emptied by hand.
 const REMEMBERED_FOR: Instant = 10 * MICROS_PER_SEC;
 
+/// No queue has this id.
+const NO_QUEUE: i64 = -1;
+
 impl Queue {
+    /// A queue that could be created so, and isn't there: nothing is booked in it.
+    pub(crate) fn planned(profile_id: &str, platform: &str, defaults: &QueueDefaults) -> Result<Self, Fault> {
+        let options = QueueOptions::parse(&defaults.options)?;
+        let timetable = Rc::new(Timetable::parse(&defaults.timetable, options.granule_secs)?);
+        let (zone, time_zone) = manage::zone(&defaults.time_zone).map(|zone| (zone.clone(), zone.name()))?;
+        let rules = Rc::new(Rules {
+            timetable: Rc::clone(&timetable),
+            options,
+        });
+        Ok(Self {
+            queue_id: NO_QUEUE,
+            version: 0,
+            profile_id: profile_id.to_owned(),
+            platform: platform.to_owned(),
+            zone,
+            time_zone,
+            timetable,
+            options,
+            remembered: [Cell::new(None), Cell::new(None)],
+            expected: [Cell::new(None), Cell::new(None)],
+            _rules: rules,
+        })
+    }
+
     /// The slots of the timetable.
     pub(crate) fn slots(&self) -> Slots<'_, &ServerZone> {
         Slots::new(&self.timetable, &self.zone, self.options.granule_secs)
@@ -275,7 +304,7 @@ pub(crate) fn is_named(queue_id: i64, which: &Which<'_>) -> Result<bool, Fault> 
     })?;
     Ok(names.into_iter().any(|(profile_id, platform)| {
         which.profile_id.is_none_or(|wanted| wanted == profile_id)
-            && which.platform.is_none_or(|wanted| wanted == platform)
+            && which.platform.as_deref().is_none_or(|wanted| wanted == platform)
     }))
 }
 

@@ -1,8 +1,6 @@
 //! `schedule_content`, `reschedule_content`, `unschedule_content`: a content at an instant of the caller's choice.
 
-use crate::arguments::{
-    OnConflict, flag, identifier, instant, optional_identifier, platform_name, queue_name, which_source,
-};
+use crate::arguments::{OnConflict, flag, identifier, instant, optional_identifier, queue_name};
 use crate::assign::queue_full;
 use crate::binding::row::{self, Target, spelled};
 use crate::booking::{self, Mine, Other, State, Which};
@@ -75,7 +73,12 @@ fn schedule(
             return Ok(not_found_in(target.content_id(), &queue));
         };
         let turn = (!wish.dry_run).then(|| Brief::acquire(&content.key()));
-        let state = if !wish.dry_run && target.may_adopt() {
+        let state = if wish.dry_run {
+            if let Some(booking) = booking::find_to_show(&content, target.may_adopt())? {
+                return Ok(Reply::new("already_assigned").with_seat(&Seat::of(&booking, &queue)));
+            }
+            State::Free
+        } else if target.may_adopt() {
             let (state, adopted) = booking::state_of_row(&content)?;
             if let Some(own) = adopted {
                 drop(turn);
@@ -83,13 +86,11 @@ fn schedule(
                 return Ok(Reply::new("already_assigned").with_seat(&Seat::of(&own, &queue)));
             }
             state
-        } else if wish.dry_run {
-            booking::state(&mut booking::content_scan()?, &content)?
         } else {
             booking::state(&mut booking::content_scan_to_book()?, &content)?
         };
         match state {
-            State::Busy(transaction) if !wish.dry_run => {
+            State::Busy(transaction) => {
                 drop(turn);
                 wait_for(transaction);
                 continue;
@@ -100,14 +101,14 @@ fn schedule(
                 }
                 None => continue,
             },
-            State::Busy(_) | State::Free => {}
+            State::Free => {}
         }
         let now = now()?;
         let mover = Mover {
             queue: &queue,
             content,
             own: None,
-            now,
+            now: target.first_stored(now),
         };
         let insert = |slot: &Slot, seat| booking::insert(&content, user_id, slot, seat, now);
         let Some(settled) = mover.settle(wish, insert)? else {
@@ -158,17 +159,7 @@ fn reschedule_content(
     p_platform: default!(Option<&str>, "NULL"),
     p_source: default!(Option<&str>, "NULL"),
 ) -> Result<JsonReply, ErrorReport> {
-    let platform = optional_identifier("p_platform", p_platform)?
-        .map(|platform| platform_name("p_platform", platform))
-        .transpose()?;
-    let source = which_source(p_source)?;
-    let content_id = spelled(identifier("p_content_id", p_content_id)?, source)?;
-    let which = Which {
-        content_id: &content_id,
-        profile_id: optional_identifier("p_profile_id", p_profile_id)?,
-        platform: platform.as_deref(),
-        source,
-    };
+    let which = Which::of_arguments(p_content_id, p_profile_id, p_platform, p_source)?;
     let wish = wish(p_at, p_on_conflict, p_dry_run)?;
     Ok(mark(&wish, reschedule(&which, &wish)?).into())
 }
@@ -179,7 +170,7 @@ fn reschedule(which: &Which<'_>, wish: &Wish) -> Result<Reply, Fault> {
     }
     loop {
         let Some((target, mine)) = take(which, !wish.dry_run)? else {
-            return Ok(not_found(which));
+            return Ok(which.reply("not_found"));
         };
         let (booking, queue) = (&mine.booking, &mine.queue);
         let wish = &Wish {
@@ -198,16 +189,17 @@ fn reschedule(which: &Which<'_>, wish: &Wish) -> Result<Reply, Fault> {
                 continue;
             }
         };
+        let now = now()?;
         let mover = Mover {
             queue,
             content: booking.content(),
             own: Some(booking),
-            now: now()?,
+            now: target.first_stored(now),
         };
         let move_to = |slot: &Slot, seat| {
             let moved = booking::move_to(booking, queue, slot, seat)?;
             if moved.is_some() {
-                publish::moved(booking, slot.at, mover.now)?;
+                publish::moved(booking, slot.at, now)?;
             }
             Ok(moved)
         };
@@ -215,29 +207,25 @@ fn reschedule(which: &Which<'_>, wish: &Wish) -> Result<Reply, Fault> {
             continue;
         };
         if let (Settled::Placed { slot, .. }, false) = (&settled, wish.dry_run) {
-            history::moved(booking.booking_id, booking.scheduled_at, slot.at, None, mover.now)?;
+            history::moved(booking.booking_id, booking.scheduled_at, slot.at, None, now)?;
         }
-        let settled = record(settled, wish, &target, mover.now)?;
+        let settled = record(settled, wish, &target, now)?;
         return reply_of(&settled, wish, &mover, booking.user_id.as_deref());
     }
 }
 
 /// Finds the booking that is meant. The application's row comes before it in the order of locks: a drag in its user
 /// interface takes them in that order too.
-pub(crate) fn take<'w>(which: &Which<'w>, for_change: bool) -> Result<Option<(Target<'w>, Mine)>, Fault> {
+pub(crate) fn take<'w>(which: &'w Which<'_>, for_change: bool) -> Result<Option<(Target<'w>, Mine)>, Fault> {
     loop {
         let Some(source) = booking::source_of(which, for_change)? else {
             return Ok(None);
         };
-        let target = Target::of_source(which.content_id, &source, for_change)?;
+        let target = Target::of_source(&which.content_id, &source, for_change)?;
         if target.is_hidden() {
             return Ok(None);
         }
-        let exactly = Which {
-            source: Some(&source),
-            ..*which
-        };
-        match booking::take(&exactly, for_change)? {
+        match booking::take(&which.with_source(&source), for_change)? {
             Some(mine) => return Ok(Some((target, mine))),
             // It may have been adopted by a binding meanwhile.
             None if booking::source_of(which, for_change)?.is_some_and(|now| now != source) => {}
@@ -253,17 +241,7 @@ fn unschedule_content(
     p_platform: default!(Option<&str>, "NULL"),
     p_source: default!(Option<&str>, "NULL"),
 ) -> Result<JsonReply, ErrorReport> {
-    let platform = optional_identifier("p_platform", p_platform)?
-        .map(|platform| platform_name("p_platform", platform))
-        .transpose()?;
-    let source = which_source(p_source)?;
-    let content_id = spelled(identifier("p_content_id", p_content_id)?, source)?;
-    let which = Which {
-        content_id: &content_id,
-        profile_id: optional_identifier("p_profile_id", p_profile_id)?,
-        platform: platform.as_deref(),
-        source,
-    };
+    let which = Which::of_arguments(p_content_id, p_profile_id, p_platform, p_source)?;
     Ok(unschedule(&which)?.into())
 }
 
@@ -271,7 +249,7 @@ fn unschedule(which: &Which<'_>) -> Result<Reply, Fault> {
     refuse_read_only(c"unschedule_content()");
     loop {
         let Some((target, mine)) = take(which, true)? else {
-            return Ok(not_found(which));
+            return Ok(which.reply("not_found"));
         };
         let _turn = match Movable::look(&mine.booking, true)? {
             Movable::Yes { _turn } => _turn,
@@ -299,14 +277,6 @@ fn not_movable(mine: &Mine, state: &str) -> Reply {
     Reply::new("not_movable")
         .with_seat(&Seat::of(&mine.booking, &mine.queue))
         .with("state", state)
-}
-
-fn not_found(which: &Which<'_>) -> Reply {
-    Reply::new("not_found")
-        .with("content_id", which.content_id)
-        .with_some("profile_id", which.profile_id)
-        .with_some("platform", which.platform)
-        .with_some("source", which.source)
 }
 
 /// The row of a bound content is not there for this caller.

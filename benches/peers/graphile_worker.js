@@ -1,4 +1,5 @@
-// graphile-worker: tasks that do nothing, 16 at once, jobs fetched into its local queue and completed in batches.
+// graphile-worker: tasks that do nothing, 16 at once. With a batch of 1 as it comes, which fetches and completes job by job;
+// otherwise fetched into its local queue of that size and completed in batches.
 
 'use strict';
 
@@ -12,8 +13,7 @@ const preset = {
   worker: {
     schema: 'peer_graphile_worker',
     concurrentJobs: 16,
-    localQueue: { size: common.batch },
-    completeJobBatchDelay: 0,
+    ...(common.batch > 1 && { localQueue: { size: common.batch }, completeJobBatchDelay: 0 }),
   },
 };
 const logger = new Logger(() => () => {});

@@ -69,7 +69,7 @@ pub(crate) fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
-        Value::Number(n) if n.is_f64() => "a number that is no integer",
+        Value::Number(n) if n.is_f64() && integer(value).is_none() => "a number that is no integer, or too large",
         Value::Number(_) => "a number",
         Value::String(_) => "a string",
         Value::Array(_) => "an array",
@@ -77,9 +77,36 @@ pub(crate) fn kind_of(value: &Value) -> &'static str {
     }
 }
 
+/// The integer that a JSON value is, however it is spelled (`2`, `2.0`). Of those with a point only what a double tells apart
+/// from its neighbours.
+pub(crate) fn integer(value: &Value) -> Option<i128> {
+    const EXACT: f64 = (1_u64 << 53) as f64;
+    let number = value.as_number()?;
+    let whole = || number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() <= EXACT);
+    number.as_i128().or_else(|| whole().map(|n| n as i128))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_integer_may_have_a_point() {
+        for (value, read) in [
+            (json!(2), Some(2)),
+            (json!(2.0), Some(2)),
+            (json!(-0.0), Some(0)),
+            (json!(u64::MAX), Some(u64::MAX.into())),
+            (json!(i64::MIN), Some(i64::MIN.into())),
+            (json!(2.5), None),
+            (json!(1e30), None),
+            (json!("2"), None),
+            (json!(null), None),
+        ] {
+            assert_eq!(integer(&value), read, "{value}");
+        }
+    }
 
     #[test]
     fn a_path_quotes_keys_that_are_no_plain_words() {

@@ -7,6 +7,7 @@
 
 pub mod binding;
 mod invalid;
+pub mod lease;
 pub mod options;
 pub mod policy;
 pub mod publish_key;

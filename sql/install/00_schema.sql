@@ -4,9 +4,10 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 
 DO $body$
 BEGIN
-    IF current_setting('server_encoding') NOT IN ('UTF8', 'SQL_ASCII') THEN
+    -- Not SQL_ASCII either: it takes any bytes for text, and ids that are none could not be told apart.
+    IF current_setting('server_encoding') <> 'UTF8' THEN
         RAISE EXCEPTION 'slotkeeper needs a database in UTF8, not %', current_setting('server_encoding')
-            USING ERRCODE = '0A000', HINT = 'Create the database with ENCODING ''UTF8''.';
+            USING ERRCODE = '0A000', HINT = 'Create one with ENCODING ''UTF8'' TEMPLATE template0.';
     END IF;
 END
 $body$;

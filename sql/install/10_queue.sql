@@ -32,6 +32,21 @@ COMMENT ON COLUMN slotkeeper.queue.options IS 'Options that apply, defaults fill
 COMMENT ON COLUMN slotkeeper.queue.status IS 'active, paused, disabled or needs_refresh; stops publishing, not booking.';
 COMMENT ON COLUMN slotkeeper.queue.version IS 'Changes when time zone, timetable or options do; full runs and holes belong to one version.';
 
+-- A queue is its name. One that is created again under the name of a dropped one gets that one's id, and with it what is known
+-- of its contents: what was published in it stays published.
+CREATE TABLE slotkeeper.dropped_queue (
+    queue_id   bigint PRIMARY KEY,
+    dropped_at timestamptz NOT NULL,
+    profile_id text COLLATE "C" NOT NULL,
+    platform   text COLLATE "C" NOT NULL,
+    granule    text
+) USING heap;
+CREATE UNIQUE INDEX dropped_queue_name ON slotkeeper.dropped_queue (profile_id, platform);
+
+COMMENT ON TABLE slotkeeper.dropped_queue IS
+    'Ids of queues that were dropped, by name: a queue that is created again under the name has the same id, and what was published in it stays published.';
+COMMENT ON COLUMN slotkeeper.dropped_queue.granule IS 'Its granule; bookings that it has kept are numbered in it.';
+
 -- Backends remember queues until they are told that rows have changed. ALWAYS: also where the change is a replicated one.
 CREATE TRIGGER tell_of_change AFTER UPDATE OR DELETE ON slotkeeper.queue
     FOR EACH ROW EXECUTE FUNCTION slotkeeper.tell_of_queues();

@@ -77,6 +77,7 @@ COMMENT ON COLUMN slotkeeper.hole.on_slot IS 'Whether the granule holds a slot o
 
 -- All durable state travels with pg_dump. (One call a statement: each updates the same catalog row.)
 SELECT pg_extension_config_dump('slotkeeper.queue', '');
+SELECT pg_extension_config_dump('slotkeeper.dropped_queue', '');
 SELECT pg_extension_config_dump('slotkeeper.booking', '');
 SELECT pg_extension_config_dump('slotkeeper.full_run', '');
 SELECT pg_extension_config_dump('slotkeeper.hole', '');

@@ -54,6 +54,21 @@ CREATE TABLE slotkeeper.collision (
 COMMENT ON TABLE slotkeeper.collision IS 'Rows of bound tables that occupy an instant which another content holds: they have no seat.';
 COMMENT ON COLUMN slotkeeper.collision.found_by IS 'attach or reconcile: the row was there already; replica: another server had stored it.';
 
+-- Rows of the application that could not be told what became of their contents. What the ledger says is true all the same.
+CREATE TABLE slotkeeper.untold (
+    queue_id   bigint NOT NULL,
+    failed_at  timestamptz NOT NULL,
+    source     text COLLATE "C" NOT NULL,
+    content_id text COLLATE "C" NOT NULL,
+    state      text NOT NULL,
+    error      text NOT NULL,
+    PRIMARY KEY (content_id, source, queue_id)
+) USING heap;
+
+COMMENT ON TABLE slotkeeper.untold IS
+    'Rows of bound tables that do not say what became of their contents, because writing it failed. reconcile_table() writes it.';
+COMMENT ON COLUMN slotkeeper.untold.state IS 'Which of the binding''s "states" was to be written.';
+
 CREATE TABLE slotkeeper.move (
     booking_id     bigint NOT NULL,
     moved_at       timestamptz NOT NULL,
@@ -65,7 +80,7 @@ CREATE TABLE slotkeeper.move (
 CREATE INDEX move_booking ON slotkeeper.move (booking_id, moved_at);
 ALTER TABLE slotkeeper.move REPLICA IDENTITY FULL;
 
-COMMENT ON TABLE slotkeeper.move IS 'Contents that got another instant than they had, or than was asked for.';
+COMMENT ON TABLE slotkeeper.move IS 'Contents that got another instant than they had, or than was asked for; pruned by prune_history().';
 COMMENT ON COLUMN slotkeeper.move.from_at IS 'The instant before, or the one asked for.';
 COMMENT ON COLUMN slotkeeper.move.conflicts_with IS 'Content that held the instant asked for; NULL where the move was wanted.';
 COMMENT ON COLUMN slotkeeper.move.moved_by IS 'Role that moved it.';
@@ -112,6 +127,9 @@ SELECT b.source, b.kind, c.oid::regclass AS table_now,
            WHEN broken.reason IS NULL THEN NULL
            WHEN broken.reason LIKE 'rows cannot be booked%' THEN
                format('Change these rows, or make what they name; then call slotkeeper.reconcile_table(%L).', c.oid::regclass)
+           WHEN broken.reason = shape.reason THEN shape.remedy
+           WHEN broken.reason LIKE 'rows don''t say%' THEN
+               format('Let the table take what "states" writes; then call slotkeeper.reconcile_table(%L).', c.oid::regclass)
            WHEN broken.reason LIKE 'triggers fire after%' THEN 'Rename them so that they sort before "~slotkeeper_".'
            WHEN c.oid IS NULL OR broken.rebuild THEN format('Call slotkeeper.attach_%s() again.', CASE b.kind WHEN 'content' THEN 'table' ELSE 'queues' END)
            ELSE format('Call slotkeeper.reconcile_table(%L).', c.oid::regclass)
@@ -161,8 +179,35 @@ LEFT JOIN LATERAL (
            OR slotkeeper.trigger_digest(p.oid, b.kind) <> part.triggers)
 ) AS partitions ON true
 LEFT JOIN LATERAL (
+    SELECT format('%s, such as %s (%s)', count(*), min(u.content_id), (array_agg(u.error ORDER BY u.content_id))[1]) AS rows
+    FROM slotkeeper.untold AS u
+    WHERE b.kind = 'content' AND u.source = b.source
+    HAVING count(*) > 0
+) AS untold ON true
+LEFT JOIN LATERAL (
     SELECT slotkeeper.late_triggers(c.oid) AS names WHERE b.kind = 'content'
 ) AS late ON true
+LEFT JOIN LATERAL (
+    -- What attach_table refuses, and a table may become later.
+    SELECT *
+    FROM (VALUES
+        (c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhparent = c.oid),
+         'tables inherit from it, whose rows are not guarded', 'Partition the table instead, or end the inheritance.'),
+        (c.relpersistence = 'u',
+         'it is unlogged: a crash empties it, and leaves its seats booked', format('ALTER TABLE %s SET LOGGED.', c.oid::regclass)),
+        (NOT EXISTS (
+             SELECT
+             FROM pg_catalog.pg_index AS i
+             JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attname = b.options ->> 'content_id' AND a.attnum = i.indkey[0]
+             LEFT JOIN pg_catalog.pg_partitioned_table AS p ON p.partrelid = c.oid
+             WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
+               AND NOT EXISTS (SELECT FROM generate_series(1, i.indnkeyatts - 1) AS n
+                               WHERE i.indkey[n] = ANY (p.partattrs::int2[]) IS NOT TRUE)),
+         format('column %I has no unique index', b.options ->> 'content_id'), 'Make one, so that no two rows are one content.')
+    ) AS found (holds, reason, remedy)
+    WHERE b.kind = 'content' AND found.holds
+    LIMIT 1
+) AS shape ON true
 CROSS JOIN LATERAL (
     SELECT CASE
                WHEN c.oid IS NULL THEN 'the table does not exist'
@@ -171,11 +216,13 @@ CROSS JOIN LATERAL (
                WHEN b.kind = 'content' AND guard.conditions < 4 THEN 'triggers are missing, as when a column that a predicate reads was dropped'
                WHEN guard.disabled > 0 THEN 'triggers are disabled'
                WHEN b.dropped_at IS NOT NULL THEN 'the table was dropped and made again'
+               WHEN shape.reason IS NOT NULL THEN shape.reason
                WHEN late.names IS NOT NULL THEN 'triggers fire after the guard: ' || late.names
                WHEN root.triggers = 'refused' THEN 'a replicated row could not be followed'
                WHEN root.triggers <> slotkeeper.trigger_digest(c.oid, b.kind) THEN 'triggers were disabled or changed for a while'
                WHEN partitions.names IS NOT NULL THEN 'partitions were truncated, detached or changed: ' || partitions.names
                WHEN b.unbooked IS NOT NULL THEN 'rows cannot be booked: ' || b.unbooked
+               WHEN untold.rows IS NOT NULL THEN 'rows don''t say what became of their contents: ' || untold.rows
            END AS reason,
            coalesce(missing.names IS NOT NULL OR b.dropped_at IS NOT NULL OR guard.triggers = 0
                     OR b.kind = 'content' AND guard.conditions < 4, false) AS rebuild
@@ -263,5 +310,6 @@ CREATE EVENT TRIGGER slotkeeper_forget_dropped ON sql_drop
 
 SELECT pg_extension_config_dump('slotkeeper.binding', '');
 SELECT pg_extension_config_dump('slotkeeper.collision', '');
+SELECT pg_extension_config_dump('slotkeeper.untold', '');
 SELECT pg_extension_config_dump('slotkeeper.move', '');
 SELECT pg_extension_config_dump('slotkeeper.binding_id_seq', '');

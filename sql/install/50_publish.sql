@@ -55,6 +55,17 @@ COMMENT ON COLUMN slotkeeper.published.booking_id IS 'The booking that it was pu
 COMMENT ON COLUMN slotkeeper.published.late IS 'Whether the lease had run out, or the attempt was counted as failed, when the success was told.';
 COMMENT ON COLUMN slotkeeper.published.worker IS 'Who published it; NULL where a person said so.';
 
+-- What was handed out before its row was there, and belongs to a binding now. Its key with the provider must not change.
+CREATE TABLE slotkeeper.adopted (
+    queue_id   bigint NOT NULL,
+    source     text COLLATE "C" NOT NULL,
+    content_id text COLLATE "C" NOT NULL,
+    PRIMARY KEY (content_id, source, queue_id)
+) USING heap;
+
+COMMENT ON TABLE slotkeeper.adopted IS
+    'Contents of bindings that were handed out before their row was there: they keep the publish_key that they had.';
+
 -- What ended otherwise.
 CREATE TABLE slotkeeper.attempt (
     booking_id  bigint NOT NULL,
@@ -102,7 +113,8 @@ SELECT c.system_identifier, d.oid::bigint, now()
 FROM pg_control_system() AS c, pg_database AS d
 WHERE d.datname = current_database();
 
--- One row a content and queue: its live booking, or the last one that was given back.
+-- One row a content and queue: its live booking, or the last one that was given back. Of a queue that was
+-- dropped, what was published in it and what nobody knows of.
 CREATE VIEW slotkeeper.content_status AS
 SELECT b.content_id, nullif(b.source, '') AS source, q.profile_id, q.platform, b.user_id,
        CASE WHEN s.content_id IS NOT NULL THEN 'published'
@@ -116,7 +128,7 @@ SELECT b.content_id, nullif(b.source, '') AS source, q.profile_id, q.platform, b
        CASE WHEN p.state IN ('claimed', 'publishing') THEN p.wake_at END AS lease_until,
        coalesce(p.worker, s.worker) AS worker,
        s.published_at, s.late, s.provider_id, s.url,
-       a.error, a.http_status, b.booking_id
+       a.error, a.http_status, b.booking_id, u.error AS row_error
 FROM (SELECT * FROM slotkeeper.booking AS live WHERE live.released_at IS NULL
       UNION ALL
       SELECT * FROM (
@@ -130,23 +142,29 @@ FROM (SELECT * FROM slotkeeper.booking AS live WHERE live.released_at IS NULL
           WHERE live.content_id = last.content_id AND live.source = last.source AND live.queue_id = last.queue_id
             AND live.released_at IS NULL
       )) AS b
-JOIN slotkeeper.queue AS q ON q.queue_id = b.queue_id
+JOIN (SELECT a.queue_id, a.profile_id, a.platform, false AS dropped FROM slotkeeper.queue AS a
+      UNION ALL SELECT d.queue_id, d.profile_id, d.platform, true FROM slotkeeper.dropped_queue AS d) AS q
+  ON q.queue_id = b.queue_id
 LEFT JOIN slotkeeper.publication AS p ON p.booking_id = b.booking_id
 LEFT JOIN slotkeeper.published AS s
        ON s.content_id = b.content_id AND s.source = b.source AND s.queue_id = b.queue_id
+LEFT JOIN slotkeeper.untold AS u
+       ON u.content_id = b.content_id AND u.source = b.source AND u.queue_id = b.queue_id
 LEFT JOIN LATERAL (
     SELECT e.error, e.http_status
     FROM slotkeeper.attempt AS e
     WHERE e.booking_id = b.booking_id AND (e.error IS NOT NULL OR e.http_status IS NOT NULL)
     ORDER BY e.ended_at DESC, e.attempt DESC
     LIMIT 1
-) AS a ON true;
+) AS a ON true
+WHERE NOT q.dropped OR b.released_at IS NULL OR s.content_id IS NOT NULL;
 
 COMMENT ON VIEW slotkeeper.content_status IS
-'One row for each content and queue: where it stands (scheduled, claimed, publishing, retrying, published, failed, unknown, unscheduled), its times, attempt, last error, URL.';
+'One row for each content and queue: where it stands (scheduled, claimed, publishing, retrying, published, failed, unknown, unscheduled), its times, attempt, last error, URL; row_error: why the application''s row does not say so.';
 
 SELECT pg_extension_config_dump('slotkeeper.publication', '');
 SELECT pg_extension_config_dump('slotkeeper.published', '');
+SELECT pg_extension_config_dump('slotkeeper.adopted', '');
 SELECT pg_extension_config_dump('slotkeeper.attempt', '');
 SELECT pg_extension_config_dump('slotkeeper.platform', '');
 SELECT pg_extension_config_dump('slotkeeper.home', '');

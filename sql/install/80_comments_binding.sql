@@ -12,7 +12,8 @@ Outcome: attached, with source (the p_source of its contents), rows, booked, alr
 
 COMMENT ON FUNCTION slotkeeper.reconcile_table(regclass) IS
 'Brings the ledger in line with a bound table''s rows: after TRUNCATE of a partition, replication, a disabled trigger.
-Outcome: reconciled, with booked, moved, released, collisions, collision_count, unbooked, unbooked_count. Errors: 42501 not the owner; 42704 not attached.';
+Rows that could not be told what came of publishing are told it now.
+Outcome: reconciled, with booked, moved, released, collisions, collision_count, unbooked, unbooked_count, and told_count, untold_count where there were such rows. Errors: 42501 not the owner; 42704 not attached.';
 
 COMMENT ON FUNCTION slotkeeper.move_collisions(regclass, integer) IS
 'Gives at most p_limit (1 to 100000) rows that collide another time, and writes it into them.

@@ -44,5 +44,5 @@ COMMENT ON FUNCTION slotkeeper.resume_after_restore() IS
 Outcomes: resumed, unchanged (it is no copy).';
 
 COMMENT ON FUNCTION slotkeeper.prune_history(interval, integer) IS
-'Removes up to p_limit (1 to 1000000) rows of history older than p_older_than: ended attempts of contents that are settled, and bookings that were given back. What was published stays known for ever.
-Outcome: pruned, with attempts and bookings. Errors: 22004; 22023.';
+'Removes up to p_limit (1 to 1000000) rows of history older than p_older_than: ended attempts of contents that are settled, bookings that were given back, and moves of contents that wait no longer. What was published stays known for ever.
+Outcome: pruned, with attempts, bookings and moves. Errors: 22004; 22023.';

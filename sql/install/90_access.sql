@@ -61,6 +61,65 @@ COMMENT ON FUNCTION slotkeeper.grant_access(name, text) IS
 'Grants a role what its kind needs in this database: reader (preview, views), user (reader, and booking), worker (reader, and publishing), admin (everything). Grants add up.
 Callable by the database''s owner and the installing role. Outcome: granted. Errors: 42704 no such role; 22023 kind; 22004 null.';
 
+-- What anybody but the owner may do with something of slotkeeper's.
+CREATE VIEW slotkeeper.access_entry AS
+SELECT format('%s %s', kind, name) AS object, owner, entry.grantee, entry.grantor
+FROM (
+    SELECT 'FUNCTION' AS kind, p.oid::regprocedure::text AS name, p.proowner AS owner, p.proacl AS acl
+    FROM pg_proc AS p WHERE p.pronamespace = 'slotkeeper'::regnamespace
+    UNION ALL
+    SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::regclass::text, c.relowner, c.relacl
+    FROM pg_class AS c WHERE c.relnamespace = 'slotkeeper'::regnamespace AND c.relkind IN ('r', 'v', 'S')
+    UNION ALL
+    SELECT 'SCHEMA', n.nspname::text, n.nspowner, n.nspacl
+    FROM pg_namespace AS n WHERE n.nspname = 'slotkeeper'
+) AS thing, LATERAL aclexplode(acl) AS entry
+WHERE entry.grantee <> owner;
+
+COMMENT ON VIEW slotkeeper.access_entry IS 'Who may do something with what of slotkeeper''s, and who has granted it.';
+
+CREATE FUNCTION slotkeeper.revoke_access(p_role name) RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $body$
+-- A definer, as grant_access: what an owner has granted no other role can take away, the database's owner neither.
+DECLARE
+    role oid;
+    kept oid[];
+    thing text;
+    others jsonb;
+BEGIN
+    IF p_role IS NULL THEN
+        RAISE EXCEPTION 'p_role must not be null' USING ERRCODE = '22004', HINT = 'Call slotkeeper.revoke_access(''role'').';
+    END IF;
+    SELECT r.oid INTO role FROM pg_roles AS r WHERE r.rolname = p_role;
+    IF role IS NULL THEN
+        RAISE EXCEPTION 'role "%" does not exist', p_role
+            USING ERRCODE = '42704', HINT = 'Nothing is granted to a role that is not there, nor to PUBLIC.';
+    END IF;
+    SELECT ARRAY[e.extowner, n.nspowner, 'pg_database_owner'::regrole::oid] INTO kept
+    FROM pg_extension AS e, pg_namespace AS n WHERE e.extname = 'slotkeeper' AND n.nspname = 'slotkeeper';
+    IF role = ANY (kept) THEN
+        RAISE EXCEPTION 'role "%" keeps its access', p_role
+            USING ERRCODE = '22023', DETAIL = 'It has installed slotkeeper, or decides for the database who gets in.',
+                  HINT = 'Name a role that slotkeeper.grant_access() has let in.';
+    END IF;
+    FOR thing IN
+        SELECT DISTINCT a.object FROM slotkeeper.access_entry AS a WHERE a.grantee = role AND a.grantor = a.owner
+        ORDER BY a.object
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM %I', thing, p_role);
+    END LOOP;
+    SELECT jsonb_agg(DISTINCT a.grantor::regrole::text) INTO others FROM slotkeeper.access_entry AS a WHERE a.grantee = role;
+    RETURN jsonb_build_object('outcome', 'revoked', 'role', p_role)
+           || CASE WHEN others IS NULL THEN '{}' ELSE jsonb_build_object('still_granted_by', others) END;
+END
+$body$;
+
+COMMENT ON FUNCTION slotkeeper.revoke_access(name) IS
+'Takes from a role all that grant_access has given it in this database, of whatever kind.
+Callable by the database''s owner and the installing role. Outcome: revoked, with still_granted_by: roles that have granted something themselves, as a restore does, and can take it back with REVOKE. Errors: 42704 no such role; 22023 a role that keeps its access; 22004 null.';
+
 -- Whatever default privileges were in force when this script ran, they stop here.
 DO $body$
 DECLARE
@@ -71,18 +130,7 @@ BEGIN
     REVOKE ALL ON ALL SEQUENCES IN SCHEMA slotkeeper FROM PUBLIC;
     REVOKE ALL ON ALL FUNCTIONS IN SCHEMA slotkeeper FROM PUBLIC;
     FOR stray IN
-        SELECT DISTINCT format('%s %s', kind, name) AS object, grantee::regrole AS role
-        FROM (
-            SELECT 'FUNCTION' AS kind, p.oid::regprocedure::text AS name, p.proowner AS owner, p.proacl AS acl
-            FROM pg_proc AS p WHERE p.pronamespace = 'slotkeeper'::regnamespace
-            UNION ALL
-            SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::regclass::text, c.relowner, c.relacl
-            FROM pg_class AS c WHERE c.relnamespace = 'slotkeeper'::regnamespace AND c.relkind IN ('r', 'v', 'S')
-            UNION ALL
-            SELECT 'SCHEMA', n.nspname::text, n.nspowner, n.nspacl
-            FROM pg_namespace AS n WHERE n.nspname = 'slotkeeper'
-        ) AS object, LATERAL aclexplode(acl) AS granted
-        WHERE granted.grantee <> owner AND granted.grantee <> 0
+        SELECT DISTINCT a.object, a.grantee::regrole AS role FROM slotkeeper.access_entry AS a WHERE a.grantee <> 0
     LOOP
         EXECUTE format('REVOKE ALL ON %s FROM %s', stray.object, stray.role);
     END LOOP;
@@ -98,4 +146,4 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA slotkeeper TO @extowner@ WITH GRANT OPT
 
 -- The database's owner, whoever that is, decides who gets in.
 GRANT USAGE ON SCHEMA slotkeeper TO pg_database_owner;
-GRANT EXECUTE ON FUNCTION slotkeeper.grant_access(name, text) TO pg_database_owner;
+GRANT EXECUTE ON FUNCTION slotkeeper.grant_access(name, text), slotkeeper.revoke_access(name) TO pg_database_owner;

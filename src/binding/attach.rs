@@ -10,9 +10,10 @@ use crate::arguments::json;
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::manage;
-use crate::pg::dynamic::{Moment, See, command, qualified, query};
+use crate::pg::dynamic::{Moment, See, qualified, query};
 use crate::pg::json::{JsonArg, JsonReply};
 use crate::pg::lock::take_source;
+use crate::pg::patience::{Against, Patience, Sought, try_hold_table};
 use crate::pg::predicate::RowOf;
 use crate::pg::refuse_read_only;
 use crate::pg::role::caller_name;
@@ -69,6 +70,17 @@ SELECT c.relpersistence::pg_catalog.text,
        slotkeeper.late_triggers(c.oid)
 FROM pg_catalog.pg_class AS c
 WHERE c.oid OPERATOR(pg_catalog.=) $1::pg_catalog.oid") };
+
+    /// A table that this one is a partition of, or a partition of it, that is attached by itself.
+    static RELATED: Statement = const { Statement::new(c"
+SELECT b.source, r.relid OPERATOR(pg_catalog.=) ANY (SELECT above.relid FROM pg_catalog.pg_partition_ancestors($1::pg_catalog.oid::pg_catalog.regclass) AS above)
+FROM slotkeeper.bound_relation AS r
+JOIN slotkeeper.binding AS b ON b.binding_id OPERATOR(pg_catalog.=) r.binding_id AND b.kind OPERATOR(pg_catalog.=) 'content'
+WHERE r.is_root AND r.relid OPERATOR(pg_catalog.<>) $1::pg_catalog.oid
+  AND (r.relid OPERATOR(pg_catalog.=) ANY (SELECT above.relid FROM pg_catalog.pg_partition_ancestors($1::pg_catalog.oid::pg_catalog.regclass) AS above)
+       OR r.relid OPERATOR(pg_catalog.=) ANY (SELECT part.relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass) AS part))
+ORDER BY b.source
+LIMIT 1") };
 
     /// Those of the guard's triggers that are as they should be: one with a condition only carries it, and need not fire.
     static ENABLED: Statement = const { Statement::new(c"
@@ -130,6 +142,19 @@ pub(super) fn require_owner(table: &Table) -> Result<(), Fault> {
         format!("must be owner of table {}", table.name),
         format!("{} is not, and not a member of the role that is.", caller_name()),
         "Call it as the role that owns the table.",
+    ))
+}
+
+/// Whoever attaches or reconciles a table must see all its rows.
+pub(super) fn require_readable(table: &Table, why: &str) -> Result<(), Fault> {
+    if !table.hides_rows() {
+        return Ok(());
+    }
+    Err(Fault::unbindable(
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        format!("row-level security of {} may hide rows from you", table.quoted()?),
+        why,
+        "Call it as a role that sees all rows: the owner where security isn't forced, or one with BYPASSRLS.",
     ))
 }
 
@@ -222,12 +247,43 @@ pub(super) fn remove(binding_id: i64) -> Result<(), Fault> {
     Ok(())
 }
 
+/// One of a table and its partitions is attached, and guards all of them.
+fn require_no_other(binding: &Binding) -> Result<(), Fault> {
+    let oid = [Value::Int8(i64::from(binding.table.oid.to_u32()))];
+    let related =
+        RELATED.with(|related| related.read(&oid, |row| Ok((row.must::<String>(1)?, row.must::<bool>(2)?))))?;
+    let Some((other, is_whole)) = related.into_iter().next() else {
+        return Ok(());
+    };
+    let (message, detail, hint) = if is_whole {
+        (
+            format!("{} is a partition of {other}, which is attached", binding.source),
+            "Its rows are guarded with those of the whole table.",
+            "Attach the whole table with other options, or detach it first.",
+        )
+    } else {
+        (
+            format!("partition {other} of {} is attached by itself", binding.source),
+            "Its rows would be contents of two sources.",
+            "Call slotkeeper.detach_table() for the partition first.",
+        )
+    };
+    Err(Fault::unbindable(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        message,
+        detail,
+        hint,
+    ))
+}
+
 /// What must hold of a table before it can be guarded.
 pub(super) fn require_guardable(binding: &Binding) -> Result<(), Fault> {
     if let Some(group) = &binding.options.group {
         binding.table.column("group", group)?;
     }
+    require_readable(&binding.table, "Rows that are hidden would lose their seats.")?;
     binding.options.check_states()?;
+    require_no_other(binding)?;
     require_writable(binding)?;
     if let Some(defaults) = &binding.options.queue_defaults {
         manage::check_zone(&defaults.time_zone)?;
@@ -363,17 +419,35 @@ pub(super) fn mend_triggers(binding: &Binding) -> Result<(), Fault> {
     if enabled == names {
         return Ok(());
     }
-    make_triggers(binding, &wanted)
+    let there = triggers_on(&binding.table, "guard_row")?;
+    binding.table.hold(kept_away(&there, &wanted))?;
+    make_triggers(binding, &there, &wanted)
 }
 
-fn make_triggers(binding: &Binding, wanted: &[triggers::Made]) -> Result<(), Fault> {
-    let relation = binding.table.quoted()?;
-    triggers::drop_all(&relation, &triggers_on(&binding.table, "guard_row")?)?;
-    for trigger in wanted {
-        command(&trigger.create)?;
-        command(&trigger.enable)?;
+/// Those that are there and are not wanted any more.
+fn needless<'a>(there: &'a [String], wanted: &[triggers::Made]) -> Vec<&'a str> {
+    let is_wanted = |name: &&String| wanted.iter().any(|trigger| trigger.name == **name);
+    there
+        .iter()
+        .filter(|name| !is_wanted(name))
+        .map(String::as_str)
+        .collect()
+}
+
+/// Whom making the triggers keeps from the table: readers only where one is dropped.
+fn kept_away(there: &[String], wanted: &[triggers::Made]) -> Against {
+    match needless(there, wanted).is_empty() {
+        true => Against::Writers,
+        false => Against::Everybody,
     }
-    Ok(())
+}
+
+/// Makes the triggers. Whoever calls holds the table.
+fn make_triggers(binding: &Binding, there: &[String], wanted: &[triggers::Made]) -> Result<(), Fault> {
+    triggers::drop_all(&binding.table.quoted()?, &needless(there, wanted))?;
+    wanted
+        .iter()
+        .try_for_each(|trigger| trigger.make(there.contains(&trigger.name)))
 }
 
 pub(super) fn parse(options: Option<JsonArg>) -> Result<(TableOptions, JsonValue), Fault> {
@@ -425,10 +499,27 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
     let (mut also, mut booked) = (first.unmet, first.booked as i64);
     let mut closed = close_published(&binding, &then, None)?;
     let (mut last, mut before) = (false, usize::try_from(first.rows).unwrap_or(usize::MAX));
+    let mut there = Vec::new();
+    let mut patience: Option<Patience> = None;
     loop {
+        let mut is_held = false;
         if last {
-            make_triggers(&binding, &triggers)?;
-            take_source(&binding.source);
+            there = triggers_on(&binding.table, "guard_row")?;
+            let (table, against) = (&binding.table, kept_away(&there, &triggers));
+            let patience = patience.get_or_insert_with(Patience::begin);
+            is_held = patience.has_got(|| {
+                try_hold_table(table.oid, against)?;
+                take_source(&binding.source);
+                Ok(())
+            })?;
+            if !is_held {
+                // What they write meanwhile is looked at before the next try.
+                let (oid, name) = (table.oid, relation.as_str());
+                patience.go_on(&Sought::Table { oid, name, against })?;
+            }
+        }
+        if is_held {
+            make_triggers(&binding, &there, &triggers)?;
             // Calls may have booked under this source before it was a table's: only rows keep bookings from here on.
             for (content_id, seen) in collisions::live(&binding.source)? {
                 let as_known = |known: &Seen| known.queue_id == seen.queue_id && known.at == seen.at;
@@ -455,11 +546,11 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
         let again: HashSet<&str> = later.unbooked.iter().map(|row| row.content_id.as_str()).collect();
         unbooked.retain(|row| !later.looked_at.contains(&row.content_id) && !again.contains(row.content_id.as_str()));
         unbooked.extend(later.unbooked);
-        if last {
+        if is_held {
             break;
         }
         let looked_at = later.looked_at.len();
-        last = looked_at <= FEW || looked_at > before / 2;
+        last |= looked_at <= FEW || looked_at > before / 2;
         before = looked_at;
     }
     remember_relations(&binding)?;
@@ -492,6 +583,7 @@ fn detach(table: Option<RegClass>) -> Result<Reply, Fault> {
     }
     let relation = table.quoted()?;
     let (binding_id, source) = super::id_of(&table, "content")?;
+    table.hold(Against::Everybody)?;
     triggers::drop_all(&relation, &triggers_on(&table, "guard_row")?)?;
     let released = release_all(&source)?;
     remove(binding_id)?;

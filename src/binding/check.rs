@@ -11,7 +11,7 @@ use crate::fault::Fault;
 use crate::pg::dynamic::{Moment, See, query};
 use crate::pg::json::{Json, JsonArg, JsonReply};
 use crate::pg::predicate::RowOf;
-use crate::pg::role::caller_name;
+use crate::pg::role::{Privilege, caller_name};
 use crate::pg::table::RegClass;
 use crate::reply::Reply;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -32,7 +32,7 @@ fn check(table: Table, options: TableOptions) -> Result<Reply, Fault> {
         problems.push(Reply::of("problem", message).with("remedy", hint).into_json());
     };
     let owner = super::attach::require_owner(&table);
-    let can_read = table.can("SELECT")?;
+    let can_read = table.can(Privilege::Select);
     let mut lacking: Vec<Json> = Vec::new();
     if owner.is_err() {
         lacking.push("ownership of the table".into());
@@ -74,8 +74,18 @@ fn check(table: Table, options: TableOptions) -> Result<Reply, Fault> {
             item: None,
         });
     }
+    let new_queues: Vec<Json> = found
+        .new_queues
+        .iter()
+        .map(|(profile_id, platform)| {
+            Reply::of("profile_id", profile_id.as_str())
+                .with("platform", platform.as_str())
+                .into_json()
+        })
+        .collect();
     Ok(reply
         .with("ready", problems.is_empty())
+        .with_some("new_queues", (!new_queues.is_empty()).then_some(new_queues))
         .with("rows_that_take_seats", found.rows as i64)
         .with("already_booked", found.known as i64)
         .with("collisions", listed(&found.collisions))

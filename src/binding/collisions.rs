@@ -55,7 +55,8 @@ SELECT pg_catalog.count(*) FROM slotkeeper.collision WHERE source OPERATOR(pg_ca
 
     static NOTE_UNBOOKED: Statement = const { Statement::new(c"
 UPDATE slotkeeper.binding SET unbooked = $2
-WHERE source OPERATOR(pg_catalog.=) $1 AND kind OPERATOR(pg_catalog.=) 'content' AND unbooked IS DISTINCT FROM $2") };
+WHERE source OPERATOR(pg_catalog.=) $1 AND kind OPERATOR(pg_catalog.=) 'content'
+  AND (unbooked OPERATOR(pg_catalog.=) $2) IS NOT TRUE AND (unbooked IS NOT NULL OR $2 IS NOT NULL)") };
 
     static LIVE: Statement = const { Statement::new(c"
 SELECT b.content_id, b.scheduled_at, b.queue_id
@@ -261,8 +262,13 @@ fn release_seen(binding: &Binding, content_id: &str, seen: &Seen, now: Instant) 
 /// Gives the seats back that a content of this binding holds, in whichever queue. What is being published, or has been, keeps
 /// its seat.
 pub(super) fn release_content(binding: &Binding, content_id: &str, now: Instant) -> Result<i64, Fault> {
+    release_of(&binding.source, content_id, now)
+}
+
+/// The same by the binding's source, whatever has become of its table.
+pub(super) fn release_of(source: &str, content_id: &str, now: Instant) -> Result<i64, Fault> {
     let mut released = 0;
-    for (booking, queue) in booking::of_source(content_id, &binding.source)? {
+    for (booking, queue) in booking::of_source(content_id, source)? {
         released += i64::from(give_back(&booking, &queue, now)?);
     }
     Ok(released)
@@ -355,11 +361,13 @@ pub(super) fn settle_exactly(binding: &Binding, row: &Occupant, queue: &Queue, n
         }
     }
     let _turn = Brief::acquire(&content.key());
-    let own = match booking::state(&mut booking::content_scan()?, &content)? {
+    // What was booked before its row was there becomes the row's.
+    let own = match booking::state_of_row(&content)? {
         // Whoever is at it has the guard to pass.
-        State::Busy(_) => return Ok(Exactly::Right),
-        State::Booked => booking::find(&content)?,
-        State::Free => None,
+        (State::Busy(_), _) => return Ok(Exactly::Right),
+        (State::Booked, None) => booking::find(&content)?,
+        (State::Booked, adopted) => adopted,
+        (State::Free, _) => None,
     };
     if own.as_ref().is_some_and(|own| own.scheduled_at == row.at) {
         forget(&binding.source, &row.content_id)?;
@@ -411,6 +419,7 @@ fn reconcile_table(p_table: Option<RegClass>) -> Result<JsonReply, ErrorReport> 
     }
     let binding = super::of_table(&table)?;
     super::attach::require_owner(&binding.table)?;
+    super::attach::require_readable(&binding.table, "Rows that are hidden would lose their seats.")?;
     super::attach::mend_triggers(&binding)?;
     FORGET_ALL.with(|forget| forget.write(&[Value::Text(&binding.source)], |_| Ok(())))?;
     let mut ledger = live(&binding.source)?;
@@ -419,6 +428,7 @@ fn reconcile_table(p_table: Option<RegClass>) -> Result<JsonReply, ErrorReport> 
     let closed = close_published(&binding, &moment, None)?;
     super::attach::remember_relations(&binding)?;
     note_unbooked(&binding.source, &done.unbooked)?;
+    let (told, untold) = publish::tell_again(&binding.source)?;
     Ok(Reply::new("reconciled")
         .with("source", binding.source.as_str())
         .with("booked", done.booked)
@@ -429,6 +439,8 @@ fn reconcile_table(p_table: Option<RegClass>) -> Result<JsonReply, ErrorReport> 
         .with("collision_count", done.collisions.len() as i64)
         .with("unbooked", listed_unbooked(&done.unbooked))
         .with("unbooked_count", done.unbooked.len() as i64)
+        .with_some("told_count", (told > 0).then_some(told))
+        .with_some("untold_count", (untold > 0).then_some(untold))
         .into())
 }
 

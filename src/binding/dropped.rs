@@ -9,13 +9,17 @@ use crate::pg::subtransaction::attempt;
 use std::collections::BTreeMap;
 
 thread_local! {
-    /// What is being published, or has been, is not for us.
+    /// What is being published, unknown, or published is not for us.
     static BOUND: Statement = const { Statement::new(c"
 SELECT b.source, b.content_id
 FROM slotkeeper.booking AS b
 JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id
 WHERE q.profile_id OPERATOR(pg_catalog.=) $1 AND q.platform OPERATOR(pg_catalog.=) $2
-  AND b.released_at IS NULL AND b.claimed_at IS NULL AND b.source OPERATOR(pg_catalog.<>) ''
+  AND b.released_at IS NULL AND b.source OPERATOR(pg_catalog.<>) ''
+  AND (b.claimed_at IS NULL OR EXISTS (
+      SELECT FROM slotkeeper.publication AS p
+      WHERE p.booking_id OPERATOR(pg_catalog.=) b.booking_id
+        AND p.state OPERATOR(pg_catalog.<>) 'publishing' AND p.state OPERATOR(pg_catalog.<>) 'unknown'))
 ORDER BY b.source, b.content_id") };
 
     static COLLISIONS: Statement = const { Statement::new(c"
@@ -30,32 +34,36 @@ UPDATE slotkeeper.binding SET unbooked = pg_catalog.concat_ws('; ', unbooked, $2
 WHERE source OPERATOR(pg_catalog.=) $1 AND kind OPERATOR(pg_catalog.=) 'content'") };
 }
 
-/// What has become of the rows of a queue that goes.
-#[derive(Default)]
-pub(crate) struct Left {
-    /// Rows that have been written what `states.unscheduled` says, and have given their seats back.
-    pub(crate) unscheduled: i64,
-    /// How many stay as they are, by source.
-    rows: BTreeMap<String, i64>,
+/// Unschedules the rows that are booked in a queue, as the caller: they are written what `states.unscheduled` says, and give
+/// their seats back. Returns how many.
+pub(crate) fn unschedule_all(profile_id: &str, platform: &str) -> Result<i64, Fault> {
+    let mut unscheduled = 0;
+    for (source, content_id) in bound(profile_id, platform)? {
+        unscheduled += i64::from(unschedule(&source, &content_id)?);
+    }
+    Ok(unscheduled)
 }
 
-/// Unschedules the rows that are booked in a queue, as the caller.
-pub(crate) fn leave(profile_id: &str, platform: &str) -> Result<Left, Fault> {
+fn bound(profile_id: &str, platform: &str) -> Result<Vec<(String, String)>, Fault> {
     let name = [Value::Text(profile_id), Value::Text(platform)];
-    let bound: Vec<(String, String)> = BOUND.with(|bound| bound.read(&name, |row| Ok((row.must(1)?, row.must(2)?))))?;
-    let mut left = Left::default();
-    for (source, content_id) in bound {
-        if unschedule(&source, &content_id)? {
-            left.unscheduled += 1;
-        } else {
-            *left.rows.entry(source).or_default() += 1;
+    BOUND.with(|bound| bound.read(&name, |row| Ok((row.must(1)?, row.must(2)?))))
+}
+
+/// Rows of a queue that goes which stay as they are: how many, by source.
+pub(crate) struct Left(BTreeMap<String, i64>);
+
+impl Left {
+    /// Those that are booked in the queue, or collide there. Nobody books in it any more.
+    pub(crate) fn of(profile_id: &str, platform: &str) -> Result<Self, Fault> {
+        let name = [Value::Text(profile_id), Value::Text(platform)];
+        let colliding: Vec<String> = COLLISIONS.with(|all| all.write(&name, |row| row.must(1)))?;
+        let booked = bound(profile_id, platform)?.into_iter().map(|(source, _)| source);
+        let mut left = BTreeMap::new();
+        for source in booked.chain(colliding) {
+            *left.entry(source).or_default() += 1;
         }
+        Ok(Self(left))
     }
-    let colliding: Vec<String> = COLLISIONS.with(|all| all.write(&name, |row| row.must(1)))?;
-    for source in colliding {
-        *left.rows.entry(source).or_default() += 1;
-    }
-    Ok(left)
 }
 
 /// Whether the row could be told. One that the caller may not write, or that its table refuses, keeps nobody from dropping
@@ -79,7 +87,7 @@ fn unschedule(source: &str, content_id: &str) -> Result<bool, Fault> {
 impl Left {
     /// The queue has gone: `binding_health` tells of the rows that it has left behind.
     pub(crate) fn note(&self, profile_id: &str, platform: &str) -> Result<(), Fault> {
-        for (source, rows) in &self.rows {
+        for (source, rows) in &self.0 {
             let note = format!("{rows} where queue ({profile_id}, {platform}) was dropped");
             NOTE.with(|statement| statement.write(&[Value::Text(source), Value::Text(&note)], |_| Ok(())))?;
         }

@@ -1,6 +1,7 @@
 //! The rows that a table has already: one pass over them, in order of queue and time.
 
 use super::{Binding, Source, queue_of, triggers};
+use crate::arguments::platform_name;
 use crate::booking::{self, Bookings, Content, NewBooking, State};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -88,6 +89,9 @@ impl Unbooked {
     }
 }
 
+/// Times from here on are beyond what a 64-bit number of microseconds counts.
+const LATEST: &str = "294247-01-10 04:00:54+00";
+
 /// Calls `act` for these rows, as they were committed then; of those that `only` names, where it is given.
 pub(super) fn occupants(
     binding: &Binding,
@@ -120,7 +124,7 @@ pub(super) fn occupants(
     };
     let sql = format!(
         "SELECT t.{id}::pg_catalog.text, {profile_id}, {platform}, {user_id}, \
-                CASE WHEN pg_catalog.isfinite({at}) \
+                CASE WHEN pg_catalog.isfinite({at}) AND {at} OPERATOR(pg_catalog.<) '{LATEST}' \
                      THEN (EXTRACT(epoch FROM {at}) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 END, \
                 ({asks}) IS TRUE, {at} IS NULL, {published} \
          FROM {table} AS t WHERE ({wanted}){only}{order}",
@@ -286,6 +290,8 @@ pub(super) struct Survey {
     pub(super) unbooked: Vec<Unbooked>,
     /// Queues that rows name and that don't exist.
     pub(super) unknown_queues: BTreeSet<(String, String)>,
+    /// Those that would be created.
+    pub(super) new_queues: BTreeSet<(String, String)>,
     /// What the ledger says now of each row, to be compared with the rows later.
     pub(super) ledger: HashMap<String, Seen>,
     /// Ids of which the ledger knows, and no row takes a seat, or takes another.
@@ -331,7 +337,14 @@ pub(super) fn survey(binding: &Binding, moment: &Moment, book: bool) -> Result<S
             );
         }
         if place.as_ref().is_none_or(|place| !place.is_queue_of(&row)) {
-            let queue = queue_of(binding, &row.profile_id, row.platform.as_deref(), book)?;
+            let mut queue = queue_of(binding, &row.profile_id, row.platform.as_deref(), book)?;
+            if let (None, false, Some(platform)) = (&queue, book, &row.platform)
+                && let Some(defaults) = &binding.options.queue_defaults
+            {
+                let platform = platform_name("platform", platform)?;
+                queue = Some(Rc::new(Queue::planned(&row.profile_id, &platform, defaults)?));
+                survey.new_queues.insert((row.profile_id.clone(), platform));
+            }
             place = queue.map(|queue| Place::new(queue, &row));
             if let (Some(place), true) = (&place, book) {
                 use_queues(&mut [place.key()]);

@@ -8,7 +8,7 @@ use super::follow::{PutBack, give_up, heed};
 use super::release::release_all;
 use super::row::is_own_write;
 use super::triggers::{Carried, EXEMPT};
-use super::{Binding, Source, attach, broken, ids_of_broken, of_guarded, parts_beside, queue_of};
+use super::{Binding, Source, attach, broken, ids_of_broken, of_guarded, parts_beside, queue_of, unproven};
 use crate::arguments::{OnConflict, identifier};
 use crate::booking::{self, Booking, Content, NewBooking, OpenLedger};
 use crate::clock::now;
@@ -20,6 +20,7 @@ use crate::pg::before_row::TriggerRow;
 use crate::pg::condition::Conditions;
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::probe::meets_a_row;
+use crate::pg::running::is_upsert;
 use crate::pg::scan::{Present, any_row_with, present_row, row_is_inserted_since};
 use crate::pg::subtransaction::{current_subtransaction, is_subtransaction_active};
 use crate::pg::trigger::{Fired, Record, Version, is_replica, running_command};
@@ -97,8 +98,6 @@ fn guard(fired: &Fired<'_>) -> Result<Option<Record>, Fault> {
         "stored" => stored(fired, source),
         "leave" if fired.is_update() => updated(fired, source),
         "leave" => deleted(fired, source),
-        "end" if !is_pending() => Ok(None),
-        "end" => drop_ghosts(&*of_guarded(fired.table(), source)?),
         "truncate" if fired.is_truncate() => {
             match usable(fired, source)? {
                 Some(binding) => {
@@ -180,6 +179,9 @@ fn insert(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
 /// The row is stored.
 fn stored(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
     let Some(new) = fired.new_row() else { return Ok(None) };
+    if unproven::is_any() {
+        prove(fired, source, new)?;
+    }
     let decide = decide(fired, source)?;
     let (takes, published) = (decide.takes(Version::New), decide.is_published(Version::New));
     if !takes && !published {
@@ -214,15 +216,23 @@ fn update(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
     let Some(binding) = concerned(fired, source, &new)? else {
         return Ok(Some(new));
     };
+    let is_overtaken = changes.takes && fired.is_overtaken();
+    let before = match is_overtaken && decide(fired, source)?.holds(Version::Old) {
+        true => Writer::of(&binding, fired, old).wanted().ok().map(|(row, _, _)| row),
+        false => None,
+    };
     let mut writer = Writer::of(&binding, fired, new);
     if changes.takes {
-        return writer.take().map(Some);
+        writer.new = writer.take()?;
     }
     if changes.follows {
         writer.new = writer.follow(&old)?;
     }
     if changes.is_unseated {
         heed(&binding, fired, &old, &new)?;
+    }
+    if let (true, Some(content_id)) = (is_overtaken, writer.new.text(binding.id.number)) {
+        unproven::expect(&binding, content_id, before);
     }
     Ok(Some(writer.new))
 }
@@ -232,6 +242,9 @@ fn updated(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
     let (Some(old), Some(new)) = (fired.old_row(), fired.new_row()) else {
         return Ok(None);
     };
+    if unproven::is_any() {
+        prove(fired, source, new)?;
+    }
     let changed = decide(fired, source)?.changed();
     if !changed.leaves && !changed.published {
         return Ok(None);
@@ -249,6 +262,23 @@ fn updated(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
         Writer::of(&binding, fired, new).published()?;
     }
     Ok(None)
+}
+
+/// An UPDATE is stored, perhaps in another partition, that another trigger has seen after the guard: as it is now.
+fn prove(fired: &Fired<'_>, source: &str, new: Record) -> Result<(), Fault> {
+    let Some(binding) = concerned(fired, source, &new)? else {
+        return Ok(());
+    };
+    if !unproven::is_stored(&binding, new.text(binding.id.number)) {
+        return Ok(());
+    }
+    let decide = decide(fired, source)?;
+    if decide.takes(Version::New) {
+        Writer::of(&binding, fired, new).confirm()?;
+    } else if let (false, Some(content_id)) = (decide.holds(Version::New), new.text(binding.id.number)) {
+        release_content(&binding, &content_id, now()?)?;
+    }
+    Ok(())
 }
 
 /// The row is gone.
@@ -307,7 +337,7 @@ fn concerned(fired: &Fired<'_>, source: &str, row: &Record) -> Result<Option<Rc<
 /// A booking that was made for a row which is not stored yet.
 #[derive(Clone)]
 struct Pending {
-    binding_id: i64,
+    binding: Rc<Binding>,
     content_id: String,
     /// The queue and the instant that were booked. A row of that id that is there may hold a seat in another queue.
     queue_id: i64,
@@ -323,7 +353,7 @@ struct Pending {
 
 impl Pending {
     fn is_of(&self, binding: &Binding, content_id: &str) -> bool {
-        self.binding_id == binding.binding_id && self.content_id == content_id
+        self.binding.binding_id == binding.binding_id && self.content_id == content_id
     }
 
     /// Whether it was booked by the statement that runs.
@@ -375,27 +405,23 @@ fn no_longer_pending(binding: &Binding, content_id: &str) -> Option<Pending> {
     })
 }
 
-/// Gives back what was booked for rows that were not stored after all, as with ON CONFLICT DO NOTHING.
-fn drop_ghosts(binding: &Binding) -> Result<Option<Record>, Fault> {
-    let waiting: VecDeque<Pending> = with_pending(|pending| {
-        let (mine, others) = std::mem::take(pending)
-            .into_iter()
-            .partition(|p| p.binding_id == binding.binding_id);
-        *pending = others;
-        mine
-    });
-    for ghost in waiting {
-        if ghost.is_undone() {
-            continue;
-        }
-        // Of this statement's own rows all that are stored have been confirmed by now. One of the same id is another row.
-        if !ghost.is_of_statement() && ghost.goes_on()? {
-            with_pending(|pending| pending.push_back(ghost));
-        } else {
-            release_in(binding, &ghost.content_id, ghost.queue_id, now()?)?;
+/// A statement has ended. What was booked for rows that it has not stored after all, as with ON CONFLICT DO NOTHING, is given
+/// back: all that are stored have been confirmed by now, those of statements inside it, too.
+pub(crate) fn statement_ended(command: pg_sys::CommandId) -> Result<(), Fault> {
+    if is_pending() {
+        let ghosts: VecDeque<Pending> = with_pending(|pending| {
+            let (ended, others) = std::mem::take(pending).into_iter().partition(|p| p.command >= command);
+            *pending = others;
+            ended
+        });
+        for ghost in ghosts.iter().filter(|ghost| !ghost.is_undone()) {
+            release_in(&ghost.binding, &ghost.content_id, ghost.queue_id, now()?)?;
         }
     }
-    Ok(None)
+    if unproven::is_any() {
+        unproven::end(command)?;
+    }
+    Ok(())
 }
 
 /// The row takes no seat any more.
@@ -765,7 +791,7 @@ impl<'a> Writer<'a> {
             let is_here = |p: &&Pending| {
                 p.queue_id == queue.queue_id
                     && queue.granule_of(p.at) == slot.granule
-                    && p.binding_id == self.binding.binding_id
+                    && p.binding.binding_id == self.binding.binding_id
                     && p.content_id != row.content_id
                     && p.is_of_statement()
             };
@@ -778,7 +804,7 @@ impl<'a> Writer<'a> {
             }
         }
         // The row that it is going to update may be the one that holds the instant: what it is given is for its UPDATE.
-        let may_conflict = !is_booked && !self.fired.is_update() && self.fired.is_before();
+        let may_conflict = !is_booked && !self.fired.is_update() && self.fired.is_before() && is_upsert();
         Ok(match may_conflict && meets_a_row(self.fired.table(), &self.new)? {
             true => InTheWay::EqualKey,
             false => InTheWay::Nothing,
@@ -792,7 +818,7 @@ impl<'a> Writer<'a> {
             no_longer_pending(self.binding, &row.content_id);
         } else if self.fired.is_before() {
             let pending = Pending {
-                binding_id: self.binding.binding_id,
+                binding: Rc::clone(self.binding),
                 content_id: row.content_id.clone(),
                 queue_id: queue.queue_id,
                 at,

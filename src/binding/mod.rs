@@ -17,6 +17,7 @@ pub(crate) mod release;
 pub(crate) mod row;
 mod table;
 mod triggers;
+mod unproven;
 
 use crate::arguments::platform_name;
 use crate::fault::Fault;
@@ -104,12 +105,28 @@ impl Binding {
 }
 
 impl Binding {
-    /// The instant that comes out of the row when this one is written into it.
-    pub(crate) fn as_stored(&self, at: Instant) -> Instant {
-        let unit = match self.at.precision {
+    /// The unit in which the row holds instants, in microseconds.
+    fn unit(&self) -> i64 {
+        match self.at.precision {
             Some(digits @ 0..6) => 10_i64.pow(6 - digits.unsigned_abs()),
             _ => 1,
-        };
+        }
+    }
+
+    /// The first instant from this one on that comes out of the row as it is written into it. (In the second hour of those that
+    /// a column in local time shows twice there is none.)
+    pub(crate) fn first_stored(&self, at: Instant) -> Instant {
+        let stored = self.as_stored(at);
+        if stored < at {
+            self.as_stored(at.saturating_add(self.unit()))
+        } else {
+            stored
+        }
+    }
+
+    /// The instant that comes out of the row when this one is written into it.
+    pub(crate) fn as_stored(&self, at: Instant) -> Instant {
+        let unit = self.unit();
         let stored = self.time.stored(at);
         let rounded = stored.saturating_add(unit / 2).div_euclid(unit).saturating_mul(unit);
         self.time.instant_of_stored(rounded)
@@ -151,10 +168,10 @@ fn time_column(at: &Column, zone: Option<&str>) -> Result<TimeColumn<ServerZone>
 
 thread_local! {
     static ALL: Statement = const { Statement::new(c"
-SELECT b.binding_id, b.source, b.options, b.table_schema, b.table_name, r.relid
+SELECT b.binding_id, b.source, b.options, b.table_schema, b.table_name, r.relid, b.dropped_at IS NOT NULL
 FROM slotkeeper.binding AS b
 LEFT JOIN slotkeeper.bound_relation AS r ON r.binding_id OPERATOR(pg_catalog.=) b.binding_id AND r.is_root
-WHERE b.kind OPERATOR(pg_catalog.=) 'content' AND b.dropped_at IS NULL
+WHERE b.kind OPERATOR(pg_catalog.=) 'content'
 ORDER BY b.source") };
 
     static KNOWN: RefCell<Rc<Known>> = RefCell::new(Rc::new(Known::default()));
@@ -166,6 +183,8 @@ ORDER BY b.source") };
 struct Known {
     bindings: Vec<Rc<Binding>>,
     broken: Vec<Broken>,
+    /// Sources whose tables were dropped.
+    dropped: Vec<String>,
 }
 
 /// A binding that cannot be used.
@@ -193,11 +212,16 @@ fn known() -> Result<Rc<Known>, Fault> {
                 row.must::<String>(4)?,
                 row.must::<String>(5)?,
                 row.get::<pg_sys::Oid>(6)?,
+                row.must::<bool>(7)?,
             ))
         })
     })?;
     let mut known = Known::default();
-    for (binding_id, source, options, schema, name, relid) in rows {
+    for (binding_id, source, options, schema, name, relid, dropped) in rows {
+        if dropped {
+            known.dropped.push(source);
+            continue;
+        }
         let table = match relid.map(Table::find).transpose()?.flatten() {
             Some(table) => Some(table),
             None => Table::named(&schema, &name)?,
@@ -234,16 +258,18 @@ fn forget_known() {
 
 /// Gives back whatever a content of this source holds.
 pub(crate) fn withdraw(source: &str, content_id: &str, now: Instant) -> Result<(), Fault> {
-    match of_source(source)? {
-        Some(binding) => collisions::release_content(&binding, content_id, now).map(drop),
-        None => Ok(()),
-    }
+    collisions::release_of(source, content_id, now).map(drop)
 }
 
 /// Whether any table is bound.
-pub(crate) fn any() -> Result<bool, Fault> {
+fn any() -> Result<bool, Fault> {
     let known = known()?;
     Ok(!known.bindings.is_empty() || !known.broken.is_empty())
+}
+
+/// Whether the table of this source was dropped, and its contents with it.
+fn was_dropped(source: &str) -> Result<bool, Fault> {
+    Ok(known()?.dropped.iter().any(|dropped| dropped == source))
 }
 
 /// All bindings that work.

@@ -7,6 +7,7 @@ use crate::clock::now;
 use crate::fault::Fault;
 use crate::pg::role::caller_name;
 use crate::pg::statement::{Statement, Value};
+use crate::publish;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -53,6 +54,7 @@ pub(super) fn release_all(source: &str) -> Result<i64, Fault> {
         }
     }
     FORGET_COLLISIONS.with(|forget| forget.write(&[Value::Text(source)], |_| Ok(())))?;
+    publish::forget_source(source)?;
     note_unbooked(source, &[])?;
     Ok(count)
 }

@@ -1,14 +1,15 @@
 //! The application's row of a content, read and written with the caller's rights: what he may not change, he cannot
 //! book for. Locked before anything of slotkeeper's, as a drag in the application's own interface does it.
 
-use super::table::Column;
-use super::{Binding, Source, all, forget_known, known, of_source, triggers};
+use super::table::{Column, Table};
+use super::{Binding, Source, all, any, broken, forget_known, known, of_source, triggers, was_dropped};
 use crate::arguments::NO_SOURCE;
-use crate::booking::{self, Booking, Content};
+use crate::booking::{self, Booking, Content, Place};
 use crate::fault::Fault;
 use crate::pg::dynamic::{self, See, literal};
 use crate::pg::lock::{use_source, wait_for};
 use crate::pg::predicate::RowOf;
+use crate::pg::role::{Privilege, caller_name};
 use crate::pg::scan::{present_row, row_exists};
 use crate::pg::statement::Value;
 use crate::pg::trigger::Record;
@@ -48,13 +49,25 @@ pub(crate) struct Row {
 impl<'a> Target<'a> {
     /// Finds the content among the bound tables; `source` names one of them, or none is known.
     pub(crate) fn find(content_id: &'a str, source: Option<&'a str>, for_change: bool) -> Result<Self, Fault> {
+        if let (true, Some(source)) = (for_change, source) {
+            settle_source(source)?;
+        }
+        under_its_binding(|| Self::find_now(content_id, source, for_change))
+    }
+
+    fn find_now(content_id: &'a str, source: Option<&'a str>, for_change: bool) -> Result<Self, Fault> {
         if let Some(source) = source {
-            if for_change {
-                settle_source(source)?;
-            }
-            return match of_source(source)? {
-                Some(binding) => look(&binding, content_id, Lock::wait_if(for_change)),
-                None => Ok(Self::Unbound { content_id, source }),
+            let Some(binding) = of_source(source)? else {
+                refuse_unknown(source)?;
+                return Ok(Self::Unbound { content_id, source });
+            };
+            return match look(&binding, content_id, Lock::wait_if(for_change))? {
+                // It is of no table, unless another one has it.
+                Self::Unbound { .. } => match Self::find_now(content_id, None, for_change)? {
+                    unbound @ Self::Unbound { .. } => Ok(unbound),
+                    Self::Row(_) | Self::Hidden { .. } => Ok(Self::Hidden { content_id }),
+                },
+                found => Ok(found),
             };
         }
         let bindings = all()?;
@@ -62,7 +75,7 @@ impl<'a> Target<'a> {
         let mut hidden = false;
         let mut closed = Vec::new();
         for binding in &bindings {
-            if bindings.len() > 1 && !binding.table.can(if for_change { "UPDATE" } else { "SELECT" })? {
+            if bindings.len() > 1 && !binding.table.can(Privilege::Update) {
                 closed.push(binding);
                 continue;
             }
@@ -81,25 +94,46 @@ impl<'a> Target<'a> {
         for binding in closed {
             refuse_if_there(binding, content_id)?;
         }
-        Ok(Self::without_row(content_id, NO_SOURCE, hidden))
+        refuse_if_broken(content_id)?;
+        Ok(Self::without_row(content_id, hidden))
     }
 
-    fn without_row(content_id: &'a str, source: &'a str, hidden: bool) -> Self {
+    fn without_row(content_id: &'a str, hidden: bool) -> Self {
         if hidden {
             Self::Hidden { content_id }
         } else {
-            Self::Unbound { content_id, source }
+            Self::Unbound {
+                content_id,
+                source: NO_SOURCE,
+            }
         }
     }
 
     /// As [`Target::find`] with locks, for many contents: one statement a binding, and the rows are locked in the order of
-    /// their ids.
-    pub(crate) fn find_all(wanted: &[(&'a str, Option<&'a str>)]) -> Result<Vec<Self>, Fault> {
+    /// their ids. What is wrong with one of them is `named`.
+    pub(crate) fn find_all(
+        wanted: &[(&'a str, Option<&'a str>)],
+        named: impl Fn(usize, Fault) -> Fault,
+    ) -> Result<Vec<Self>, Fault> {
         let mut sources: Vec<&str> = wanted.iter().filter_map(|(_, source)| *source).collect();
         sources.sort_unstable();
         sources.dedup();
         for source in sources {
             settle_source(source)?;
+        }
+        under_its_binding(|| Self::find_all_now(wanted, &named))
+    }
+
+    fn find_all_now(
+        wanted: &[(&'a str, Option<&'a str>)],
+        named: &impl Fn(usize, Fault) -> Fault,
+    ) -> Result<Vec<Self>, Fault> {
+        for (i, (_, source)) in wanted.iter().enumerate() {
+            if let Some(source) = source
+                && of_source(source)?.is_none()
+            {
+                refuse_unknown(source).map_err(|fault| fault.named_by(&format!("p_items[{i}].source")))?;
+            }
         }
         let mut found: Vec<Vec<Self>> = Vec::new();
         found.resize_with(wanted.len(), Vec::new);
@@ -112,7 +146,7 @@ impl<'a> Target<'a> {
             if asked.is_empty() {
                 continue;
             }
-            let closed = bindings.len() > 1 && !binding.table.can("UPDATE")?;
+            let closed = bindings.len() > 1 && !binding.table.can(Privilege::Update);
             let ids: Vec<&str> = asked.iter().map(|&i| wanted[i].0).collect();
             let mut rows = if closed {
                 HashMap::new()
@@ -124,7 +158,9 @@ impl<'a> Target<'a> {
                 // Several items may be about one row.
                 match rows.get_mut(wanted[i].0) {
                     Some(row) => found[i].push(Self::Row(Box::new(row.clone()))),
-                    None if closed && found[i].is_empty() => refuse_if_there(binding, wanted[i].0)?,
+                    None if closed && found[i].is_empty() => {
+                        refuse_if_there(binding, wanted[i].0).map_err(|fault| named(i, fault))?;
+                    }
                     None => hidden[i] |= hides,
                 }
             }
@@ -133,16 +169,15 @@ impl<'a> Target<'a> {
         for (i, mut found) in found.into_iter().enumerate() {
             let (content_id, source) = wanted[i];
             if found.len() > 1 {
-                return Err(ambiguous(content_id, found.iter().map(Self::source)));
+                return Err(named(i, ambiguous(content_id, found.iter().map(Self::source))));
             }
-            let source = match source {
-                // An error where the binding of this name is broken.
-                Some(source) if of_source(source)?.is_none() => source,
-                _ => NO_SOURCE,
-            };
-            targets.push(match found.pop() {
-                Some(row) => row,
-                None => Self::without_row(content_id, source, hidden[i]),
+            targets.push(match (found.pop(), source) {
+                (Some(row), _) => row,
+                (None, None) => {
+                    refuse_if_broken(content_id)?;
+                    Self::without_row(content_id, hidden[i])
+                }
+                (None, Some(_)) => Self::find_now(content_id, source, true)?,
             });
         }
         Ok(targets)
@@ -160,10 +195,10 @@ impl<'a> Target<'a> {
         if for_change {
             settle_source(source)?;
         }
-        match of_source(source)? {
+        under_its_binding(|| match of_source(source)? {
             Some(binding) => look(&binding, content_id, Lock::wait_if(for_change)),
-            None => Ok(unbound),
-        }
+            None => Ok(unbound.clone()),
+        })
     }
 
     /// The content of an attempt that is under way, its row locked. What came of the attempt is to be told whatever has
@@ -192,8 +227,9 @@ impl<'a> Target<'a> {
     pub(crate) fn publishing(&self, state: &'static str, values: &Values<'_>) -> Result<(), Fault> {
         let Self::Row(row) = self else { return Ok(()) };
         if row.binding.options.state(state).is_some() {
+            let place = row.place(state)?;
             let _own = OwnWrite::begin(row.binding.binding_id, &row.content_id);
-            row.write(state, values)?;
+            row.write(state, &values.at(&place))?;
         }
         Ok(())
     }
@@ -213,14 +249,15 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
-    /// A success has closed the content: a row that still takes a seat is given the state that says so.
-    pub(crate) fn closed(&self, values: &Values<'_>) -> Result<(), Fault> {
-        let Self::Row(row) = self else { return Ok(()) };
+    /// A success has closed the content: a row that still takes a seat is given the state that says so. Returns whether it was.
+    pub(crate) fn closed(&self, values: &Values<'_>) -> Result<bool, Fault> {
+        let Self::Row(row) = self else { return Ok(false) };
         if row.binding.options.state("published").is_some() {
+            let place = row.place("published")?;
             let _own = OwnWrite::begin(row.binding.binding_id, &row.content_id);
-            row.write_if_seated("published", values)?;
+            return row.write_if_seated("published", &values.at(&place));
         }
-        Ok(())
+        Ok(false)
     }
 
     /// No content of a bound table.
@@ -284,6 +321,14 @@ impl<'a> Target<'a> {
         }
     }
 
+    /// The first instant from this one on that the row can hold.
+    pub(crate) fn first_stored(&self, at: Instant) -> Instant {
+        match self {
+            Self::Row(row) => row.binding.first_stored(at),
+            Self::Unbound { .. } | Self::Hidden { .. } => at,
+        }
+    }
+
     /// Whether a row that is bound may find a booking that was made before it was there.
     pub(crate) fn may_adopt(&self) -> bool {
         matches!(self, Self::Row(_))
@@ -317,6 +362,7 @@ impl<'a> Target<'a> {
             now: Some(now),
             ..Values::default()
         };
+        row.binding.require_writable_by_caller("scheduled")?;
         match row.update("scheduled", &values, "true")? {
             Some(Written { seated: true, as_asked }) => {
                 if as_asked {
@@ -345,6 +391,7 @@ impl<'a> Target<'a> {
             now: Some(now),
             ..Values::default()
         };
+        row.binding.require_writable_by_caller("unscheduled")?;
         match row.write("unscheduled", &values)? {
             false => Ok(()),
             true => Err(Fault::unbindable(
@@ -390,6 +437,29 @@ pub(super) fn is_own_write(binding: &Binding, row: &Record) -> bool {
     })
 }
 
+impl Binding {
+    /// Whether the caller may write the columns that this state writes. A privilege may be granted column by column.
+    fn require_writable_by_caller(&self, state: &str) -> Result<(), Fault> {
+        let of_state = self.options.state(state).into_iter().flat_map(|columns| columns.keys());
+        let time = (state == "scheduled").then_some(&self.options.at);
+        for name in of_state.chain(time) {
+            let column = self.table.column("states", name)?;
+            if !self.table.can_write(column) {
+                return Err(Fault::unbindable(
+                    PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                    format!("permission denied for column {name} of table {}", self.table.name),
+                    format!(
+                        "{} may not UPDATE it, and a content that is {state} has it written.",
+                        caller_name()
+                    ),
+                    "Grant UPDATE of the time and of all columns that \"states\" of the binding names.",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What has become of many rows that were written.
 #[derive(Default)]
 pub(crate) struct AllScheduled {
@@ -400,7 +470,7 @@ pub(crate) struct AllScheduled {
 }
 
 /// Values that a state's columns may refer to.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Values<'a> {
     pub(crate) scheduled_at: Option<Instant>,
     pub(crate) slot_ref: Option<&'a str>,
@@ -411,9 +481,24 @@ pub(crate) struct Values<'a> {
     pub(crate) now: Option<Instant>,
 }
 
+impl<'a> Values<'a> {
+    /// The same with the place of the content in its queue, where it is known.
+    fn at(&self, place: &'a Option<Place>) -> Self {
+        match place {
+            Some(place) => Self {
+                scheduled_at: Some(place.scheduled_at),
+                slot_ref: place.slot_ref.as_deref(),
+                ..*self
+            },
+            None => *self,
+        }
+    }
+}
+
 /// Whether the row is locked for the caller.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lock {
+    /// No, but it could be: a dry run finds what the call itself would find.
     None,
     Wait,
     /// A row that somebody else has locked counts as not there.
@@ -552,15 +637,70 @@ fn settle_source(source: &str) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Looks for rows until no table was attached or detached meanwhile: who waits for a table may find it so when he has it.
+fn under_its_binding<T>(mut look: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+    loop {
+        let before = known()?;
+        let found = look()?;
+        if Rc::ptr_eq(&before, &known()?) {
+            return Ok(found);
+        }
+    }
+}
+
+/// Once tables are bound a source is one of theirs: under any other name a content could be booked beside its row, by one who
+/// may not change that.
+fn refuse_unknown(source: &str) -> Result<(), Fault> {
+    if !any()? {
+        return Ok(());
+    }
+    let mut sources: Vec<String> = Vec::new();
+    for binding in all()? {
+        if binding.table.can(Privilege::Select) {
+            sources.push(binding.source.clone());
+        }
+    }
+    Err(Fault::unbindable(
+        PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+        format!("no table is attached as {source:?}"),
+        match sources.is_empty() {
+            true => String::new(),
+            false => format!("Attached are {}.", sources.join(", ")),
+        },
+        "p_source is a binding's source, as attach_table() has returned it and slotkeeper.binding_health shows it. Leave it out for content of no table.",
+    ))
+}
+
 fn admits(column: &Column, content_id: &str) -> bool {
     IdType::of(column).is_some_and(|of_type| of_type.admits(content_id))
 }
 
 fn ambiguous<'s>(content_id: &str, sources: impl Iterator<Item = &'s str>) -> Fault {
-    Fault::Ambiguous {
-        content_id: content_id.to_owned(),
-        candidates: sources.map(|source| format!("source {source:?}")).collect(),
+    let candidates: Vec<String> = sources.map(|source| format!("source {source:?}")).collect();
+    Fault::unbindable(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        format!("content {content_id} has a row in more than one table"),
+        format!("Candidates: {}.", candidates.join("; ")),
+        "Say which with p_source, or \"source\" in an item of a batch.",
+    )
+}
+
+fn denied(binding: &Binding, detail: String) -> Fault {
+    Fault::unbindable(
+        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        format!("permission denied for table {}", binding.table.name),
+        detail,
+        "Whoever books a content must be allowed to SELECT and UPDATE its row.",
+    )
+}
+
+/// Whoever may not update a table at all finds none of its rows.
+fn require_privileges(binding: &Binding) -> Result<(), Fault> {
+    if binding.table.can(Privilege::Select) && binding.table.can(Privilege::Update) {
+        return Ok(());
     }
+    let detail = format!("It holds the contents of {}.", binding.source);
+    Err(denied(binding, detail))
 }
 
 /// Whoever may not update a table books nothing for its rows. Only that the row is there comes out.
@@ -568,12 +708,28 @@ fn refuse_if_there(binding: &Binding, content_id: &str) -> Result<(), Fault> {
     for table in binding.table.leaves()? {
         let id = table.column("content_id", &binding.options.content_id)?;
         if admits(id, content_id) && row_exists(table.oid, id.number, content_id)? {
-            return Err(Fault::unbindable(
-                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-                format!("permission denied for table {}", binding.table.name),
+            return Err(denied(
+                binding,
                 format!("Content {content_id} is a row of {}.", binding.source),
-                "Whoever books a content must be allowed to UPDATE its row.",
             ));
+        }
+    }
+    Ok(())
+}
+
+/// A row of a table whose binding is broken is no content of no table. An id that cannot be told any more is let pass.
+fn refuse_if_broken(content_id: &str) -> Result<(), Fault> {
+    for it in &known()?.broken {
+        let (Some(name), Some(table)) = (&it.content_id, Table::find(it.table)?) else {
+            continue;
+        };
+        for leaf in table.leaves()? {
+            if let Ok(id) = leaf.column("content_id", name)
+                && admits(id, content_id)
+                && row_exists(leaf.oid, id.number, content_id)?
+            {
+                return Err(broken(&it.source, &it.reason));
+            }
         }
     }
     Ok(())
@@ -582,6 +738,7 @@ fn refuse_if_there(binding: &Binding, content_id: &str) -> Result<(), Fault> {
 /// The rows of many contents by the ids that were given, locked for the caller.
 fn look_all(binding: &Rc<Binding>, ids: &[&str]) -> Result<HashMap<String, Row>, Fault> {
     let of_type = IdType::of(&binding.id).ok_or_else(|| Fault::Internal("an id of an unknown type".to_owned()))?;
+    require_privileges(binding)?;
     let ids: Vec<Option<&str>> = ids
         .iter()
         .filter(|id| admits(&binding.id, id))
@@ -661,18 +818,18 @@ fn look<'a>(binding: &Rc<Binding>, content_id: &'a str, lock: Lock) -> Result<Ta
             }
         })
     };
+    require_privileges(binding)?;
     if !admits(&binding.id, content_id) {
         return none();
     }
     let sql = format!(
-        "SELECT {} FROM {} AS t WHERE {}{}",
+        "SELECT {} FROM {} AS t WHERE {} FOR NO KEY UPDATE OF t{}",
         row_columns(binding)?,
         binding.table.quoted()?,
         id_is(&binding.id, "t")?,
         match lock {
-            Lock::None => "",
-            Lock::Wait => " FOR NO KEY UPDATE OF t",
-            Lock::Skip => " FOR NO KEY UPDATE OF t SKIP LOCKED",
+            Lock::None | Lock::Wait => "",
+            Lock::Skip => " SKIP LOCKED",
         }
     );
     let read = |row: &dynamic::Row| row_of(binding, row, 1);
@@ -681,9 +838,12 @@ fn look<'a>(binding: &Rc<Binding>, content_id: &'a str, lock: Lock) -> Result<Ta
         let rows = if lock != Lock::None {
             dynamic::execute(&sql, See::Caller, &values, read)?
         } else {
-            dynamic::query(&sql, See::Caller, &values, read)?
+            dynamic::query_unlocked(&sql, &values, read)?
         };
         if let Some(row) = rows.into_iter().next() {
+            if lock == Lock::None {
+                binding.require_writable_by_caller("scheduled")?;
+            }
             return Ok(Target::Row(Box::new(row)));
         }
         if lock != Lock::Wait || !is_unseen(binding, &[content_id])? {
@@ -741,9 +901,18 @@ pub(crate) fn is_open(source: &str) -> Result<bool, Fault> {
         return Ok(true);
     }
     match of_source(source) {
-        Ok(Some(binding)) => Ok(binding.table.can("SELECT")? && binding.table.can("UPDATE")?),
+        Ok(Some(binding)) => Ok(binding.table.can(Privilege::Select) && binding.table.can(Privilege::Update)),
         Ok(None) => Ok(true),
         Err(_) => Ok(false),
+    }
+}
+
+/// Whether rows of this source are told of a state; as far as is known, where its binding is broken.
+pub(crate) fn are_told(source: &str, state: &str) -> bool {
+    match of_source(source) {
+        Ok(Some(binding)) => binding.options.state(state).is_some(),
+        Ok(None) => false,
+        Err(_) => true,
     }
 }
 
@@ -753,8 +922,10 @@ pub(crate) fn is_withdrawn(target: &Target<'_>, source: &str, content_id: &str) 
     if let Target::Row(row) = target {
         return row.is_withdrawn();
     }
-    let Ok(Some(binding)) = of_source(source) else {
-        return Ok(false);
+    let binding = match of_source(source) {
+        Ok(Some(binding)) => binding,
+        Ok(None) => return was_dropped(source),
+        Err(_) => return Ok(false),
     };
     for table in binding.table.leaves()? {
         let id = table.column("content_id", &binding.options.content_id)?;
@@ -773,7 +944,7 @@ pub(crate) fn is_visible(source: &str, content_id: &str) -> Result<bool, Fault> 
     let Ok(Some(binding)) = of_source(source) else {
         return Ok(false);
     };
-    if !admits(&binding.id, content_id) || !binding.table.can("SELECT")? {
+    if !admits(&binding.id, content_id) || !binding.table.can(Privilege::Select) {
         return Ok(false);
     }
     let sql = format!(
@@ -839,9 +1010,9 @@ impl Row {
         }
     }
 
-    fn write_if_seated(&self, state: &str, values: &Values<'_>) -> Result<(), Fault> {
+    fn write_if_seated(&self, state: &str, values: &Values<'_>) -> Result<bool, Fault> {
         let seated = triggers::Conditions::of(&self.binding)?.takes_seat(RowOf::Table)?;
-        self.update(state, values, &seated).map(drop)
+        Ok(self.update(state, values, &seated)?.is_some())
     }
 
     /// Whether the application has taken the row away from publishing.
@@ -862,6 +1033,20 @@ impl Row {
             row.must::<bool>(1)
         })?;
         Ok(found.into_iter().any(|withdrawn| withdrawn))
+    }
+
+    /// The content's place, where this state writes it.
+    fn place(&self, state: &str) -> Result<Option<Place>, Fault> {
+        let columns = self.binding.options.state(state);
+        let writes_place = columns.is_some_and(|columns| {
+            let is_place =
+                |value: &StateValue| matches!(value, StateValue::Variable(Variable::ScheduledAt | Variable::SlotRef));
+            columns.values().any(is_place)
+        });
+        match writes_place {
+            true => booking::last_place(&self.content_id, &self.binding.source),
+            false => Ok(None),
+        }
     }
 
     /// What the row's content holds now.
@@ -932,6 +1117,7 @@ fn write_all(rows: &[(usize, &Row, &Slot)], now: Instant, all: &mut AllScheduled
         return Ok(());
     };
     let binding = &*first.binding;
+    binding.require_writable_by_caller("scheduled")?;
     let of_type = IdType::of(&binding.id).ok_or_else(|| Fault::Internal("an id of an unknown type".to_owned()))?;
     let mut write = Write {
         binding,

@@ -1,9 +1,10 @@
 //! What the catalogue says of a table of the application.
 
 use crate::fault::Fault;
-use crate::pg::dynamic::{See, identifier, qualified, query};
+use crate::pg::dynamic::{identifier, qualified};
 use crate::pg::keep_relation;
-use crate::pg::role::hides_rows;
+use crate::pg::patience::{Against, hold_table};
+use crate::pg::role::{Privilege, has_privilege, hides_rows, may_write};
 use crate::pg::statement::{Row, Statement, Value};
 use crate::pg::trigger::base_type;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -153,12 +154,13 @@ impl Table {
     }
 
     /// Whether the caller has this privilege on the table, or on a column of it.
-    pub(crate) fn can(&self, privilege: &str) -> Result<bool, Fault> {
-        let oid = self.oid.to_u32();
-        let sql = "SELECT pg_catalog.has_any_column_privilege($1::pg_catalog.oid, $2)";
-        let values = [Value::Int8(i64::from(oid)), Value::Text(privilege)];
-        let can = query(sql, See::Latest, &values, |row| row.must::<bool>(1))?;
-        Ok(can.into_iter().next().unwrap_or(false))
+    pub(crate) fn can(&self, privilege: Privilege) -> bool {
+        has_privilege(self.oid, privilege)
+    }
+
+    /// Whether the caller may write a column of it.
+    pub(crate) fn can_write(&self, column: &Column) -> bool {
+        may_write(self.oid, column.number)
     }
 
     /// The tables that its rows lie in: itself, or its partitions.
@@ -169,6 +171,11 @@ impl Table {
             return Ok(vec![self.clone()]);
         }
         oids.into_iter().filter_map(|oid| Self::find(oid).transpose()).collect()
+    }
+
+    /// Keeps others away from the table and its partitions: see [`hold_table`].
+    pub(crate) fn hold(&self, against: Against) -> Result<(), Fault> {
+        hold_table(self.oid, &self.quoted()?, against)
     }
 
     /// Whether row-level security may hide rows from the caller.

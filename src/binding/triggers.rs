@@ -244,9 +244,19 @@ pub(super) const EXEMPT: &str = "exempt";
 /// A trigger, and the statements that make it.
 pub(super) struct Made {
     pub(super) name: String,
-    pub(super) create: String,
+    /// What follows CREATE TRIGGER.
+    definition: String,
     /// Has it fire always, or never.
-    pub(super) enable: String,
+    enable: String,
+}
+
+impl Made {
+    /// Makes the trigger, as the caller. One that is replaced need not be dropped first, for which readers would wait, too.
+    pub(super) fn make(&self, replace: bool) -> Result<(), Fault> {
+        let create = if replace { "CREATE OR REPLACE" } else { "CREATE" };
+        command(&format!("{create} TRIGGER {}", self.definition))?;
+        command(&self.enable)
+    }
 }
 
 /// The triggers that guard the table.
@@ -265,8 +275,8 @@ pub(super) fn create(conditions: &Conditions<'_>) -> Result<Vec<Made>, Fault> {
         };
         let condition = condition.map_or(String::new(), |condition| format!(" WHEN ({condition})"));
         all.push(Made {
-            create: format!(
-                "CREATE TRIGGER {quoted} {events} ON {relation} FOR EACH {level}{condition} \
+            definition: format!(
+                "{quoted} {events} ON {relation} FOR EACH {level}{condition} \
                  EXECUTE FUNCTION slotkeeper.guard_row({source}, '{action}')"
             ),
             enable: format!("ALTER TABLE {relation} {state} TRIGGER {quoted}"),
@@ -278,7 +288,6 @@ pub(super) fn create(conditions: &Conditions<'_>) -> Result<Vec<Made>, Fault> {
         Timing::Before => {
             add("insert", "BEFORE INSERT", "ROW", None, "take")?;
             add("inserted", "AFTER INSERT", "ROW", None, "stored")?;
-            add("statement", "AFTER INSERT", "STATEMENT", None, "end")?;
             add("update", "BEFORE UPDATE", "ROW", None, "take")?;
         }
         Timing::After => {
@@ -303,9 +312,9 @@ pub(super) fn create(conditions: &Conditions<'_>) -> Result<Vec<Made>, Fault> {
 }
 
 /// Drops whatever triggers of slotkeeper's are on the table, as the caller.
-pub(super) fn drop_all(relation: &str, names: &[String]) -> Result<(), Fault> {
+pub(super) fn drop_all(relation: &str, names: &[impl AsRef<str>]) -> Result<(), Fault> {
     for name in names {
-        command(&format!("DROP TRIGGER {} ON {relation}", identifier(name)?))?;
+        command(&format!("DROP TRIGGER {} ON {relation}", identifier(name.as_ref())?))?;
     }
     Ok(())
 }

@@ -1,14 +1,14 @@
 //! What a statement keeps open from one of its rows to the next.
 //!
 //! What is open belongs to the resource owner under which it was opened, and has to be closed under it before that ends; what
-//! is undone closes its own. The executor runs the triggers of a statement's rows under one owner, the portal's or that of the
-//! function around it, and frees the statement's memory under it too, before it ends. So what is kept goes with that memory.
+//! is undone closes its own. The executor runs the triggers of a statement's rows, and the functions that it calls for them, under
+//! one owner, the portal's or that of the function around it, and frees the statement's memory under it too, before it ends. So
+//! what is kept goes with that memory.
 //!
 //! Not every statement has memory of its own: COPY's outlives its owner, and replication's goes with each row. There nothing
 //! is kept.
 
 use super::relations_generation;
-use super::trigger::Fired;
 use crate::fault::Fault;
 use pgrx::{PgMemoryContexts, pg_sys};
 use std::cell::{Cell, RefCell};
@@ -36,11 +36,24 @@ impl Memory {
         Self(unsafe { pg_sys::CurrentMemoryContext })
     }
 
+    /// This one, if it is what the executor keeps for one statement.
+    pub(super) fn of_a_statement(context: pg_sys::MemoryContext) -> Option<Self> {
+        // SAFETY: the context is live, and its name a constant of the server's.
+        let name = unsafe { CStr::from_ptr((*context).name) };
+        (name == c"ExecutorState").then_some(Self(context))
+    }
+
     /// What `make` allocates lasts as long as this memory.
     pub(crate) fn within<T>(self, make: impl FnOnce() -> T) -> T {
         // SAFETY: the context was the current one, or is the statement's, while whoever has this does its work.
         unsafe { PgMemoryContexts::For(self.0).switch_to(|_| make()) }
     }
+}
+
+/// Something that a statement calls for each of its rows.
+pub(crate) trait Statement {
+    /// The memory of the statement, where it ends with it.
+    fn memory_of_its_own(&self) -> Option<Memory>;
 }
 
 /// Something that rows of one statement have open.
@@ -61,11 +74,11 @@ impl<T> AcrossRows<T> {
     /// Acts with what another row has left, or `make` makes in the memory that it is given.
     pub(crate) fn with<R>(
         &self,
-        fired: &Fired<'_>,
+        statement: &impl Statement,
         make: impl FnOnce(Memory) -> T,
         act: impl FnOnce(&mut T) -> Result<R, Fault>,
     ) -> Result<R, Fault> {
-        let memory = statement_of_its_own(fired);
+        let memory = statement.memory_of_its_own();
         // SAFETY: reads a global.
         let owner = unsafe { pg_sys::CurrentResourceOwner };
         let generation = relations_generation();
@@ -100,12 +113,4 @@ impl<T> Drop for Kept<T> {
             ABANDONED.set(false);
         }
     }
-}
-
-/// The memory of the statement, where it ends with it.
-pub(super) fn statement_of_its_own(fired: &Fired<'_>) -> Option<Memory> {
-    let context = fired.statement_memory();
-    // SAFETY: the context is live, and its name a constant of the server's.
-    let name = unsafe { CStr::from_ptr((*context).name) };
-    (name == c"ExecutorState").then_some(Memory(context))
 }

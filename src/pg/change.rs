@@ -9,12 +9,14 @@
 //! A row that was changed meanwhile (by somebody without these locks) is left alone, which is told; nothing raises 40001.
 //! Who decided by what he read may therefore rely on it: what was changed is the very version that was read.
 
+use super::across_rows::is_abandoned;
 use super::executor::{Entries, Executor, asks_more};
 use super::relation_oid;
 use super::scan::{Found, column_number, dirty_snapshot};
 use super::statement::Value;
+use super::versions::Versions;
 use crate::fault::Fault;
-use pgrx::pg_sys;
+use pgrx::{PgMemoryContexts, pg_sys};
 use std::ffi::CStr;
 
 /// A table, open for changing.
@@ -22,6 +24,8 @@ pub(crate) struct Writer {
     table: pg_sys::Relation,
     asks_more: bool,
     /// Opened by the first change that needs the indexes, in the context where the table was.
+    versions: Option<Versions>,
+    /// The same where only the executor knows how to enter a row into them.
     executor: Option<Executor>,
     memory: pg_sys::MemoryContext,
 }
@@ -48,30 +52,49 @@ impl Writer {
             Ok(Self {
                 table,
                 asks_more: asks_more(table),
+                versions: None,
                 executor: None,
                 memory: pg_sys::CurrentMemoryContext,
             })
         }
     }
 
+    /// Closes what must not stay open with it: the executor's ends before the memory that it is in.
+    pub(crate) fn rest(&mut self) {
+        self.executor = None;
+    }
+
     fn executor(&mut self) -> &Executor {
         let (table, memory) = (self.table, self.memory);
         self.executor.get_or_insert_with(|| {
             // SAFETY: the table is open, and the context lives, as long as we do.
-            unsafe {
-                let before = pg_sys::MemoryContextSwitchTo(memory);
-                let executor = Executor::open(table);
-                pg_sys::MemoryContextSwitchTo(before);
-                executor
-            }
+            unsafe { PgMemoryContexts::For(memory).switch_to(|_| Executor::open(table)) }
         })
     }
 
-    /// A row with other values in some columns.
+    /// Enters a row's new version into the indexes.
+    ///
+    /// # Safety
+    /// As [`Versions::enter`] says.
+    unsafe fn enter(&mut self, new: pg_sys::HeapTuple, entries: Entries, changed: &[i32]) {
+        // SAFETY: as our caller promises; the table is open, and the context lives, as long as we do.
+        unsafe {
+            if entries == Entries::All && self.versions.is_none() && self.executor.is_none() {
+                let table = self.table;
+                self.versions = PgMemoryContexts::For(self.memory).switch_to(|_| Versions::open(table));
+            }
+            match &self.versions {
+                Some(versions) if entries == Entries::All => versions.enter(new, changed),
+                _ => self.executor().enter(new, entries),
+            }
+        }
+    }
+
+    /// A row with other values in some columns, and their numbers.
     ///
     /// # Safety
     /// The tuple must be one of this table.
-    unsafe fn modified(&self, old: pg_sys::HeapTuple, set: &[Set<'_>]) -> Result<pg_sys::HeapTuple, Fault> {
+    unsafe fn modified(&self, old: pg_sys::HeapTuple, set: &[Set<'_>]) -> Result<(pg_sys::HeapTuple, Vec<i32>), Fault> {
         let (mut numbers, mut values, mut nulls) = (Vec::new(), Vec::new(), Vec::new());
         for (name, value) in set {
             // SAFETY: the table is open.
@@ -87,7 +110,7 @@ impl Writer {
             values.push(datum.unwrap_or(pg_sys::Datum::from(0)));
         }
         // SAFETY: as our caller promises; the values are of their columns' types.
-        Ok(unsafe {
+        let new = unsafe {
             pg_sys::heap_modify_tuple_by_cols(
                 old,
                 (*self.table).rd_att,
@@ -96,22 +119,28 @@ impl Writer {
                 values.as_mut_ptr(),
                 nulls.as_mut_ptr(),
             )
-        })
+        };
+        Ok((new, numbers))
     }
 
     /// Puts a new version in the place of the one that lies there.
     ///
     /// # Safety
     /// The tuple must be made of the one that was seen there.
-    unsafe fn replace(&mut self, at: &mut pg_sys::ItemPointerData, new: pg_sys::HeapTuple, wait: bool) -> bool {
+    unsafe fn replace(
+        &mut self,
+        at: &mut pg_sys::ItemPointerData,
+        (new, changed): &(pg_sys::HeapTuple, Vec<i32>),
+        wait: bool,
+    ) -> bool {
         // SAFETY: as our caller promises; the heap checks the old version again under the buffer's lock. It tells in the
         // tuple where it has put it, and whether on the same page, also where it has stored a toasted copy.
         unsafe {
-            let Some(entries) = heap_update(self.table, at, new, wait) else {
+            let Some(entries) = heap_update(self.table, at, *new, wait) else {
                 return false;
             };
             if entries != Entries::None {
-                self.executor().enter(new, entries);
+                self.enter(*new, entries, changed);
             }
             pg_sys::CommandCounterIncrement();
         }
@@ -126,14 +155,14 @@ impl Writer {
             let old = pg_sys::ExecFetchSlotHeapTuple(row.slot(), false, &mut must_free);
             let new = self.modified(old, set)?;
             let done = if self.asks_more {
-                let done = self.executor().update(row.slot(), new);
+                let done = self.executor().update(row.slot(), new.0);
                 pg_sys::CommandCounterIncrement();
                 done
             } else {
                 let mut at = (*row.slot()).tts_tid;
-                self.replace(&mut at, new, true)
+                self.replace(&mut at, &new, true)
             };
-            pg_sys::heap_freetuple(new);
+            pg_sys::heap_freetuple(new.0);
             Ok(done)
         }
     }
@@ -160,8 +189,8 @@ impl Writer {
             let new = self.modified(&mut old, set);
             pg_sys::ReleaseBuffer(buffer);
             let new = new?;
-            let done = self.replace(&mut at, new, false);
-            pg_sys::heap_freetuple(new);
+            let done = self.replace(&mut at, &new, false);
+            pg_sys::heap_freetuple(new.0);
             Ok(if done { Changed::Done } else { Changed::Overtaken })
         }
     }
@@ -186,10 +215,11 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if is_abandoned() {
             return; // the abort that is under way closes everything
         }
-        self.executor = None; // closes the indexes, before the table
+        // Both close the indexes, before the table.
+        (self.versions, self.executor) = (None, None);
         // SAFETY: opened by `open`, and closed once.
         unsafe { pg_sys::table_close(self.table, pg_sys::NoLock as pg_sys::LOCKMODE) };
     }

@@ -4,7 +4,7 @@
 //! once, and again when something that it depends on has changed. Like a WHEN it is evaluated as the writer, and its state
 //! lasts no longer than the statement.
 
-use super::across_rows::{Memory, statement_of_its_own};
+use super::across_rows::{Memory, Statement as _};
 use super::relations_generation;
 use super::scan::Found;
 use super::trigger::{Fired, Version};
@@ -84,7 +84,7 @@ impl Conditions {
     pub(crate) fn of(fired: &Fired<'_>, names: &[&str]) -> Option<Rc<Self>> {
         // SAFETY: reads who the writer is.
         let whose = (fired.table(), unsafe { pg_sys::GetUserId() });
-        let shared = statement_of_its_own(fired).map(|memory| (memory, whose));
+        let shared = fired.memory_of_its_own().map(|memory| (memory, whose));
         let generation = relations_generation();
         // What is still there is in memory that is still the same statement's.
         let hit = SHARED

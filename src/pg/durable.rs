@@ -2,11 +2,13 @@
 
 use pgrx::pg_sys;
 
-/// The commit of this transaction waits for the disk.
+/// The commit of this transaction waits for the disk, and for the synchronous standbys that there are. For the disk also where
+/// the setting is changed again before it.
 pub(crate) fn commit_durably() {
-    // SAFETY: reads a setting; sets it as SET LOCAL would, with constant texts.
+    // SAFETY: sets a flag of this transaction; reads a setting; sets it as SET LOCAL would, with constant texts.
     unsafe {
-        if pg_sys::synchronous_commit > pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as i32 {
+        pg_sys::ForceSyncCommit();
+        if pg_sys::synchronous_commit >= pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_REMOTE_FLUSH as i32 {
             return;
         }
         pg_sys::set_config_option(

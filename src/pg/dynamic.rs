@@ -7,7 +7,7 @@ pub(crate) use super::statement::Row;
 use super::statement::{See as Rows, Value, connected, execute as execute_plan, prepare};
 use super::{names_generation, relations_generation};
 use crate::fault::Fault;
-use pgrx::{PgMemoryContexts, pg_sys};
+use pgrx::{PgList, PgMemoryContexts, pg_sys};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -130,6 +130,49 @@ pub(crate) fn execute<T>(
     row: impl FnMut(&Row) -> Result<T, Fault>,
 ) -> Result<Vec<T>, Fault> {
     run(text, see, values, false, row)
+}
+
+/// The rows that a statement finds which locks what it finds: those that row security lets the caller change. But it locks
+/// nothing, so it waits for nobody and runs where nothing may be written. The caller's right to change the table is not asked.
+pub(crate) fn query_unlocked<T>(
+    text: &(impl Written + ?Sized),
+    values: &[Value<'_>],
+    row: impl FnMut(&Row) -> Result<T, Fault>,
+) -> Result<Vec<T>, Fault> {
+    let text = text.written()?;
+    connected(|| {
+        // SAFETY: SPI is connected. The plan is made of the changed statement, and dropped before it could be made anew.
+        unsafe {
+            let plan = Plan(prepare(&text, values)?);
+            unlock(plan.0);
+            execute_plan(plan.0, values, Rows::Caller, true, row)
+        }
+    })
+}
+
+/// Has a statement that was prepared, and not planned yet, lock nothing. What row security has added to it stays.
+///
+/// # Safety
+/// The plan must be valid and this backend's own.
+unsafe fn unlock(plan: pg_sys::SPIPlanPtr) {
+    let harmless = !pg_sys::AclMode::from(pg_sys::ACL_UPDATE);
+    // SAFETY: the lists are the plan's, with elements of these types, and nobody else reads them.
+    unsafe {
+        let sources = PgList::<pg_sys::CachedPlanSource>::from_pg(pg_sys::SPI_plan_get_plan_sources(plan));
+        for source in sources.iter_ptr() {
+            for query in PgList::<pg_sys::Query>::from_pg((*source).query_list).iter_ptr() {
+                (*query).rowMarks = std::ptr::null_mut();
+                (*query).hasForUpdate = false;
+                #[cfg(feature = "pg15")]
+                let permissions = PgList::<pg_sys::RangeTblEntry>::from_pg((*query).rtable);
+                #[cfg(not(feature = "pg15"))]
+                let permissions = PgList::<pg_sys::RTEPermissionInfo>::from_pg((*query).rteperminfos);
+                for permission in permissions.iter_ptr() {
+                    (*permission).requiredPerms &= harmless;
+                }
+            }
+        }
+    }
 }
 
 fn run<T>(

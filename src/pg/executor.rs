@@ -1,6 +1,7 @@
 //! The executor's routines for rows of one plain table, as logical replication uses them: triggers, constraints, generated
 //! columns and whatever index there is. What insert.rs and change.rs can't do themselves, they leave to it.
 
+use super::across_rows::is_abandoned;
 use pgrx::pg_sys;
 
 /// Whether a table asks more of a row than that its columns are filled and its indexes know it.
@@ -152,7 +153,7 @@ impl Executor {
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if is_abandoned() {
             return; // the abort that is under way closes everything
         }
         // SAFETY: each was opened by `open`, or by triggers within the state, and is closed once.

@@ -42,13 +42,13 @@ struct Plain {
     indexes: Vec<PlainIndex>,
 }
 
-struct PlainIndex {
-    oid: pg_sys::Oid,
-    unique: bool,
+pub(super) struct PlainIndex {
+    pub(super) oid: pg_sys::Oid,
+    pub(super) unique: bool,
     /// Its columns in the table, counted from 0.
-    columns: Vec<usize>,
+    pub(super) columns: Vec<usize>,
     /// Rows belong into it where each of these columns is NULL, or is not.
-    only_if: Vec<(usize, bool)>,
+    pub(super) only_if: Vec<(usize, bool)>,
 }
 
 thread_local! {
@@ -367,8 +367,7 @@ unsafe fn plain(table: pg_sys::Relation, written: &[(i16, pg_sys::Oid)]) -> Opti
         let required = (0..attributes.len())
             .filter(|&n| attributes.get(n).is_some_and(|attribute| attribute.attnotnull))
             .collect();
-        let oids = PgList::<pg_sys::Oid>::from_pg(pg_sys::RelationGetIndexList(table));
-        let mut indexes: Vec<PlainIndex> = oids.iter_oid().map(|oid| plain_index(oid)).collect::<Option<_>>()?;
+        let mut indexes = plain_indexes(table)?;
         // What no row of ours enters need not be opened.
         let is_written = |column: usize| {
             written
@@ -377,6 +376,18 @@ unsafe fn plain(table: pg_sys::Relation, written: &[(i16, pg_sys::Oid)]) -> Opti
         };
         indexes.retain(|index| index.only_if.iter().all(|&(column, null)| null || is_written(column)));
         Some(Plain { required, indexes })
+    }
+}
+
+/// The indexes of a table; `None` where only the executor knows how to enter a row into one.
+///
+/// # Safety
+/// The table must be open.
+pub(super) unsafe fn plain_indexes(table: pg_sys::Relation) -> Option<Vec<PlainIndex>> {
+    // SAFETY: as our caller promises; the list of indexes is a copy.
+    unsafe {
+        let oids = PgList::<pg_sys::Oid>::from_pg(pg_sys::RelationGetIndexList(table));
+        oids.iter_oid().map(|oid| plain_index(oid)).collect()
     }
 }
 

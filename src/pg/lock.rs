@@ -20,6 +20,7 @@ use slotkeeper_core::Instant;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
+use std::time::Duration;
 
 /// Marks the lock tag as slotkeeper's: the server's own SQL functions use 1 and 2.
 const CLASS: u16 = 0x534b;
@@ -249,6 +250,16 @@ fn held_by_me(tag: &pg_sys::LOCKTAG, mode: u32) -> bool {
     }
 }
 
+impl Key<'_> {
+    /// How `pg_locks` shows the locks of a queue: objsubid, then classid and objid of its own and of its bucket's.
+    pub(crate) fn shown_of_queue(&self) -> [i64; 5] {
+        let (own, bucket) = (self.tag(), Key::Bucket(self.bucket()).tag());
+        let halves = |tag: &pg_sys::LOCKTAG| [i64::from(tag.locktag_field2), i64::from(tag.locktag_field3)];
+        let ([a, b], [c, d]) = (halves(&own), halves(&bucket));
+        [i64::from(CLASS), a, b, c, d]
+    }
+}
+
 /// From here to the end of the transaction nobody else books in this queue. False when a transaction that did is
 /// still open and `wait` is not set.
 pub(crate) fn take_queue(key: &Key<'_>, wait: bool) -> bool {
@@ -275,6 +286,12 @@ pub(crate) fn take_source(source: &str) {
     acquire(&source_key(source).tag(), pg_sys::ExclusiveLock, true);
 }
 
+/// Locks a relation until the transaction ends.
+pub(crate) fn hold_relation(oid: pg_sys::Oid, mode: pg_sys::LOCKMODE) {
+    // SAFETY: a relation that is gone can be locked, too: whoever uses it finds that out.
+    unsafe { pg_sys::LockRelationOid(oid, mode) };
+}
+
 /// Waits until a transaction has ended, whichever way.
 pub(crate) fn wait_for(transaction: pg_sys::TransactionId) {
     // SAFETY: relation and tuple are only for the error context and may be null.
@@ -291,8 +308,7 @@ pub(crate) fn wait_for(transaction: pg_sys::TransactionId) {
 /// The same, but no longer than so many microseconds; false where the transaction has not ended by then. Whoever waits
 /// here is seen by the deadlock detector, and wakes up at once.
 pub(crate) fn wait_for_at_most(transaction: pg_sys::TransactionId, limit: Instant) -> Result<bool, Fault> {
-    let milliseconds = i32::try_from(limit.max(0) / 1_000).unwrap_or(i32::MAX).max(1);
-    let _limit = LockTimeout::set(milliseconds);
+    let _limit = Setting::lock_timeout(milliseconds(Duration::from_micros(limit.max(0).unsigned_abs())));
     unless(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, || {
         wait_for(transaction);
         Ok(())
@@ -300,19 +316,62 @@ pub(crate) fn wait_for_at_most(transaction: pg_sys::TransactionId, limit: Instan
     .map(|ended| ended.is_some())
 }
 
-/// The session's lock_timeout, another one for a while.
-struct LockTimeout(i32);
+/// While this lives nobody is waited for longer. A circle of waiters is found while it lasts, too, and an autovacuum that
+/// is in the way is sent away, as it would be for one who waits longer.
+pub(crate) struct Waiting {
+    _lock_timeout: Setting,
+    _deadlock_timeout: Setting,
+}
 
-impl LockTimeout {
-    fn set(milliseconds: i32) -> Self {
-        // SAFETY: a plain global of this backend, read when a wait for a lock begins.
-        unsafe { Self(std::ptr::replace(&raw mut pg_sys::LockTimeout, milliseconds)) }
+impl Waiting {
+    pub(crate) fn at_most(limit: Duration) -> Self {
+        let limit = milliseconds(limit);
+        Self {
+            _lock_timeout: Setting::lock_timeout(limit),
+            _deadlock_timeout: Setting::deadlock_timeout((limit / 2).max(1)),
+        }
+    }
+
+    /// How long the session waits for a lock, if it has said so.
+    pub(crate) fn session_limit() -> Option<Duration> {
+        // SAFETY: a plain global of this backend.
+        let milliseconds = unsafe { pg_sys::LockTimeout };
+        u64::try_from(milliseconds)
+            .ok()
+            .filter(|&limit| limit > 0)
+            .map(Duration::from_millis)
     }
 }
 
-impl Drop for LockTimeout {
+fn milliseconds(limit: Duration) -> i32 {
+    i32::try_from(limit.as_millis()).unwrap_or(i32::MAX).max(1)
+}
+
+/// A setting of the session's in milliseconds, another one for a while.
+struct Setting {
+    place: *mut i32,
+    before: i32,
+}
+
+impl Setting {
+    fn lock_timeout(milliseconds: i32) -> Self {
+        Self::set(&raw mut pg_sys::LockTimeout, milliseconds)
+    }
+
+    fn deadlock_timeout(milliseconds: i32) -> Self {
+        Self::set(&raw mut pg_sys::DeadlockTimeout, milliseconds)
+    }
+
+    fn set(place: *mut i32, milliseconds: i32) -> Self {
+        // SAFETY: one of the two plain globals of this backend above, which are read when a wait for a lock begins.
+        let before = unsafe { std::ptr::replace(place, milliseconds) };
+        Self { place, before }
+    }
+}
+
+impl Drop for Setting {
     fn drop(&mut self) {
         // SAFETY: puts back what `set` found, also while an error passes through.
-        unsafe { pg_sys::LockTimeout = self.0 };
+        unsafe { *self.place = self.before };
     }
 }

@@ -4,18 +4,22 @@
 
 pub(crate) mod across_rows;
 pub(crate) mod before_row;
+pub(crate) mod call;
 pub(crate) mod change;
 pub(crate) mod condition;
 pub(crate) mod durable;
 pub(crate) mod dynamic;
 mod executor;
+
 pub(crate) mod insert;
 pub(crate) mod json;
 pub(crate) mod lock;
+pub(crate) mod patience;
 pub(crate) mod predicate;
 pub(crate) mod probe;
 pub(crate) mod random;
 pub(crate) mod role;
+pub(crate) mod running;
 pub(crate) mod scan;
 pub(crate) mod statement;
 pub(crate) mod subtransaction;
@@ -24,6 +28,7 @@ pub(crate) mod time;
 pub(crate) mod told;
 pub(crate) mod transaction;
 pub(crate) mod trigger;
+mod versions;
 
 use crate::fault::Fault;
 use pgrx::pg_sys;

@@ -69,3 +69,49 @@ pub(crate) fn hides_rows(table: pg_sys::Oid) -> bool {
         pg_sys::check_enable_rls(table, pg_sys::InvalidOid, true) == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
     }
 }
+
+/// What a caller does to rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Privilege {
+    Select,
+    Update,
+}
+
+impl Privilege {
+    fn mode(self) -> pg_sys::AclMode {
+        let mode = match self {
+            Self::Select => pg_sys::ACL_SELECT,
+            Self::Update => pg_sys::ACL_UPDATE,
+        };
+        pg_sys::AclMode::from(mode)
+    }
+}
+
+/// Whether the caller has this privilege on a table, or on any column of it. On one that is gone nobody has.
+pub(crate) fn has_privilege(table: pg_sys::Oid, privilege: Privilege) -> bool {
+    let mode = privilege.mode();
+    let mut is_missing = false;
+    // SAFETY: look the table and its columns up; the flag is written during the call.
+    unsafe {
+        let caller = pg_sys::GetUserId();
+        let of_table = pg_sys::pg_class_aclcheck_ext(table, caller, mode, &mut is_missing);
+        of_table == pg_sys::AclResult::ACLCHECK_OK
+            || !is_missing
+                && pg_sys::pg_attribute_aclcheck_all(table, caller, mode, pg_sys::AclMaskHow::ACLMASK_ANY)
+                    == pg_sys::AclResult::ACLCHECK_OK
+    }
+}
+
+/// Whether the caller may write this column of a table.
+pub(crate) fn may_write(table: pg_sys::Oid, column: i16) -> bool {
+    let mode = Privilege::Update.mode();
+    let mut is_missing = false;
+    // SAFETY: as above.
+    unsafe {
+        let caller = pg_sys::GetUserId();
+        let of_table = pg_sys::pg_class_aclcheck_ext(table, caller, mode, &mut is_missing);
+        of_table == pg_sys::AclResult::ACLCHECK_OK
+            || pg_sys::pg_attribute_aclcheck_ext(table, column, caller, mode, &mut is_missing)
+                == pg_sys::AclResult::ACLCHECK_OK
+    }
+}

@@ -10,7 +10,7 @@ use super::json::Jsonb;
 use super::relation_oid;
 use super::time::{from_timestamp, to_timestamp};
 use crate::fault::Fault;
-use pgrx::{FromDatum, IntoDatum, pg_sys};
+use pgrx::{FromDatum, IntoDatum, PgSqlErrorCode, pg_sys};
 use slotkeeper_core::Instant;
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char};
@@ -290,6 +290,33 @@ impl IndexScan {
     /// passed over lies in its place.
     pub(crate) fn current(&self) -> Found<'_> {
         Found { scan: self }
+    }
+
+    /// Whether the row that the scan has reached is still what it was: nobody has changed it since, or is at it.
+    pub(crate) fn is_still(&self) -> bool {
+        // SAFETY: the slot keeps the row's page pinned, so that its place is not given to another.
+        unsafe {
+            let mut row = pg_sys::HeapTupleData {
+                t_self: (*self.slot).tts_tid,
+                ..Default::default()
+            };
+            let (mut snapshot, mut buffer) = (dirty_snapshot(), 0);
+            let there = pg_sys::heap_fetch(self.heap, &mut snapshot, &mut row, &mut buffer, false);
+            if there {
+                pg_sys::ReleaseBuffer(buffer);
+            }
+            there && (snapshot.xmin, snapshot.xmax) == (pg_sys::InvalidTransactionId, pg_sys::InvalidTransactionId)
+        }
+    }
+
+    /// Lets go of the row that it has reached, and of the pages: who cleans them up need not wait for a scan that stays open.
+    /// The next thing asked of it is a search.
+    pub(crate) fn rest(&mut self) {
+        // SAFETY: the scan and its slot are open; starting over without conditions keeps the ones there are.
+        unsafe {
+            pg_sys::index_rescan(self.scan, std::ptr::null_mut(), 0, std::ptr::null_mut(), 0);
+            pg_sys::ExecClearTuple(self.slot);
+        }
     }
 
     /// How many entries this scan has looked at.
@@ -602,9 +629,28 @@ pub(crate) fn row_is_inserted_since(
 
 /// A scan over the rows with this id; `None` where the text can be no id of the column's type.
 fn row_scan(table: pg_sys::Oid, column: i16, id: &str) -> Result<Option<IndexScan>, Fault> {
-    let missing = || Fault::Internal(format!("no index begins with column {column} of a bound table"));
-    let index = index_on(table, column).ok_or_else(missing)?;
+    let index = index_on(table, column).ok_or_else(|| no_index(table, column))?;
     Ok(row_scan_in(index, table, column, id))
+}
+
+fn no_index(table: pg_sys::Oid, column: i16) -> Fault {
+    // SAFETY: both look a name up, and return a palloc'd C string, or null where there is none.
+    let (table, column) = unsafe {
+        let text = |name: *mut std::ffi::c_char| {
+            (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+        };
+        (
+            text(pg_sys::get_rel_name(table)),
+            text(pg_sys::get_attname(table, column, true)),
+        )
+    };
+    let (table, column) = (table.unwrap_or_default(), column.unwrap_or_default());
+    Fault::unbindable(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("no index tells the rows of {table} apart by their ids"),
+        format!("Column {column} had a unique index when the table was attached."),
+        "Make it again, or detach the table.",
+    )
 }
 
 /// The same over this index, which begins with the column.

@@ -25,9 +25,14 @@ pub(crate) fn to_timestamptz(at: Instant) -> Result<TimestampWithTimeZone, Fault
         .ok_or_else(|| Fault::Internal(format!("instant {at} is no timestamp")))
 }
 
-/// The instant of a server timestamp; `None` for the infinite ones.
+/// The instant of a server timestamp; `None` for the infinite ones. The last thirty years of the server's calendar are one.
 pub(crate) fn from_timestamp(timestamp: pg_sys::TimestampTz) -> Option<Instant> {
     (timestamp != i64::MIN && timestamp != i64::MAX).then(|| timestamp.saturating_add(POSTGRES_EPOCH))
+}
+
+/// The same of one that is to be written back: `None` also for those years.
+pub(crate) fn exactly_from_timestamp(timestamp: pg_sys::TimestampTz) -> Option<Instant> {
+    from_timestamp(timestamp).filter(|&at| at < Instant::MAX)
 }
 
 /// The wall clock now; it moves on inside a transaction.

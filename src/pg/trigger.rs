@@ -1,14 +1,15 @@
 //! The row that a trigger fires for.
 
+use super::across_rows::{Memory, Statement};
 use super::before_row::TriggerRow;
-use super::time::{from_timestamp, to_timestamp};
+use super::call::Call;
+use super::time::{exactly_from_timestamp, to_timestamp};
 use crate::fault::Fault;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use pgrx::{FromDatum, IntoDatum, PgMemoryContexts};
+use pgrx::{FromDatum, IntoDatum};
 use slotkeeper_core::zone::{Zone, instant_of_wall};
 use slotkeeper_core::{Instant, MICROS_PER_SEC};
-use std::any::Any;
 use std::ffi::{CStr, CString};
 
 /// One of the two rows of an UPDATE; an INSERT has a new one, a DELETE an old one.
@@ -21,8 +22,8 @@ pub(crate) enum Version {
 /// What has made a trigger fire.
 pub(crate) struct Fired<'a> {
     data: &'a pg_sys::TriggerData,
-    /// How the statement has called; null where the caller doesn't know.
-    call: *mut pg_sys::FmgrInfo,
+    /// How the statement has called.
+    call: Call<'a>,
     is_update: bool,
     is_insert: bool,
     is_before: bool,
@@ -32,7 +33,7 @@ impl<'a> Fired<'a> {
     pub(crate) fn of(trigger: &PgTrigger<'a>) -> Self {
         Self {
             data: trigger.trigger_data(),
-            call: std::ptr::null_mut(),
+            call: Call::unknown(),
             is_update: trigger.event().fired_by_update(),
             is_insert: trigger.event().fired_by_insert(),
             is_before: trigger.event().fired_before(),
@@ -51,7 +52,7 @@ impl<'a> Fired<'a> {
             let of = data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK;
             Some(Self {
                 data,
-                call: info.flinfo,
+                call: Call::of(fcinfo),
                 is_update: of == pg_sys::TRIGGER_EVENT_UPDATE,
                 is_insert: of == pg_sys::TRIGGER_EVENT_INSERT,
                 is_before: data.tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_BEFORE,
@@ -61,28 +62,12 @@ impl<'a> Fired<'a> {
 
     /// What the statement keeps for this trigger from row to row. `make` is asked for it at the first.
     pub(crate) fn kept<T: 'static>(&self, make: impl FnOnce() -> Result<T, Fault>) -> Result<&'a T, Fault> {
-        let lost = || Fault::Internal("a trigger that keeps something else".to_owned());
-        // SAFETY: fn_extra is the function's own, and has a box of ours or null. What is in it lives, and is dropped, with the
-        // memory of the statement, which outlives the call.
-        unsafe {
-            let call = self.call.as_mut().ok_or_else(lost)?;
-            if call.fn_extra.is_null() {
-                let made: Box<dyn Any> = Box::new(make()?);
-                call.fn_extra = PgMemoryContexts::For(call.fn_mcxt).leak_and_drop_on_delete(made).cast();
-            }
-            let kept: &'a Box<dyn Any> = &*call.fn_extra.cast();
-            kept.downcast_ref().ok_or_else(lost)
-        }
+        self.call.kept(make)
     }
 
     /// The memory that goes when the statement ends.
     pub(super) fn statement_memory(&self) -> pg_sys::MemoryContext {
-        // SAFETY: as above.
-        unsafe {
-            self.call
-                .as_ref()
-                .map_or(pg_sys::CurrentMemoryContext, |call| call.fn_mcxt)
-        }
+        self.call.memory()
     }
 
     pub(super) fn relation(&self) -> pg_sys::Relation {
@@ -91,14 +76,45 @@ impl<'a> Fired<'a> {
 
     /// The triggers of the table that call the same function.
     pub(super) fn siblings(&self) -> impl Iterator<Item = &'a pg_sys::Trigger> {
+        // SAFETY: the trigger that runs.
+        let own = unsafe { (*self.data.tg_trigger).tgfoid };
+        self.triggers().iter().filter(move |trigger| trigger.tgfoid == own)
+    }
+
+    fn triggers(&self) -> &'a [pg_sys::Trigger] {
         // SAFETY: the relation is open, and locked against changes of its triggers, while one of them runs.
-        let (own, all) = unsafe {
+        unsafe {
             let all = (*self.data.tg_relation).trigdesc.as_ref();
-            let all =
-                all.map(|all| std::slice::from_raw_parts(all.triggers, usize::try_from(all.numtriggers).unwrap_or(0)));
-            ((*self.data.tg_trigger).tgfoid, all.unwrap_or_default())
+            all.map_or(&[], |all| {
+                std::slice::from_raw_parts(all.triggers, usize::try_from(all.numtriggers).unwrap_or(0))
+            })
+        }
+    }
+
+    /// Whether another trigger has yet to see an UPDATE before it is stored: it may change the row, or keep it from being stored.
+    /// A row that goes to another partition is deleted from this one.
+    pub(crate) fn is_overtaken(&self) -> bool {
+        const BEFORE_ROW: u32 = pg_sys::TRIGGER_TYPE_ROW | pg_sys::TRIGGER_TYPE_BEFORE;
+        const UPDATE: i16 = (BEFORE_ROW | pg_sys::TRIGGER_TYPE_UPDATE) as i16;
+        const DELETE: i16 = (BEFORE_ROW | pg_sys::TRIGGER_TYPE_DELETE) as i16;
+        // SAFETY: the trigger that runs, and its relation.
+        let (own, is_partition) = unsafe {
+            let relation = &*(*self.data.tg_relation).rd_rel;
+            ((*self.data.tg_trigger).tgoid, relation.relispartition)
         };
-        all.iter().filter(move |trigger| trigger.tgfoid == own)
+        let is_one = |trigger: &pg_sys::Trigger, kind: i16| {
+            trigger.tgtype & kind == kind && trigger.tgenabled as u8 != pg_sys::TRIGGER_DISABLED
+        };
+        // They are in the order in which they fire.
+        let mut later = self
+            .triggers()
+            .iter()
+            .skip_while(|trigger| trigger.tgoid != own)
+            .skip(1);
+        self.is_before
+            && self.is_update
+            && (later.any(|trigger| is_one(trigger, UPDATE))
+                || is_partition && self.triggers().iter().any(|trigger| is_one(trigger, DELETE)))
     }
 
     /// The row of this version as the executor has it.
@@ -178,6 +194,12 @@ impl<'a> Fired<'a> {
     }
 }
 
+impl Statement for Fired<'_> {
+    fn memory_of_its_own(&self) -> Option<Memory> {
+        Memory::of_a_statement(self.statement_memory())
+    }
+}
+
 /// Whether the session applies what another server has done: triggers then must not change or refuse anything.
 pub(crate) fn is_replica() -> bool {
     // SAFETY: a plain setting.
@@ -213,7 +235,7 @@ pub(crate) enum TimeColumn<Z> {
 
 impl<Z: Zone> TimeColumn<Z> {
     fn instant(&self, stored: i64) -> Option<Instant> {
-        from_timestamp(stored).map(|micros| self.instant_of_stored(micros))
+        exactly_from_timestamp(stored).map(|micros| self.instant_of_stored(micros))
     }
 
     /// The instant of what is stored: microseconds since 1970, of UTC or of the wall clock.

@@ -1,20 +1,22 @@
 //! `claim_due_content` and `claim_content`: handing a content to one worker.
 
 use super::due::{Again, Entry, Kind, Walk};
-use super::look::{self, Publication, QueueName, State, Subject};
+use super::look::{self, Bookings, Publication, QueueName, State, Subject};
 use super::outcome::Next;
 use super::row::{self, AppRow, Sources};
 use super::state::{Claim, Ending, Event, Taking, Told, change};
-use super::{already_published, held, home, lease_end, platform, token, turn};
-use crate::arguments::{identifier, lease_micros, limit, optional_identifier, platform_name, which_source};
-use crate::binding::row::{Target, is_withdrawn, spelled};
+use super::{already_published, held, home, key_of, lease_end, platform, token, turn};
+use crate::arguments::{identifier, lease_micros, limit, platform_name};
+use crate::binding::row::{Target, is_withdrawn};
 use crate::booking::{Content, Which};
 use crate::clock::now;
 use crate::fault::Fault;
+use crate::pg::across_rows::Memory;
 use crate::pg::json::JsonReply;
 use crate::pg::lock::{Brief, wait_for};
+use crate::pg::random::Secrets;
 use crate::pg::refuse_read_only;
-use crate::pg::subtransaction::attempt;
+use crate::pg::scan::Found;
 use crate::pg::time::to_timestamptz;
 use crate::reply::Reply;
 use crate::schedule;
@@ -24,7 +26,6 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use slotkeeper_core::Instant;
 use slotkeeper_core::policy::Verdict;
-use slotkeeper_core::publish_key::publish_key;
 use std::collections::{BTreeSet, HashMap, hash_map};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
@@ -102,6 +103,7 @@ fn platforms(given: Vec<Option<String>>) -> Result<BTreeSet<String>, Fault> {
 
 /// A content in a worker's hands.
 struct HandOut {
+    publish_key: String,
     told: Told,
     token: String,
     lease_until: Instant,
@@ -113,16 +115,12 @@ impl HandOut {
         // Whoever has had no timeout needs no policy.
         let is_async = told.timeouts > 0 && platform::policy(&told.platform)?.is_async(told.timeouts.unsigned_abs());
         Ok(Self {
+            publish_key: key_of(&told)?,
             told,
             token,
             lease_until,
             mode: if is_async { "async" } else { "sync" },
         })
-    }
-
-    fn publish_key(&self) -> String {
-        let told = &self.told;
-        publish_key(&told.source, &told.content_id, &told.profile_id, &told.platform)
     }
 
     /// The number that the attempt has if it begins.
@@ -131,7 +129,7 @@ impl HandOut {
     }
 
     fn into_row(self) -> Result<Row, Fault> {
-        let (key, attempt) = (self.publish_key(), self.attempt());
+        let attempt = self.attempt();
         Ok((
             self.told.content_id,
             self.told.profile_id,
@@ -141,7 +139,7 @@ impl HandOut {
             attempt,
             self.token,
             to_timestamptz(self.lease_until)?,
-            key,
+            self.publish_key,
             self.mode,
         ))
     }
@@ -157,7 +155,7 @@ impl HandOut {
             .with("attempt", i64::from(self.attempt()))
             .with("lease_token", self.token.as_str())
             .with_instant("lease_until", self.lease_until)
-            .with("publish_key", self.publish_key())
+            .with("publish_key", self.publish_key.as_str())
             .with("mode", self.mode)
     }
 }
@@ -205,11 +203,18 @@ fn claim_due(
         again: Again::default(),
         taking: None,
         sources: Sources::default(),
+        bookings: Bookings::within(Memory::current()),
+        secrets: Secrets::of(limit),
         settled: 0,
     };
     let (mut claimed, mut at_home) = (Vec::new(), false);
     while claimed.len() < limit {
         let Some(entry) = walk.next()? else { break };
+        // With many workers most of the oldest are in others' hands: those are stepped over at once.
+        if entry.busy {
+            walk.is_pending();
+            continue;
+        }
         let queue = queues.look(entry.queue_id)?;
         let state = match entry.kind {
             Kind::Fresh => State::Scheduled,
@@ -220,10 +225,6 @@ fn claim_due(
             continue;
         };
         walk.is_pending();
-        // With many workers most of the oldest are in others' hands: those are stepped over at once.
-        if entry.busy {
-            continue;
-        }
         if !at_home {
             if home::is_copy()? {
                 warn_of_copy();
@@ -260,6 +261,8 @@ struct Taker<'a> {
     again: Again,
     taking: Option<Taking>,
     sources: Sources,
+    bookings: Bookings,
+    secrets: Secrets,
     settled: usize,
 }
 
@@ -273,27 +276,32 @@ impl<'w> Taker<'w> {
         }
     }
 
-    /// Hands out for the first time what [`Again`] has just seen to be due. None where a success has closed the content
+    fn token(&mut self, booking_id: i64) -> Result<(String, u128), Fault> {
+        Ok(token::new(booking_id, self.secrets.next()?))
+    }
+
+    /// Hands out for the first time a content whose booking has just been seen to be due. None where a success has closed it
     /// before: then its booking is taken up, and out of the way.
-    fn open(&self, taking: &mut Option<Taking>, booking_id: i64, queue: &QueueName) -> Result<Option<HandOut>, Fault> {
-        let (text, digest) = token::new(booking_id)?;
+    fn open(
+        &self,
+        taking: &mut Option<Taking>,
+        row: &Found<'_>,
+        booking_id: i64,
+        queue: &QueueName,
+        (text, digest): (String, u128),
+    ) -> Result<Option<HandOut>, Fault> {
         let claim = self.claim(digest);
-        let Some(row) = self.again.row(Kind::Fresh) else {
-            return Ok(None);
-        };
-        let subject = Subject::of(&row, queue)?;
+        let subject = Subject::of(row, queue)?;
         let told = match taking {
-            Some(taking) => taking.take(&row, subject, booking_id, &claim)?,
-            None => taking
-                .insert(Taking::begin()?)
-                .take(&row, subject, booking_id, &claim)?,
+            Some(taking) => taking.take(row, subject, booking_id, &claim)?,
+            None => taking.insert(Taking::begin()?).take(row, subject, booking_id, &claim)?,
         };
         told.map(|told| HandOut::new(told, text, self.until)).transpose()
     }
 
     /// Hands out again what publishing has taken up before.
-    fn reopen(&self, booking_id: i64) -> Result<Option<HandOut>, Fault> {
-        let (text, digest) = token::new(booking_id)?;
+    fn reopen(&mut self, booking_id: i64) -> Result<Option<HandOut>, Fault> {
+        let (text, digest) = self.token(booking_id)?;
         change(booking_id, &Event::Reclaimed(self.claim(digest)))?
             .map(|told| HandOut::new(told, text, self.until))
             .transpose()
@@ -317,13 +325,14 @@ impl<'w> Taker<'w> {
         let Some(turn) = Brief::try_acquire(&content.key()) else {
             return Ok(None);
         };
-        if !self.again.is_due(entry)? {
+        if !walk.is_still_due() {
             return Ok(None);
         }
+        let token = self.token(entry.booking_id)?;
         let handed = if target.is_told("claimed") {
             // Nothing that is opened there outlasts what is undone.
             let told = alone(content.content_id, || {
-                let handed = self.open(&mut None, entry.booking_id, queue)?;
+                let handed = self.open(&mut None, &row, entry.booking_id, queue, token)?;
                 self.tell_row(&target, handed.as_ref())?;
                 Ok(handed)
             })?;
@@ -334,7 +343,7 @@ impl<'w> Taker<'w> {
             }
         } else {
             let mut taking = self.taking.take();
-            let handed = self.open(&mut taking, entry.booking_id, queue)?;
+            let handed = self.open(&mut taking, &row, entry.booking_id, queue, token)?;
             self.taking = taking;
             drop(turn);
             handed
@@ -342,7 +351,7 @@ impl<'w> Taker<'w> {
         if handed.is_none()
             && let Some(success) = look::success(&content)?
         {
-            row::closed(&target, &success)?;
+            row::closed(&target, &content, &success)?;
         }
         Ok(handed)
     }
@@ -351,7 +360,7 @@ impl<'w> Taker<'w> {
         if state == State::Publishing && self.settled >= MOST_SETTLED {
             return Ok(None);
         }
-        let app = AppRow::of(entry.booking_id)?;
+        let app = AppRow::of(self.bookings.subject(entry.booking_id)?.as_ref());
         if let Some(source) = app.source()
             && !self.sources.are_open(source)?
         {
@@ -371,15 +380,9 @@ impl<'w> Taker<'w> {
         }
         if state == State::Publishing {
             self.settled += 1;
-            let settle = || lease_ran_out(entry.booking_id, &target, self.now);
-            let settled = match target {
-                Target::Row(_) => alone(target.content_id(), settle)?,
-                _ => Some(settle()?),
-            };
+            lease_ran_out(entry.booking_id, &target, self.now)?;
             drop(turn);
-            if settled.is_some() {
-                app.withdraw(&target, self.now)?;
-            }
+            app.withdraw(&target, self.now)?;
             return Ok(None);
         }
         if !target.is_told("claimed") {
@@ -405,7 +408,7 @@ impl<'w> Taker<'w> {
 /// Does what writes into one row of the application's; `None` where that fails, with nothing of it left. The content stays as it
 /// was, and no other has to wait for it.
 fn alone<T>(content_id: &str, act: impl FnOnce() -> Result<T, Fault>) -> Result<Option<T>, Fault> {
-    match attempt(act)? {
+    match row::alone(act)? {
         Ok(done) => Ok(Some(done)),
         Err(failure) => {
             ErrorReport::new(
@@ -448,7 +451,14 @@ pub(super) fn lease_ran_out(booking_id: i64, target: &Target<'_>, now: Instant) 
         return Ok(());
     }
     let next = Next { state, wake_at };
-    row::failed(target, &next, publication.attempts, LEASE_RAN_OUT, now)
+    row::failed(
+        target,
+        &subject.content(),
+        &next,
+        publication.attempts,
+        LEASE_RAN_OUT,
+        now,
+    )
 }
 
 #[pg_extern(schema = "slotkeeper")]
@@ -460,17 +470,7 @@ fn claim_content(
     p_platform: default!(Option<&str>, "NULL"),
     p_source: default!(Option<&str>, "NULL"),
 ) -> Result<JsonReply, ErrorReport> {
-    let platform = optional_identifier("p_platform", p_platform)?
-        .map(|platform| platform_name("p_platform", platform))
-        .transpose()?;
-    let source = which_source(p_source)?;
-    let content_id = spelled(identifier("p_content_id", p_content_id)?, source)?;
-    let which = Which {
-        content_id: &content_id,
-        profile_id: optional_identifier("p_profile_id", p_profile_id)?,
-        platform: platform.as_deref(),
-        source,
-    };
+    let which = Which::of_arguments(p_content_id, p_profile_id, p_platform, p_source)?;
     let worker = identifier("p_worker", p_worker)?;
     let lease = lease_micros("p_lease", p_lease)?;
     refuse_read_only(c"claim_content()");
@@ -506,7 +506,7 @@ fn claim_one(which: &Which<'_>, worker: &str, lease: i64) -> Result<Reply, Fault
         if let Some(success) = look::success(&content)? {
             let reply = already_published(of(Reply::new("already_published")), &success);
             drop(inner);
-            row::closed(&target, &success)?;
+            row::closed(&target, &content, &success)?;
             return Ok(reply);
         }
         if home::is_copy()? {
@@ -539,11 +539,19 @@ fn claim_one(which: &Which<'_>, worker: &str, lease: i64) -> Result<Reply, Fault
             again: Again::default(),
             taking: None,
             sources: Sources::default(),
+            bookings: Bookings::within(Memory::current()),
+            secrets: Secrets::of(1),
             settled: 0,
         };
         let claimed = match publication {
             Some(_) => taker.reopen(booking_id)?,
-            None if taker.again.is_due(&Entry::fresh(&mine.booking))? => taker.open(&mut None, booking_id, active)?,
+            None if taker.again.is_due(&Entry::fresh(&mine.booking))? => {
+                let token = taker.token(booking_id)?;
+                match taker.again.row(Kind::Fresh) {
+                    Some(row) => taker.open(&mut None, &row, booking_id, active, token)?,
+                    None => None,
+                }
+            }
             None => None,
         };
         drop(inner);
@@ -586,15 +594,8 @@ pub(super) fn queue_reason(status: &str) -> Option<&'static str> {
 
 /// There is no booking: never was one, or it was given back.
 pub(super) fn not_booked(which: &Which<'_>) -> Result<Reply, Fault> {
-    let named = |reply: Reply| {
-        reply
-            .with("content_id", which.content_id)
-            .with_some("profile_id", which.profile_id)
-            .with_some("platform", which.platform)
-            .with_some("source", which.source)
-    };
     Ok(match look::success_of(which)? {
-        Some(success) => already_published(named(Reply::new("already_published")), &success),
-        None => named(Reply::new("not_found")),
+        Some(success) => already_published(which.reply("already_published"), &success),
+        None => which.reply("not_found"),
     })
 }

@@ -173,6 +173,12 @@ impl Walk {
         }
     }
 
+    /// Whether the content that the walk has reached, and that was never handed out, is still due, and committed, and nobody is
+    /// at it: under the lock that others need to change it.
+    pub(crate) fn is_still_due(&self) -> bool {
+        self.fresh.scan.is_still()
+    }
+
     /// The entry that the walk has reached is somebody's to take: no floor may lie behind it.
     pub(crate) fn is_pending(&mut self) {
         let Some(at) = self.at else { return };

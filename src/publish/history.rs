@@ -31,16 +31,60 @@ WITH old AS (
 )
 SELECT pg_catalog.count(*) FROM gone") };
 
-    // The index of what was given back is walked, not the ledger.
+    // The index of what was given back is walked, not the ledger. What was published keeps its bookings: content_status
+    // tells of it for ever.
     static BOOKINGS: Statement = const { Statement::by_index(c"
 WITH old AS (
     SELECT b.booking_id FROM slotkeeper.booking AS b
     WHERE b.released_at OPERATOR(pg_catalog.<) $1
+      AND NOT EXISTS (
+          SELECT FROM slotkeeper.published AS s
+          WHERE s.content_id OPERATOR(pg_catalog.=) b.content_id AND s.source OPERATOR(pg_catalog.=) b.source
+            AND s.queue_id OPERATOR(pg_catalog.=) b.queue_id)
     LIMIT $2
     FOR UPDATE SKIP LOCKED
 ), gone AS (
     DELETE FROM slotkeeper.booking AS b USING old
     WHERE b.booking_id OPERATOR(pg_catalog.=) old.booking_id
+    RETURNING 1
+)
+SELECT pg_catalog.count(*) FROM gone") };
+
+    // Of contents that still wait for their time the moves are kept. Rows are appended, so the oldest come first.
+    static MOVES: Statement = const { Statement::new(c"
+WITH old AS (
+    SELECT m.ctid AS row FROM slotkeeper.move AS m
+    WHERE m.moved_at OPERATOR(pg_catalog.<) $1
+      AND NOT EXISTS (
+          SELECT FROM slotkeeper.booking AS b
+          WHERE b.booking_id OPERATOR(pg_catalog.=) m.booking_id AND b.released_at IS NULL
+            AND b.scheduled_at OPERATOR(pg_catalog.>=) $1)
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM slotkeeper.move AS m USING old
+    WHERE m.ctid OPERATOR(pg_catalog.=) old.row
+    RETURNING 1
+)
+SELECT pg_catalog.count(*) FROM gone") };
+
+    // No search begins before now, so nobody comes by a hole in the past. Holes of other rules than a queue's present ones serve
+    // nobody either: whoever wrote one has committed, and so had read no later rules than those of today.
+    static HOLES: Statement = const { Statement::new(c"
+WITH old AS (
+    SELECT h.ctid AS row FROM slotkeeper.hole AS h
+    LEFT JOIN slotkeeper.queue AS q
+      ON q.queue_id OPERATOR(pg_catalog.=) h.queue_id AND q.version OPERATOR(pg_catalog.=) h.version
+    WHERE q.queue_id IS NULL
+       OR (h.granule::pg_catalog.float8 OPERATOR(pg_catalog.+) 1)
+          OPERATOR(pg_catalog.*) pg_catalog.date_part('epoch',
+              (q.options OPERATOR(pg_catalog.->>) 'granule')::pg_catalog.interval)
+          OPERATOR(pg_catalog.<) pg_catalog.date_part('epoch', $1)
+    LIMIT $2
+    FOR UPDATE OF h SKIP LOCKED
+), gone AS (
+    DELETE FROM slotkeeper.hole AS h USING old
+    WHERE h.ctid OPERATOR(pg_catalog.=) old.row
     RETURNING 1
 )
 SELECT pg_catalog.count(*) FROM gone") };
@@ -63,9 +107,11 @@ fn prune_history(
         left -= count;
         Ok::<i64, crate::fault::Fault>(count)
     };
-    let (attempts, bookings) = (prune(&ATTEMPTS)?, prune(&BOOKINGS)?);
+    let (attempts, bookings, moves) = (prune(&ATTEMPTS)?, prune(&BOOKINGS)?, prune(&MOVES)?);
+    prune(&HOLES)?;
     Ok(Reply::new("pruned")
         .with("attempts", attempts)
         .with("bookings", bookings)
+        .with("moves", moves)
         .into())
 }

@@ -1,12 +1,13 @@
 //! `begin_publish` and `extend_lease`: what the holder of a lease does before he knows the outcome.
 
 use super::claim::queue_reason;
+use super::desk::Desk;
 use super::look::{self, State, Subject};
 use super::row::{self, AppRow};
 use super::state::{Event, change, start};
 use super::token::{self, Token};
 use super::turn::{self, Hold};
-use super::{already_published, held, home, lease_end, platform, stale_token};
+use super::{already_published, held, home, key_of, lease_end, platform, stale_token};
 use crate::arguments::{identifier, lease_micros};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -15,34 +16,36 @@ use crate::pg::json::JsonReply;
 use crate::pg::refuse_read_only;
 use crate::reply::Reply;
 use pgrx::datum::Interval;
+use pgrx::pg_sys::FunctionCallInfo;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use slotkeeper_core::Instant;
-use slotkeeper_core::publish_key::publish_key;
 
 #[pg_extern(schema = "slotkeeper")]
-fn begin_publish(p_lease_token: Option<&str>) -> Result<JsonReply, ErrorReport> {
+fn begin_publish(p_lease_token: Option<&str>, fcinfo: FunctionCallInfo) -> Result<JsonReply, ErrorReport> {
     let text = identifier("p_lease_token", p_lease_token)?;
     refuse_read_only(c"begin_publish()");
-    let reply = match token::parse(text)? {
-        Some(token) => begin(&token)?,
+    let reply = match token::parse(text) {
+        Some(token) => Desk::with(fcinfo, |desk| begin(desk, &token))?,
         None => stale_token(None),
     };
     Ok(reply.into())
 }
 
-fn begin(token: &Token) -> Result<Reply, Fault> {
+fn begin(desk: &mut Desk, token: &Token) -> Result<Reply, Fault> {
     commit_durably();
-    let app = AppRow::settled(token.booking_id)?;
+    let Desk { turns, open } = desk;
+    let seen = open.bookings.settled(token.booking_id)?;
+    let app = AppRow::of(seen.as_ref());
     let target = app.lock()?;
-    let turn = turn::wait_on(token.booking_id)?;
+    let turn = turns.wait_on(token.booking_id)?;
     let now = now()?;
-    let Some(told) = start(&turn, token, now)? else {
+    let Some(told) = start(open, &turn, token, seen, now)? else {
         return why_not(&turn, token, now);
     };
     row::under_way(&target, "publishing", told.attempts, now)?;
     let is_async = told.timeouts > 0 && platform::policy(&told.platform)?.is_async(told.timeouts.unsigned_abs());
-    let key = publish_key(&told.source, &told.content_id, &told.profile_id, &told.platform);
+    let key = key_of(&told)?;
     Ok(Reply::new("proceed")
         .with("content_id", told.content_id)
         .with("profile_id", told.profile_id)
@@ -54,7 +57,7 @@ fn begin(token: &Token) -> Result<Reply, Fault> {
 }
 
 /// Why an attempt may not begin. Changes nothing, so it need not be told more than what is committed.
-fn why_not(turn: &Hold, token: &Token, now: Instant) -> Result<Reply, Fault> {
+fn why_not(turn: &Hold<'_>, token: &Token, now: Instant) -> Result<Reply, Fault> {
     let Some(subject) = look::subject(token.booking_id)? else {
         return Ok(stale_token(None));
     };
@@ -104,7 +107,7 @@ fn extend_lease(p_lease_token: Option<&str>, p_lease: Option<Interval>) -> Resul
     let text = identifier("p_lease_token", p_lease_token)?;
     let lease = lease_micros("p_lease", p_lease)?;
     refuse_read_only(c"extend_lease()");
-    let reply = match token::parse(text)? {
+    let reply = match token::parse(text) {
         Some(token) => extend(&token, lease)?,
         None => stale_token(None),
     };

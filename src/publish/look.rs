@@ -1,12 +1,14 @@
 //! What is known of a content's publishing, as it is committed now.
 
-use crate::booking::{Content, Which};
+use crate::arguments::NO_SOURCE;
+use crate::booking::{self, Content, Which};
 use crate::fault::Fault;
+use crate::pg::across_rows::Memory;
+use crate::pg::lock::wait_for;
 use crate::pg::scan::{Found, IndexScan, Key, Order, See};
 use crate::pg::statement::{Row, Statement, Value};
 use crate::pg::told;
 use pgrx::Uuid;
-use pgrx::pg_sys::TransactionId;
 use slotkeeper_core::Instant;
 use slotkeeper_core::policy::Failure;
 use std::cell::RefCell;
@@ -191,13 +193,16 @@ WHERE s.content_id OPERATOR(pg_catalog.=) $1 AND s.source OPERATOR(pg_catalog.=)
   AND s.queue_id OPERATOR(pg_catalog.=) $3") };
 
     static SUCCESS_OF: Statement = const { Statement::by_index(c"
-SELECT s.published_at, s.provider_id, s.url, s.attempt
+SELECT s.published_at, s.provider_id, s.url, s.attempt, q.profile_id, q.platform, s.source
 FROM slotkeeper.published AS s
-JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) s.queue_id
+JOIN (SELECT a.queue_id, a.profile_id, a.platform FROM slotkeeper.queue AS a
+      UNION ALL SELECT d.queue_id, d.profile_id, d.platform FROM slotkeeper.dropped_queue AS d) AS q
+  ON q.queue_id OPERATOR(pg_catalog.=) s.queue_id
 WHERE s.content_id OPERATOR(pg_catalog.=) $1
   AND ($2 IS NULL OR q.profile_id OPERATOR(pg_catalog.=) $2)
   AND ($3 IS NULL OR q.platform OPERATOR(pg_catalog.=) $3)
-  AND ($4 IS NULL OR s.source OPERATOR(pg_catalog.=) $4)") };
+  AND ($4 IS NULL OR s.source OPERATOR(pg_catalog.=) $4)
+ORDER BY q.profile_id, q.platform, s.source") };
 
     static ENDED: Statement = const { Statement::by_index(c"
 SELECT a.begun_at IS NOT NULL, a.outcome, a.attempt, a.worker, a.claimed_at, a.begun_at
@@ -206,14 +211,18 @@ WHERE a.booking_id OPERATOR(pg_catalog.=) $1 AND a.token OPERATOR(pg_catalog.=) 
 
     static QUEUE: Statement = const { Statement::by_index(c"
 SELECT q.profile_id, q.platform, q.status
-FROM slotkeeper.queue AS q WHERE q.queue_id OPERATOR(pg_catalog.=) $1") };
+FROM slotkeeper.queue AS q WHERE q.queue_id OPERATOR(pg_catalog.=) $1
+UNION ALL
+SELECT d.profile_id, d.platform, 'dropped'
+FROM slotkeeper.dropped_queue AS d WHERE d.queue_id OPERATOR(pg_catalog.=) $1") };
 
     static SUBJECT: Statement = const { Statement::by_index(c"
-SELECT b.queue_id, b.source, b.content_id, q.profile_id, q.platform, q.status, b.scheduled_at,
-       b.released_at IS NOT NULL, b.user_id
+SELECT b.queue_id, b.source, b.content_id, coalesce(q.profile_id, d.profile_id), coalesce(q.platform, d.platform),
+       coalesce(q.status, 'dropped'), b.scheduled_at, b.released_at IS NOT NULL, b.user_id
 FROM slotkeeper.booking AS b
-JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id
-WHERE b.booking_id OPERATOR(pg_catalog.=) $1") };
+LEFT JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id
+LEFT JOIN slotkeeper.dropped_queue AS d ON d.queue_id OPERATOR(pg_catalog.=) b.queue_id
+WHERE coalesce(q.queue_id, d.queue_id) IS NOT NULL AND b.booking_id OPERATOR(pg_catalog.=) $1") };
 }
 
 /// The publication of a booking.
@@ -256,16 +265,51 @@ pub(crate) fn success(content: &Content<'_>) -> Result<Option<Success>, Fault> {
     Ok(SUCCESS.with(|find| find.read(&values, success_row))?.into_iter().next())
 }
 
-/// The success of a content that is no longer booked, if there is just one.
+/// Whether a content of a binding was handed out before its row was there, as one of no binding.
+pub(crate) fn was_adopted(content: &Content<'_>) -> Result<bool, Fault> {
+    if content.source == NO_SOURCE {
+        return Ok(false);
+    }
+    let mut scan = IndexScan::open(c"adopted", c"adopted_pkey", 3, See::Uncommitted)?;
+    let keys = [
+        (1, Key::IsText(content.content_id)),
+        (2, Key::IsText(content.source)),
+        (3, Key::Is(content.queue_id)),
+    ];
+    scan.search(&keys, Order::Ascending);
+    while let Some(row) = scan.next() {
+        if row.inserter().is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The success of a content that is no longer booked; 22023 where there are several.
 pub(crate) fn success_of(which: &Which<'_>) -> Result<Option<Success>, Fault> {
     let values = [
-        Value::Text(which.content_id),
+        Value::Text(&which.content_id),
         Value::OptionalText(which.profile_id),
-        Value::OptionalText(which.platform),
+        Value::OptionalText(which.platform.as_deref()),
         Value::OptionalText(which.source),
     ];
-    let mut found = SUCCESS_OF.with(|find| find.read(&values, success_row))?;
-    Ok(if found.len() == 1 { found.pop() } else { None })
+    let mut found = SUCCESS_OF.with(|find| {
+        find.read(&values, |row| {
+            let candidate = booking::candidate(
+                &row.must::<String>(5)?,
+                &row.must::<String>(6)?,
+                &row.must::<String>(7)?,
+            );
+            Ok((success_row(row)?, candidate))
+        })
+    })?;
+    if found.len() > 1 {
+        return Err(Fault::Ambiguous {
+            content_id: which.content_id.to_string(),
+            candidates: found.into_iter().map(|(_, candidate)| candidate).collect(),
+        });
+    }
+    Ok(found.pop().map(|(success, _)| success))
 }
 
 /// The claim of this token that has ended.
@@ -285,50 +329,105 @@ pub(crate) fn ended(booking_id: i64, token: u128) -> Result<Option<Ended>, Fault
     Ok(rows.into_iter().next())
 }
 
-/// The content of a booking, live or released. Without a snapshot first, as queues are read: see [`queue`].
-pub(crate) fn subject(booking_id: i64) -> Result<Option<Subject>, Fault> {
-    let mut scan = IndexScan::open(c"booking", c"booking_pkey", 1, See::Uncommitted)?;
-    scan.search(&[(1, Key::Is(booking_id))], Order::Ascending);
-    while let Some(row) = scan.next() {
-        if row.inserter().is_some() {
-            continue;
+/// Looks at bookings by their numbers. Without a snapshot first, as queues are read: see [`queue`].
+pub(crate) struct Bookings {
+    scan: Option<IndexScan>,
+    /// The booking whose row the scan stands on.
+    on: Option<i64>,
+    memory: Memory,
+}
+
+impl Bookings {
+    /// What it opens lasts as long as this memory.
+    pub(crate) fn within(memory: Memory) -> Self {
+        Self {
+            scan: None,
+            on: None,
+            memory,
         }
-        let Some(queue) = queue(row.column(c"queue_id")?.unwrap_or_default())? else {
-            break;
+    }
+
+    /// The booking's row, unless it has to be looked up with a snapshot.
+    fn row(&mut self, booking_id: i64) -> Result<Option<Found<'_>>, Fault> {
+        let scan = match &mut self.scan {
+            Some(scan) => scan,
+            none => none.insert(
+                self.memory
+                    .within(|| IndexScan::open(c"booking", c"booking_pkey", 1, See::Uncommitted))?,
+            ),
         };
-        return Ok(Some(Subject::of(&row, &queue)?));
+        self.on = None;
+        scan.search(&[(1, Key::Is(booking_id))], Order::Ascending);
+        while let Some(row) = scan.next() {
+            if row.inserter().is_none() {
+                self.on = Some(booking_id);
+                return Ok(Some(scan.current()));
+            }
+        }
+        Ok(None)
     }
-    subject_with_snapshot(booking_id)
-}
 
-/// A content by source and id.
-pub(crate) struct Named {
-    pub(crate) source: String,
-    pub(crate) content_id: String,
-    /// The other open transaction that changes its booking: it may give it another id.
-    pub(crate) changer: Option<TransactionId>,
-}
+    /// The content of a booking, live or released.
+    pub(crate) fn subject(&mut self, booking_id: i64) -> Result<Option<Subject>, Fault> {
+        if let Some(row) = self.row(booking_id)?
+            && let Some(queue) = queue(row.column(c"queue_id")?.unwrap_or_default())?
+        {
+            return Ok(Some(Subject::of(&row, &queue)?));
+        }
+        subject_with_snapshot(booking_id)
+    }
 
-/// The content of a booking. It changes only where its row gets another id, or was not there yet when it was booked.
-pub(crate) fn content_of(booking_id: i64) -> Result<Option<Named>, Fault> {
-    let mut scan = IndexScan::open(c"booking", c"booking_pkey", 1, See::Uncommitted)?;
-    scan.search(&[(1, Key::Is(booking_id))], Order::Ascending);
-    while let Some(row) = scan.next() {
-        if row.inserter().is_none() {
-            let text = |name| Ok::<String, Fault>(row.column(name)?.unwrap_or_default());
-            return Ok(Some(Named {
-                source: text(c"source")?,
-                content_id: text(c"content_id")?,
-                changer: row.changer(),
-            }));
+    /// The same of a bound content once nobody is giving its row another id: what came of an attempt is told to the row that
+    /// there is.
+    pub(crate) fn settled(&mut self, booking_id: i64) -> Result<Option<Subject>, Fault> {
+        loop {
+            let Some(row) = self.row(booking_id)? else {
+                return subject_with_snapshot(booking_id);
+            };
+            let changer = row.changer();
+            let Some(queue) = queue(row.column(c"queue_id")?.unwrap_or_default())? else {
+                return subject_with_snapshot(booking_id);
+            };
+            let subject = Subject::of(&row, &queue)?;
+            match changer.filter(|_| !subject.source.is_empty()) {
+                Some(transaction) => {
+                    self.rest();
+                    wait_for(transaction);
+                }
+                None => return Ok(Some(subject)),
+            }
         }
     }
-    drop(scan);
-    Ok(subject_with_snapshot(booking_id)?.map(|subject| Named {
-        source: subject.source,
-        content_id: subject.content_id,
-        changer: None,
-    }))
+
+    /// What [`Bookings::subject`] has seen last, if nobody has changed it since; else what it has become.
+    pub(crate) fn still(&mut self, seen: Option<Subject>, booking_id: i64) -> Result<Option<Subject>, Fault> {
+        match (seen, &self.scan) {
+            (Some(mut seen), Some(scan)) if self.on == Some(booking_id) && scan.is_still() => {
+                // The queue may be another by now.
+                let Some(queue) = queue(seen.queue_id)? else {
+                    return self.subject(booking_id);
+                };
+                if queue.status != seen.queue_status {
+                    seen.queue_status.clone_from(&queue.status);
+                }
+                Ok(Some(seen))
+            }
+            _ => self.subject(booking_id),
+        }
+    }
+
+    /// See [`IndexScan::rest`].
+    pub(crate) fn rest(&mut self) {
+        self.on = None;
+        if let Some(scan) = &mut self.scan {
+            scan.rest();
+        }
+    }
+}
+
+/// The content of a booking, live or released.
+pub(crate) fn subject(booking_id: i64) -> Result<Option<Subject>, Fault> {
+    Bookings::within(Memory::current()).subject(booking_id)
 }
 
 fn subject_with_snapshot(booking_id: i64) -> Result<Option<Subject>, Fault> {
@@ -350,7 +449,10 @@ fn subject_with_snapshot(booking_id: i64) -> Result<Option<Subject>, Fault> {
     Ok(rows.into_iter().next())
 }
 
-/// A queue's name and status.
+/// The status of a queue that is no more.
+pub(crate) const DROPPED: &str = "dropped";
+
+/// A queue's name and status, which of one that was dropped is [`DROPPED`].
 pub(crate) struct QueueName {
     pub(crate) profile_id: String,
     pub(crate) platform: String,
@@ -374,7 +476,7 @@ thread_local! {
     static KNOWN: RefCell<Known> = RefCell::default();
 }
 
-/// The queue of this id, as it is committed now.
+/// The queue of this id, as it is committed now, also one that was dropped.
 pub(crate) fn queue(queue_id: i64) -> Result<Option<Rc<QueueName>>, Fault> {
     let told = told::queues_told();
     let known = KNOWN.with_borrow(|(when, queues)| queues.get(&queue_id).filter(|_| *when == told).cloned());

@@ -1,12 +1,13 @@
 //! `confirm_publish` and `fail_publish`: what came of an attempt.
 
+use super::desk::Desk;
 use super::lease::of;
 use super::look::{self, Ended, Publication, State, Subject};
 use super::row::{self, AppRow};
 use super::state::{Closing, Ending, Event, Known, Said, change, close, correct, succeed};
 use super::token::{self, Token};
-use super::turn::{self, settle};
-use super::{already_published, platform, stale_token};
+use super::turn::settle;
+use super::{already_published, dropped, platform, stale_token};
 use crate::arguments::{http_status, identifier, retry_after_micros};
 use crate::binding::row::Target;
 use crate::clock::now;
@@ -16,6 +17,7 @@ use crate::pg::json::JsonReply;
 use crate::pg::refuse_read_only;
 use crate::reply::Reply;
 use pgrx::datum::Interval;
+use pgrx::pg_sys::FunctionCallInfo;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use slotkeeper_core::Instant;
@@ -29,27 +31,30 @@ fn confirm_publish(
     p_lease_token: Option<&str>,
     p_provider_id: default!(Option<&str>, "NULL"),
     p_url: default!(Option<&str>, "NULL"),
+    fcinfo: FunctionCallInfo,
 ) -> Result<JsonReply, ErrorReport> {
     let text = identifier("p_lease_token", p_lease_token)?;
     refuse_read_only(c"confirm_publish()");
-    let reply = match token::parse(text)? {
-        Some(token) => confirm(&token, p_provider_id, p_url)?,
+    let reply = match token::parse(text) {
+        Some(token) => Desk::with(fcinfo, |desk| confirm(desk, &token, p_provider_id, p_url))?,
         None => stale_token(None),
     };
     Ok(reply.into())
 }
 
-fn confirm(token: &Token, provider_id: Option<&str>, url: Option<&str>) -> Result<Reply, Fault> {
+fn confirm(desk: &mut Desk, token: &Token, provider_id: Option<&str>, url: Option<&str>) -> Result<Reply, Fault> {
     commit_durably();
-    let app = AppRow::settled(token.booking_id)?;
+    let Desk { turns, open } = desk;
+    let seen = open.bookings.settled(token.booking_id)?;
+    let app = AppRow::of(seen.as_ref());
     let target = app.lock()?;
-    let turn = turn::wait_on(token.booking_id)?;
+    let turn = turns.wait_on(token.booking_id)?;
     let now = now()?;
     let said = Said { provider_id, url, now };
-    if let Some(told) = succeed(&turn, token, &said)? {
+    if let Some(told) = succeed(open, &turn, token, seen, &said)? {
         drop(turn);
-        row::published(&target, told.attempts, url, now)?;
-        let late = told.wake_at.is_some_and(|until| until < now);
+        row::published(&target, &told.content(), told.attempts, url, now)?;
+        let late = told.wake_at.is_some_and(|until| until <= now);
         return Ok(Reply::new("published")
             .with("content_id", told.content_id)
             .with("profile_id", told.profile_id)
@@ -104,7 +109,7 @@ fn confirm_late(
     drop(settled);
     // A row that has gone to another queue since says how it stands there.
     if target.names(&subject.profile_id, &subject.platform) {
-        row::published(target, ended.attempt, url, now)?;
+        row::published(target, &subject.content(), ended.attempt, url, now)?;
     }
     Ok(of(&subject, Reply::new("published"))
         .with("attempt", i64::from(ended.attempt))
@@ -120,6 +125,7 @@ fn fail_publish(
     p_error: Option<&str>,
     p_http_status: default!(Option<i32>, "NULL"),
     p_retry_after: default!(Option<Interval>, "NULL"),
+    fcinfo: FunctionCallInfo,
 ) -> Result<JsonReply, ErrorReport> {
     let text = identifier("p_lease_token", p_lease_token)?;
     let error = p_error.ok_or(Fault::Null { argument: "p_error" })?;
@@ -129,8 +135,8 @@ fn fail_publish(
         retry_after: retry_after_micros("p_retry_after", p_retry_after)?,
     };
     refuse_read_only(c"fail_publish()");
-    let reply = match token::parse(text)? {
-        Some(token) => fail(&token, &told)?,
+    let reply = match token::parse(text) {
+        Some(token) => Desk::with(fcinfo, |desk| fail(desk, &token, &told))?,
         None => stale_token(None),
     };
     Ok(reply.into())
@@ -157,7 +163,7 @@ pub(super) struct Next {
 
 impl Next {
     /// Nothing comes after it: the content has been taken back meanwhile.
-    const WITHDRAWN: Self = Self {
+    pub(super) const WITHDRAWN: Self = Self {
         state: State::Failed,
         wake_at: None,
     };
@@ -186,11 +192,13 @@ impl Next {
     }
 }
 
-fn fail(token: &Token, told: &Failed<'_>) -> Result<Reply, Fault> {
-    let app = AppRow::settled(token.booking_id)?;
+fn fail(desk: &mut Desk, token: &Token, told: &Failed<'_>) -> Result<Reply, Fault> {
+    let Desk { turns, open } = desk;
+    let seen = open.bookings.settled(token.booking_id)?;
+    let app = AppRow::of(seen.as_ref());
     let target = app.lock()?;
-    let turn = turn::wait_on(token.booking_id)?;
-    let Some(subject) = look::subject(token.booking_id)? else {
+    let turn = turns.wait_on(token.booking_id)?;
+    let Some(subject) = open.bookings.still(seen, token.booking_id)? else {
         return Ok(stale_token(None));
     };
     let publication = turn.publication()?;
@@ -213,10 +221,10 @@ fn fail(token: &Token, told: &Failed<'_>) -> Result<Reply, Fault> {
     change(token.booking_id, &Event::Ended(ending))?;
     drop(turn);
     if next.state != State::Unknown && app.withdraw(&target, now)? {
-        row::given_up(&target, attempt, told.error, now)?;
+        row::given_up(&target, &subject.content(), attempt, told.error, now)?;
         return Ok(Next::WITHDRAWN.reply(&subject, attempt).with("reason", "unscheduled"));
     }
-    row::failed(&target, &next, attempt, told.error, now)?;
+    row::failed(&target, &subject.content(), &next, attempt, told.error, now)?;
     Ok(next.reply(&subject, attempt))
 }
 
@@ -240,8 +248,12 @@ fn fail_late(
         return Ok(of(subject, stale_token(Some(&ended.outcome))));
     }
     let failure = publication.known_failure(token.booking_id, told.status, told.retry_after);
-    let next = Next::after(&subject.platform, &failure, now)?;
-    if next.state != State::Unknown {
+    let mut next = Next::after(&subject.platform, &failure, now)?;
+    let queue_has_gone = subject.queue_status == look::DROPPED;
+    if queue_has_gone && next.state != State::Unknown {
+        dropped::give_back(token.booking_id, now)?;
+        next = Next::WITHDRAWN;
+    } else if next.state != State::Unknown {
         let became = Event::Became {
             state: next.state,
             wake_at: next.wake_at,
@@ -257,6 +269,7 @@ fn fail_late(
         http_status: told.http_status(),
     };
     correct(&known)?;
-    row::failed(target, &next, ended.attempt, told.error, now)?;
-    Ok(next.reply(subject, ended.attempt))
+    row::failed(target, &subject.content(), &next, ended.attempt, told.error, now)?;
+    let reason = (queue_has_gone && next.state == State::Failed).then_some("queue_dropped");
+    Ok(next.reply(subject, ended.attempt).with_some("reason", reason))
 }

@@ -7,9 +7,8 @@ use super::row;
 use super::state::{Closing, Event, change, close};
 use super::turn::{self, Hold, Turn};
 use super::{already_published, platform};
-use crate::arguments::{identifier, optional_identifier, platform_name, which_source};
 use crate::binding;
-use crate::binding::row::{Target, is_withdrawn, spelled};
+use crate::binding::row::{Target, is_withdrawn};
 use crate::booking::{Booking, Content, Mine, Which};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -33,7 +32,7 @@ const REVIVED: &str = "revived";
 /// Whether a booking may be moved or given back.
 pub(crate) enum Movable {
     /// It may, while this is held.
-    Yes { _turn: Option<Hold> },
+    Yes { _turn: Option<Hold<'static>> },
     /// It may not, for its content is in this state.
     No(&'static str),
     /// Another open transaction is at its publication.
@@ -85,12 +84,12 @@ struct Held<'w> {
     target: Target<'w>,
     mine: Mine,
     publication: Option<Publication>,
-    _turn: Hold,
+    _turn: Hold<'static>,
 }
 
 impl<'w> Held<'w> {
     /// The content that is meant; `None` where nothing of that name is booked.
-    fn take(which: &Which<'w>) -> Result<Option<Self>, Fault> {
+    fn take(which: &'w Which<'_>) -> Result<Option<Self>, Fault> {
         loop {
             let Some((target, mine)) = schedule::take(which, true)? else {
                 return Ok(None);
@@ -135,12 +134,6 @@ impl<'w> Held<'w> {
     }
 }
 
-fn platform_argument(p_platform: Option<&str>) -> Result<Option<String>, Fault> {
-    optional_identifier("p_platform", p_platform)?
-        .map(|platform| platform_name("p_platform", platform))
-        .transpose()
-}
-
 #[pg_extern(schema = "slotkeeper")]
 fn resolve_unknown(
     p_content_id: Option<&str>,
@@ -150,15 +143,7 @@ fn resolve_unknown(
     p_platform: default!(Option<&str>, "NULL"),
     p_source: default!(Option<&str>, "NULL"),
 ) -> Result<JsonReply, ErrorReport> {
-    let platform = platform_argument(p_platform)?;
-    let source = which_source(p_source)?;
-    let content_id = spelled(identifier("p_content_id", p_content_id)?, source)?;
-    let which = Which {
-        content_id: &content_id,
-        profile_id: optional_identifier("p_profile_id", p_profile_id)?,
-        platform: platform.as_deref(),
-        source,
-    };
+    let which = Which::of_arguments(p_content_id, p_profile_id, p_platform, p_source)?;
     let published = p_published.ok_or(Fault::Null {
         argument: "p_published",
     })?;
@@ -193,7 +178,7 @@ fn resolve(which: &Which<'_>, published: bool, provider_id: Option<&str>) -> Res
             url: None,
             now,
         })?;
-        row::published(&held.target, publication.attempts, None, now)?;
+        row::published(&held.target, &held.content(), publication.attempts, None, now)?;
         return Ok(held
             .reply("published")
             .with("attempt", i64::from(publication.attempts))
@@ -241,7 +226,14 @@ fn not_published(held: &Held<'_>, publication: &Publication, now: Instant) -> Re
         return Ok(held.reply("failed").with("reason", "unscheduled"));
     }
     let next = Next { state, wake_at };
-    row::failed(&held.target, &next, publication.attempts, NOT_PUBLISHED, now)?;
+    row::failed(
+        &held.target,
+        &held.content(),
+        &next,
+        publication.attempts,
+        NOT_PUBLISHED,
+        now,
+    )?;
     Ok(held
         .reply(state.name())
         .with("attempt", i64::from(publication.attempts))
@@ -255,15 +247,7 @@ fn retry_content(
     p_platform: default!(Option<&str>, "NULL"),
     p_source: default!(Option<&str>, "NULL"),
 ) -> Result<JsonReply, ErrorReport> {
-    let platform = platform_argument(p_platform)?;
-    let source = which_source(p_source)?;
-    let content_id = spelled(identifier("p_content_id", p_content_id)?, source)?;
-    let which = Which {
-        content_id: &content_id,
-        profile_id: optional_identifier("p_profile_id", p_profile_id)?,
-        platform: platform.as_deref(),
-        source,
-    };
+    let which = Which::of_arguments(p_content_id, p_profile_id, p_platform, p_source)?;
     refuse_read_only(c"retry_content()");
     Ok(retry(&which)?.into())
 }
@@ -290,7 +274,7 @@ fn retry(which: &Which<'_>) -> Result<Reply, Fault> {
         state: State::Retrying,
         wake_at: Some(now),
     };
-    row::failed(&held.target, &next, publication.attempts, REVIVED, now)?;
+    row::revived(&held.target, &next, publication.attempts, REVIVED, now)?;
     Ok(held
         .reply("retrying")
         .with("attempt", i64::from(publication.attempts.saturating_add(1)))

@@ -8,6 +8,7 @@ use crate::pg::refuse_read_only;
 use crate::pg::statement::{Statement, Value};
 use crate::pg::time::ServerZone;
 use crate::reply::Reply;
+use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use slotkeeper_core::policy::{Policy, Window};
@@ -21,13 +22,24 @@ INSERT INTO slotkeeper.platform (platform, policy, updated_at) VALUES ($1, $2, $
 ON CONFLICT (platform) DO UPDATE SET policy = excluded.policy, updated_at = excluded.updated_at") };
 }
 
-/// The policy of a platform, defaults filled in.
+/// The policy of a platform, defaults filled in. One that cannot be read, such as a later version's, keeps nobody from telling what
+/// came of an attempt, and no claim from being made: the defaults, which retry nothing that may be out, apply.
 pub(crate) fn policy(platform: &str) -> Result<Policy, Fault> {
     let stored = POLICY.with(|find| find.read(&[Value::Text(platform)], |row| row.json(1)))?;
-    match stored.first() {
-        Some(json) => Ok(Policy::parse(json)?),
-        None => Ok(Policy::default()),
-    }
+    let Some(json) = stored.first() else {
+        return Ok(Policy::default());
+    };
+    Ok(Policy::parse(json).unwrap_or_else(|invalid| {
+        ErrorReport::new(
+            PgSqlErrorCode::ERRCODE_WARNING,
+            format!("the policy of platform {platform} cannot be read: the defaults apply"),
+            "slotkeeper",
+        )
+        .set_detail(format!("{} {}", invalid.path, invalid.problem))
+        .set_hint("Set it again with slotkeeper.set_platform().")
+        .report(PgLogLevel::WARNING);
+        Policy::default()
+    }))
 }
 
 #[pg_extern(schema = "slotkeeper")]

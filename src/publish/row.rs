@@ -1,11 +1,13 @@
 //! The application's row of a content that is being published: locked before anything of slotkeeper's, as everywhere.
 
-use super::look::{self, Success};
+use super::look::{Subject, Success};
 use super::outcome::Next;
+use super::untold;
 use crate::binding::row::{Target, Values, is_open, is_withdrawn};
 use crate::binding::{self};
+use crate::booking::Content;
 use crate::fault::Fault;
-use crate::pg::lock::wait_for;
+use crate::pg::subtransaction::{Failure, attempt};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 use slotkeeper_core::Instant;
@@ -20,33 +22,12 @@ struct Inner {
 }
 
 impl AppRow {
-    /// The row of a booking's content. Where nothing is bound there is nothing to look up.
-    pub(super) fn of(booking_id: i64) -> Result<Self, Fault> {
-        if !binding::any()? {
-            return Ok(Self(None));
-        }
-        Ok(Self::named(look::content_of(booking_id)?))
-    }
-
-    /// The same once nobody is giving it another id: what came of an attempt is told to the row that there is.
-    pub(super) fn settled(booking_id: i64) -> Result<Self, Fault> {
-        if !binding::any()? {
-            return Ok(Self(None));
-        }
-        loop {
-            let named = look::content_of(booking_id)?;
-            match named.as_ref().and_then(|named| named.changer) {
-                Some(transaction) => wait_for(transaction),
-                None => return Ok(Self::named(named)),
-            }
-        }
-    }
-
-    fn named(content: Option<look::Named>) -> Self {
-        let bound = content.filter(|content| !content.source.is_empty());
-        Self(bound.map(|content| Inner {
-            source: content.source,
-            content_id: content.content_id,
+    /// The row of a booking's content, of which this was seen. What comes from no table has none.
+    pub(super) fn of(seen: Option<&Subject>) -> Self {
+        let bound = seen.filter(|subject| !subject.source.is_empty());
+        Self(bound.map(|subject| Inner {
+            source: subject.source.clone(),
+            content_id: subject.content_id.clone(),
         }))
     }
 
@@ -75,7 +56,8 @@ impl AppRow {
     /// gives its seat back. Returns whether it was so.
     pub(super) fn withdraw(&self, target: &Target<'_>, now: Instant) -> Result<bool, Fault> {
         let Some(inner) = &self.0 else { return Ok(false) };
-        let withdrawn = is_withdrawn(target, &inner.source, &inner.content_id)?;
+        // A predicate that cannot be evaluated takes nothing back, nor away from what is known of the attempt.
+        let withdrawn = alone(|| is_withdrawn(target, &inner.source, &inner.content_id))?.unwrap_or(false);
         if withdrawn {
             binding::withdraw(&inner.source, &inner.content_id, now)?;
         }
@@ -91,47 +73,83 @@ impl AppRow {
     }
 }
 
-/// What a failure has come to, in the row.
-pub(super) fn failed(row: &Target<'_>, next: &Next, attempt: i32, error: &str, now: Instant) -> Result<(), Fault> {
-    let values = Values {
+/// Does what writes into one row of the application's; what went wrong, with nothing of it left.
+pub(super) fn alone<T>(act: impl FnOnce() -> Result<T, Fault>) -> Result<Result<T, Failure>, Fault> {
+    match attempt(act) {
+        // A row that no policy or trigger lets be written.
+        Err(fault @ Fault::Unbindable { .. }) => Ok(Err(fault.into_failure())),
+        other => other,
+    }
+}
+
+/// What a failure has come to, in the row. It is true whatever becomes of the row.
+pub(super) fn failed(
+    row: &Target<'_>,
+    content: &Content<'_>,
+    next: &Next,
+    attempt: i32,
+    error: &str,
+    now: Instant,
+) -> Result<(), Fault> {
+    let (state, values) = (next.state.name(), failure(next, attempt, error, now));
+    untold::tell(row, content, state, || row.publishing(state, &values).map(|()| true))
+}
+
+/// A person has revived a content: not where its row may not say so.
+pub(super) fn revived(row: &Target<'_>, next: &Next, attempt: i32, error: &str, now: Instant) -> Result<(), Fault> {
+    row.publishing(next.state.name(), &failure(next, attempt, error, now))
+}
+
+fn failure<'a>(next: &Next, attempt: i32, error: &'a str, now: Instant) -> Values<'a> {
+    Values {
         attempt: Some(attempt.into()),
         next_attempt_at: next.wake_at,
         error: Some(error),
         now: Some(now),
         ..Values::default()
-    };
-    row.publishing(next.state.name(), &values)
+    }
 }
 
-/// A success, in the row.
-pub(super) fn published(row: &Target<'_>, attempt: i32, url: Option<&str>, now: Instant) -> Result<(), Fault> {
+/// A success, in the row. It is one whatever becomes of the row.
+pub(super) fn published(
+    row: &Target<'_>,
+    content: &Content<'_>,
+    attempt: i32,
+    url: Option<&str>,
+    now: Instant,
+) -> Result<(), Fault> {
     let values = Values {
         attempt: Some(attempt.into()),
         url,
         now: Some(now),
         ..Values::default()
     };
-    row.publishing("published", &values)
-}
-
-/// The row was taken away meanwhile: what was tried for it has come to nothing.
-pub(super) fn given_up(row: &Target<'_>, attempt: i32, error: &str, now: Instant) -> Result<(), Fault> {
-    row.given_up(&Values {
-        attempt: Some(attempt.into()),
-        error: Some(error),
-        now: Some(now),
-        ..Values::default()
+    untold::tell(row, content, "published", || {
+        row.publishing("published", &values).map(|()| true)
     })
 }
 
+/// The row was taken away meanwhile: what was tried for it has come to nothing.
+pub(super) fn given_up(
+    row: &Target<'_>,
+    content: &Content<'_>,
+    attempt: i32,
+    error: &str,
+    now: Instant,
+) -> Result<(), Fault> {
+    let values = failure(&Next::WITHDRAWN, attempt, error, now);
+    untold::tell(row, content, "failed", || row.given_up(&values).map(|()| true))
+}
+
 /// A success that has closed the content before, in a row that doesn't say so.
-pub(super) fn closed(row: &Target<'_>, success: &Success) -> Result<(), Fault> {
-    row.closed(&Values {
+pub(super) fn closed(row: &Target<'_>, content: &Content<'_>, success: &Success) -> Result<(), Fault> {
+    let values = Values {
         attempt: Some(success.attempt.into()),
         url: success.url.as_deref(),
         now: Some(success.published_at),
         ..Values::default()
-    })
+    };
+    untold::tell(row, content, "published", || row.closed(&values))
 }
 
 /// Sources whose rows a worker may not write, of which a call has told him. Their contents are left to others.

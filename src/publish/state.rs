@@ -3,12 +3,14 @@
 //! Callers hold the turn on the publication and have looked: the statements' conditions say once more what must hold,
 //! and a change that finds it otherwise changes nothing and returns `None`.
 
+use super::desk::Open;
 use super::home;
-use super::look::{self, State, Subject};
+use super::look::{State, Subject};
 use super::token::Token;
 use super::turn::{self, Closed, Hold};
 use crate::booking::Content;
 use crate::fault::Fault;
+use crate::pg::across_rows::Memory;
 use crate::pg::change::Writer;
 use crate::pg::insert::{Columns, Inserter};
 use crate::pg::scan::{Found, IndexScan};
@@ -61,6 +63,7 @@ pub(crate) struct Ending<'a> {
 
 /// A content after a change.
 pub(crate) struct Told {
+    pub(crate) queue_id: i64,
     pub(crate) source: String,
     pub(crate) content_id: String,
     pub(crate) user_id: Option<String>,
@@ -88,7 +91,7 @@ macro_rules! told {
     () => {
         "
 b.source, b.content_id, b.user_id, b.scheduled_at, q.profile_id, q.platform,
-p.attempts, p.timeouts, p.wake_at"
+p.attempts, p.timeouts, p.wake_at, b.queue_id"
     };
 }
 
@@ -208,6 +211,7 @@ fn told(row: &Row) -> Result<Told, Fault> {
         attempts: row.must(7)?,
         timeouts: row.must(8)?,
         wake_at: row.optional_instant(9)?,
+        queue_id: row.must(10)?,
     })
 }
 
@@ -255,9 +259,18 @@ pub(crate) fn change<'a>(booking_id: i64, event: &Event<'a>) -> Result<Option<To
 }
 
 impl Told {
+    pub(crate) fn content(&self) -> Content<'_> {
+        Content {
+            content_id: &self.content_id,
+            source: &self.source,
+            queue_id: self.queue_id,
+        }
+    }
+
     fn of(subject: Subject, row: (i32, i32, Option<Instant>)) -> Self {
         let (attempts, timeouts, wake_at) = row;
         Self {
+            queue_id: subject.queue_id,
             source: subject.source,
             content_id: subject.content_id,
             user_id: subject.user_id,
@@ -361,8 +374,54 @@ impl Taking {
     }
 }
 
+/// Changes publications of live leases, one after the other, with what it has opened for the first.
+pub(crate) struct Changes {
+    publications: Option<Writer>,
+    successes: Option<Inserter>,
+    memory: Memory,
+}
+
+impl Changes {
+    /// What it opens lasts as long as this memory.
+    pub(crate) fn within(memory: Memory) -> Self {
+        Self {
+            publications: None,
+            successes: None,
+            memory,
+        }
+    }
+
+    fn publications(&mut self) -> Result<&mut Writer, Fault> {
+        Ok(match &mut self.publications {
+            Some(open) => open,
+            none => none.insert(self.memory.within(|| Writer::open(c"publication"))?),
+        })
+    }
+
+    fn successes(&mut self) -> Result<&mut Inserter, Fault> {
+        Ok(match &mut self.successes {
+            Some(open) => open,
+            none => none.insert(self.memory.within(|| Inserter::open(&SUCCESS))?),
+        })
+    }
+
+    /// Closes what must not stay open from one call to the next.
+    pub(crate) fn rest(&mut self) {
+        if let Some(open) = &mut self.publications {
+            open.rest();
+        }
+        self.successes.take_if(|open| !open.is_lasting());
+    }
+}
+
 /// Lets the attempt of a live lease begin, if its queue goes on and this is no copy.
-pub(crate) fn start(turn: &Hold, token: &Token, now: Instant) -> Result<Option<Told>, Fault> {
+pub(super) fn start(
+    open: &mut Open,
+    turn: &Hold<'_>,
+    token: &Token,
+    seen: Option<Subject>,
+    now: Instant,
+) -> Result<Option<Told>, Fault> {
     let (Some(row), Some(publication)) = (turn.row(), turn.publication()?) else {
         return Ok(None);
     };
@@ -372,10 +431,12 @@ pub(crate) fn start(turn: &Hold, token: &Token, now: Instant) -> Result<Option<T
     if !may || home::is_copy()? {
         return Ok(None);
     }
-    let subject = look::subject(token.booking_id)?.filter(|s| !s.released && s.queue_status == "active");
-    let Some(subject) = subject else { return Ok(None) };
+    let subject = open.bookings.still(seen, token.booking_id)?;
+    let Some(subject) = subject.filter(|s| !s.released && s.queue_status == "active") else {
+        return Ok(None);
+    };
     let attempts = publication.attempts.saturating_add(1);
-    let begun = Writer::open(c"publication")?.update(
+    let begun = open.changes.publications()?.update(
         &row,
         &[
             (c"state", Value::Text(State::Publishing.name())),
@@ -395,7 +456,13 @@ pub(crate) struct Said<'a> {
 }
 
 /// Closes the content of the attempt that is under way.
-pub(crate) fn succeed(turn: &Hold, token: &Token, said: &Said<'_>) -> Result<Option<Told>, Fault> {
+pub(super) fn succeed(
+    open: &mut Open,
+    turn: &Hold<'_>,
+    token: &Token,
+    seen: Option<Subject>,
+    said: &Said<'_>,
+) -> Result<Option<Told>, Fault> {
     let (Some(row), Some(publication)) = (turn.row(), turn.publication()?) else {
         return Ok(None);
     };
@@ -403,24 +470,27 @@ pub(crate) fn succeed(turn: &Hold, token: &Token, said: &Said<'_>) -> Result<Opt
         return Ok(None);
     }
     let booking_id = token.booking_id;
-    let subject = look::subject(booking_id)?
+    let subject = open
+        .bookings
+        .still(seen, booking_id)?
         .ok_or_else(|| Fault::Internal(format!("publication {booking_id} has no booking")))?;
-    if !Writer::open(c"publication")?.delete(&row) {
+    if !open.changes.publications()?.delete(&row) {
         return Ok(None);
     }
-    record(&Closing {
+    let closing = Closing {
         content: subject.content(),
         booking_id,
         live: None,
         attempt: publication.attempts,
-        late: publication.wake_at.is_some_and(|until| until < said.now),
+        late: publication.wake_at.is_some_and(|until| until <= said.now),
         worker: publication.worker.as_deref(),
         claimed_at: publication.claimed_at,
         begun_at: publication.begun_at,
         provider_id: said.provider_id,
         url: said.url,
         now: said.now,
-    })?;
+    };
+    record(open.changes.successes()?, &closing)?;
     Ok(Some(Told::of(
         subject,
         (publication.attempts, publication.timeouts, publication.wake_at),
@@ -446,7 +516,7 @@ pub(crate) struct Closing<'a> {
 
 /// Closes a content for ever, and stops whatever attempt of it is under way.
 pub(crate) fn close(closing: &Closing<'_>) -> Result<(), Fault> {
-    record(closing)?;
+    record(&mut Inserter::open(&SUCCESS)?, closing)?;
     if let Some(booking_id) = closing.live {
         let values = [Value::Int8(booking_id), Value::Time(closing.now)];
         CLOSE_BOOKING.with(|close| close.write(&values, |_| Ok(())))?;
@@ -456,9 +526,8 @@ pub(crate) fn close(closing: &Closing<'_>) -> Result<(), Fault> {
 }
 
 /// Writes the row that proves a success.
-fn record(closing: &Closing<'_>) -> Result<(), Fault> {
+fn record(published: &mut Inserter, closing: &Closing<'_>) -> Result<(), Fault> {
     let content = &closing.content;
-    let mut published = Inserter::open(&SUCCESS)?;
     published.insert(&[
         Value::Int8(content.queue_id),
         Value::Int8(closing.booking_id),

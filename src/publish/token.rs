@@ -1,7 +1,6 @@
 //! Lease tokens: opaque to workers, random, and of use only as long as nobody else has the content.
 
-use crate::fault::Fault;
-use crate::pg::random::{digest, secret};
+use slotkeeper_core::lease::digest;
 
 /// A token as it was given back to us.
 #[derive(Clone, Copy)]
@@ -11,22 +10,18 @@ pub(crate) struct Token {
 }
 
 /// A new token for a booking: the text for the worker, and what is stored of it.
-pub(crate) fn new(booking_id: i64) -> Result<(String, u128), Fault> {
-    let secret = secret()?;
-    Ok((format!("{booking_id:016x}{secret:032x}"), digest(secret)?))
+pub(crate) fn new(booking_id: i64, secret: u128) -> (String, u128) {
+    (format!("{booking_id:016x}{secret:032x}"), digest(secret))
 }
 
 /// What a text says, if it has the form of a token.
-pub(crate) fn parse(text: &str) -> Result<Option<Token>, Fault> {
+pub(crate) fn parse(text: &str) -> Option<Token> {
     if text.len() != 48 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Ok(None);
+        return None;
     }
     let (booking_id, secret) = text.split_at(16);
-    let (Ok(booking_id), Ok(secret)) = (i64::from_str_radix(booking_id, 16), u128::from_str_radix(secret, 16)) else {
-        return Ok(None);
-    };
-    Ok(Some(Token {
-        booking_id,
-        digest: digest(secret)?,
-    }))
+    Some(Token {
+        booking_id: i64::from_str_radix(booking_id, 16).ok()?,
+        digest: digest(u128::from_str_radix(secret, 16).ok()?),
+    })
 }

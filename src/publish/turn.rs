@@ -5,21 +5,31 @@
 use super::look::{self, Publication, Subject, Success};
 use crate::booking::{self, Booking, Content};
 use crate::fault::Fault;
+use crate::pg::across_rows::Memory;
 use crate::pg::lock::{Brief, Key, wait_for};
 use crate::pg::scan::{Found, IndexScan, Key as ScanKey, Order, See};
 use pgrx::pg_sys::TransactionId;
 
 /// The turn on one publication, with its row as the look under it has found it. Nobody else changes it meanwhile.
-pub(crate) struct Hold {
-    scan: IndexScan,
+pub(crate) struct Hold<'s> {
+    scan: Scan<'s>,
     found: bool,
     _turn: Brief,
 }
 
-impl Hold {
+enum Scan<'s> {
+    Own(IndexScan),
+    Lent(&'s IndexScan),
+}
+
+impl Hold<'_> {
     /// The publication's row, as it was when the turn was taken.
     pub(crate) fn row(&self) -> Option<Found<'_>> {
-        self.found.then(|| self.scan.current())
+        let scan = match &self.scan {
+            Scan::Own(scan) => scan,
+            Scan::Lent(scan) => scan,
+        };
+        self.found.then(|| scan.current())
     }
 
     /// What it says.
@@ -30,29 +40,18 @@ impl Hold {
 
 /// The turn on one publication, or who has it.
 pub(crate) enum Turn {
-    Mine(Hold),
+    Mine(Hold<'static>),
     /// This open transaction has changed it.
     Busy(TransactionId),
 }
 
 /// Asks for the turn, without waiting for a transaction.
 pub(crate) fn on(booking_id: i64) -> Result<Turn, Fault> {
-    look_under(Brief::acquire(&Key::Publication { booking_id }), booking_id)
-}
-
-/// The turn, if nobody is at this publication.
-pub(crate) fn try_on(booking_id: i64) -> Result<Option<Hold>, Fault> {
-    let Some(turn) = Brief::try_acquire(&Key::Publication { booking_id }) else {
-        return Ok(None);
-    };
-    Ok(match look_under(turn, booking_id)? {
-        Turn::Mine(hold) => Some(hold),
-        Turn::Busy(_) => None,
-    })
+    on_under(Brief::acquire(&Key::Publication { booking_id }), booking_id)
 }
 
 /// The turn, after whoever has it.
-pub(crate) fn wait_on(booking_id: i64) -> Result<Hold, Fault> {
+pub(crate) fn wait_on(booking_id: i64) -> Result<Hold<'static>, Fault> {
     loop {
         match on(booking_id)? {
             Turn::Mine(hold) => return Ok(hold),
@@ -61,23 +60,99 @@ pub(crate) fn wait_on(booking_id: i64) -> Result<Hold, Fault> {
     }
 }
 
-fn look_under(turn: Brief, booking_id: i64) -> Result<Turn, Fault> {
-    let mut scan = IndexScan::open(c"publication", c"publication_pkey", 1, See::Uncommitted)?;
+/// The turn, if nobody is at this publication.
+pub(crate) fn try_on(booking_id: i64) -> Result<Option<Hold<'static>>, Fault> {
+    let Some(turn) = Brief::try_acquire(&Key::Publication { booking_id }) else {
+        return Ok(None);
+    };
+    Ok(match on_under(turn, booking_id)? {
+        Turn::Mine(hold) => Some(hold),
+        Turn::Busy(_) => None,
+    })
+}
+
+fn on_under(turn: Brief, booking_id: i64) -> Result<Turn, Fault> {
+    let mut scan = publication_scan()?;
+    Ok(match look_at(&mut scan, booking_id) {
+        Look::Free { found } => Turn::Mine(Hold {
+            scan: Scan::Own(scan),
+            found,
+            _turn: turn,
+        }),
+        Look::Busy(transaction) => Turn::Busy(transaction),
+    })
+}
+
+fn publication_scan() -> Result<IndexScan, Fault> {
+    IndexScan::open(c"publication", c"publication_pkey", 1, See::Uncommitted)
+}
+
+/// What is at a publication.
+enum Look {
+    /// Nobody; whether there is one. The scan stays on it.
+    Free {
+        found: bool,
+    },
+    Busy(TransactionId),
+}
+
+/// Looks at a publication whose brief lock is held.
+fn look_at(scan: &mut IndexScan, booking_id: i64) -> Look {
     scan.search(&[(1, ScanKey::Is(booking_id))], Order::Ascending);
     // The first is enough: of a row that somebody is at, every version that a scan sees says so. And the scan must stay
     // on it.
-    let found = match scan.next() {
+    match scan.next() {
         Some(row) => match row.inserter().or(row.changer()) {
-            Some(transaction) => return Ok(Turn::Busy(transaction)),
-            None => true,
+            Some(transaction) => Look::Busy(transaction),
+            None => Look::Free { found: true },
         },
-        None => false,
-    };
-    Ok(Turn::Mine(Hold {
-        scan,
-        found,
-        _turn: turn,
-    }))
+        None => Look::Free { found: false },
+    }
+}
+
+/// Takes turns, one after the other, with one scan.
+pub(crate) struct Turns {
+    scan: Option<IndexScan>,
+    memory: Memory,
+}
+
+impl Turns {
+    /// What it opens lasts as long as this memory.
+    pub(crate) fn within(memory: Memory) -> Self {
+        Self { scan: None, memory }
+    }
+
+    /// The turn, after whoever has it.
+    pub(crate) fn wait_on(&mut self, booking_id: i64) -> Result<Hold<'_>, Fault> {
+        let scan = match &mut self.scan {
+            Some(scan) => scan,
+            none => none.insert(self.memory.within(publication_scan)?),
+        };
+        loop {
+            let turn = Brief::acquire(&Key::Publication { booking_id });
+            match look_at(scan, booking_id) {
+                Look::Free { found } => {
+                    return Ok(Hold {
+                        scan: Scan::Lent(scan),
+                        found,
+                        _turn: turn,
+                    });
+                }
+                Look::Busy(transaction) => {
+                    scan.rest();
+                    drop(turn);
+                    wait_for(transaction);
+                }
+            }
+        }
+    }
+
+    /// See [`IndexScan::rest`].
+    pub(crate) fn rest(&mut self) {
+        if let Some(scan) = &mut self.scan {
+            scan.rest();
+        }
+    }
 }
 
 /// Everything that is known of a content, while nobody else changes any of it.
@@ -86,7 +161,7 @@ pub(crate) struct Settled {
     pub(crate) live: Option<Booking>,
     pub(crate) publication: Option<Publication>,
     pub(crate) success: Option<Success>,
-    _turns: (Brief, Option<Hold>),
+    _turns: (Brief, Option<Hold<'static>>),
 }
 
 /// Waits until no transaction is at the content, and takes all turns on it.

@@ -7,6 +7,7 @@ use crate::arguments::json;
 use crate::fault::Fault;
 use crate::pg::dynamic::{See, execute, identifier, literal, query};
 use crate::pg::json::{JsonArg, JsonReply};
+use crate::pg::patience::{Against, hold_table};
 use crate::pg::refuse_read_only;
 use crate::pg::statement::Value;
 use crate::pg::table::{Column, RegClass, Table, depends_on_settings};
@@ -91,6 +92,7 @@ fn attach(table: RegClass, column: &str, source: &str, options: &Json) -> Result
         }
     }
     let trigger = trigger_name(&column.name);
+    hold_table(table.oid(), &table.name(), Against::Writers)?;
     let replaced = other_of_this_name(&table, &trigger)?;
     execute(
         &format!(

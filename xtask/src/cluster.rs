@@ -395,9 +395,9 @@ impl Cluster {
     }
 
     /// Prints what a person needs to connect by hand.
-    pub(crate) fn say_how_to_connect(&self, database: &str) {
+    pub(crate) fn say_how_to_connect(&self, host: &Host, database: &str) {
         println!();
-        println!("  psql      cargo xtask psql");
+        println!("  psql      {}", host.xtask("psql"));
         println!("            {}", process::shown(&self.psql(database)));
         println!("  URL       {}", self.url(database));
         println!("  socket    {} (port {})", self.sockets.display(), self.port);

@@ -58,9 +58,9 @@ pub(crate) fn run(host: &Host) -> Result<ExitCode> {
     drag_race(&cluster, &mut checks)?;
 
     ui::heading("to go on by hand");
-    println!("\n  cargo xtask psql");
+    println!("\n  {}", host.xtask("psql"));
     println!("  SELECT * FROM slotkeeper.preview_slots('{PROFILE}', 'tiktok');");
-    cluster.say_how_to_connect(DATABASE);
+    cluster.say_how_to_connect(host, DATABASE);
     println!();
     Ok(checks.close())
 }

@@ -201,6 +201,18 @@ impl Host {
         Ok(program)
     }
 
+    /// `cargo xtask …` as one has to type it for this PostgreSQL and this build.
+    pub(crate) fn xtask(&self, arguments: &str) -> String {
+        let mut line = "cargo xtask".to_owned();
+        if self.pg.major != crate::DEFAULT_PG {
+            line += &format!(" --pg {}", self.pg.major);
+        }
+        if self.debug {
+            line += " --debug";
+        }
+        format!("{line} {arguments}")
+    }
+
     /// Says what was found.
     pub(crate) fn describe(&self) {
         ui::done(&format!("{} ({})", self.pg.version, self.pg.pg_config.display()));
@@ -418,15 +430,31 @@ fn has_libclang() -> bool {
     folders.iter().any(|folder| holds(folder))
 }
 
+/// Where Debian's PostgreSQL packages are told not to create and start a cluster of their own.
+const CREATE_CLUSTER_CONF: &str = "/etc/postgresql-common/createcluster.d/slotkeeper-xtask.conf";
+/// Tells them.
+const WITHOUT_CLUSTER: &str = "mkdir -p /etc/postgresql-common/createcluster.d && \
+                               echo create_main_cluster = false > /etc/postgresql-common/createcluster.d/slotkeeper-xtask.conf";
+
 /// Installs Debian packages as root or with sudo that asks no password; otherwise says what to type.
 fn install(major: u32, packages: &[String]) -> Result<()> {
     let list = packages.join(" ");
+    let no_cluster = packages.iter().any(|package| *package == format!("postgresql-{major}"));
     let by_hand = format!("apt-get update && apt-get install --yes --no-install-recommends {list}");
+    let by_hand = if no_cluster {
+        format!("{WITHOUT_CLUSTER} && {by_hand}; rm -f {CREATE_CLUSTER_CONF}")
+    } else {
+        by_hand
+    };
     if process::which("apt-get").is_none() {
         bail!("this machine lacks what the Debian packages {list} contain; install that, or set $PG_CONFIG");
     }
     let root = is_root()?;
     if !root && !process::succeeds(Command::new("sudo").args(["-n", "true"])) {
+        // A command that cannot succeed is no help; but lists that were never fetched tell nothing.
+        if is_known("libc6") {
+            require_known(major, packages)?;
+        }
         bail!(
             "this machine lacks some packages. Please run:\n\n  sudo sh -c '{by_hand}'\n\nand then the same command again"
         );
@@ -450,30 +478,10 @@ fn install(major: u32, packages: &[String]) -> Result<()> {
         &mut privileged(&["apt-get", "update", "-qq"]),
         "fetching Debian's list of packages",
     )?;
-    for package in packages {
-        if !process::succeeds(process::command("apt-cache").args(["show", "--no-all-versions", package])) {
-            let release = debian_release();
-            bail!(
-                "{release} has no package {package}{}",
-                if package.contains("postgresql") {
-                    format!(
-                        ": PostgreSQL {major} is not part of this release. Use another --pg, a release that has it, or \
-                         point $PG_CONFIG at the pg_config of a PostgreSQL {major} from elsewhere"
-                    )
-                } else {
-                    String::new()
-                }
-            );
-        }
-    }
-    // Debian's PostgreSQL packages create and start a cluster of their own unless they are told not to.
-    let folder = "/etc/postgresql-common/createcluster.d";
-    let file = format!("{folder}/slotkeeper-xtask.conf");
-    let no_cluster = packages.iter().any(|package| *package == format!("postgresql-{major}"));
+    require_known(major, packages)?;
     if no_cluster {
-        let script = format!("mkdir -p {folder} && echo 'create_main_cluster = false' > {file}");
         process::output(
-            &mut privileged(&["sh", "-c", &script]),
+            &mut privileged(&["sh", "-c", WITHOUT_CLUSTER]),
             "telling Debian not to create a cluster",
         )?;
     }
@@ -489,9 +497,33 @@ fn install(major: u32, packages: &[String]) -> Result<()> {
     arguments.extend(packages.iter().map(String::as_str));
     let installed = process::output(&mut privileged(&arguments), "installing packages");
     if no_cluster {
-        process::output(&mut privileged(&["rm", "-f", &file]), "removing the setting again")?;
+        process::output(
+            &mut privileged(&["rm", "-f", CREATE_CLUSTER_CONF]),
+            "removing the setting again",
+        )?;
     }
     installed.map(drop)
+}
+
+/// Whether Debian's lists, as they were fetched last, have this package.
+fn is_known(package: &str) -> bool {
+    process::succeeds(process::command("apt-cache").args(["show", "--no-all-versions", package]))
+}
+
+/// An error for the first package that this release does not have.
+fn require_known(major: u32, packages: &[String]) -> Result<()> {
+    let Some(package) = packages.iter().find(|package| !is_known(package)) else {
+        return Ok(());
+    };
+    let remedy = if package.contains("postgresql") {
+        format!(
+            ": PostgreSQL {major} is not part of this release. Use another --pg, a release that has it, or point \
+             $PG_CONFIG at the pg_config of a PostgreSQL {major} from elsewhere"
+        )
+    } else {
+        String::new()
+    };
+    bail!("{} has no package {package}{remedy}", debian_release())
 }
 
 /// Programs that only some tests need, each with the Debian package that has it; those that are missing are installed.
@@ -513,8 +545,7 @@ pub(crate) fn have_pg_cron(pg: &Postgres) -> Result<bool> {
         return Ok(true);
     }
     let package = format!("postgresql-{}-cron", pg.major);
-    let known = || process::succeeds(process::command("apt-cache").args(["show", "--no-all-versions", &package]));
-    if process::which("apt-get").is_none() || !known() {
+    if process::which("apt-get").is_none() || !is_known(&package) {
         return Ok(false);
     }
     install(pg.major, &[package])?;

@@ -16,10 +16,14 @@ mod ui;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::{Cluster, Settings};
 use crate::host::Host;
+
+/// The PostgreSQL that is meant where none is named.
+pub(crate) const DEFAULT_PG: u32 = 15;
 
 /// Build, try, test, measure and package slotkeeper.
 #[derive(Parser)]
@@ -33,8 +37,8 @@ struct Cli {
 
 #[derive(Args)]
 struct Common {
-    /// Which PostgreSQL: 15, 17 or 18
-    #[arg(long, global = true, default_value_t = 15, value_parser = clap::value_parser!(u32).range(15..=18))]
+    /// Which PostgreSQL
+    #[arg(long, global = true, default_value_t = DEFAULT_PG, value_parser = PossibleValuesParser::new(["15", "17", "18"]).try_map(|text| text.parse::<u32>()))]
     pg: u32,
     /// Build the extension without optimisation: quicker to build, not for measuring
     #[arg(long, global = true)]
@@ -101,7 +105,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Start => {
             let host = open()?;
             let cluster = demo_cluster(&host, false)?;
-            cluster.say_how_to_connect(demo::DATABASE);
+            cluster.say_how_to_connect(&host, demo::DATABASE);
         }
         Command::Psql { fresh, args } => {
             let host = open()?;
@@ -127,10 +131,10 @@ fn demo_cluster(host: &Host, fresh: bool) -> Result<Cluster> {
     if fresh || !cluster.has_database(demo::DATABASE)? {
         cluster.recreate_database(demo::DATABASE, true)?;
     } else if cluster.extension_is_stale(demo::DATABASE, &built)? {
-        ui::note(
-            "the extension's SQL has changed since this database was made; \
-             `cargo xtask psql --fresh` recreates it",
-        );
+        ui::note(&format!(
+            "the extension's SQL has changed since this database was made; `{}` recreates it",
+            host.xtask("psql --fresh")
+        ));
     }
     Ok(cluster)
 }

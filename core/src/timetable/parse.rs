@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::days::{self, Days};
 use super::{Clock, DAYS_PER_WEEK, Rule, Timetable, minute_of};
-use crate::invalid::{Invalid, element, kind_of, member, quoted};
+use crate::invalid::{Invalid, element, integer, kind_of, member, quoted};
 use crate::span::Span;
 use crate::{MICROS_PER_SEC, MINUTES_PER_DAY};
 
@@ -201,11 +201,7 @@ fn utc_minutes(times: &[Value]) -> Result<Week, Invalid> {
 
 fn wrapped_minute(time: &Value) -> Option<u16> {
     let day = MINUTES_PER_DAY;
-    let wrapped = match time.as_i64() {
-        Some(minutes) => minutes.rem_euclid(i64::from(day)).unsigned_abs(),
-        None => time.as_u64()? % u64::from(day),
-    };
-    u16::try_from(wrapped).ok()
+    u16::try_from(integer(time)?.rem_euclid(day.into())).ok()
 }
 
 fn capacity(fields: &Object, path: &str) -> Result<u16, Invalid> {
@@ -213,8 +209,7 @@ fn capacity(fields: &Object, path: &str) -> Result<u16, Invalid> {
         None | Some(Value::Null) => return Ok(1),
         Some(value) => value,
     };
-    value
-        .as_u64()
+    integer(value)
         .and_then(|seats| u16::try_from(seats).ok())
         .filter(|seats| (1..=MAX_CAPACITY).contains(seats))
         .ok_or_else(|| {

@@ -160,7 +160,7 @@ fn a_refusal_names_the_place() {
             "timetable.mon[0].capacity",
         ),
         (
-            json!({"mon": [{"time": "09:00", "capacity": 2.0}]}),
+            json!({"mon": [{"time": "09:00", "capacity": 2.5}]}),
             "timetable.mon[0].capacity",
         ),
         (

@@ -8,7 +8,7 @@ pub(crate) mod follow;
 mod row;
 mod triggers;
 
-use super::attach::{add, remember, remove, require_owner, source_of, triggers_on};
+use super::attach::{add, remember, remove, require_owner, require_readable, source_of, triggers_on};
 use super::table::Table;
 use super::triggers::drop_all;
 use super::{Source, broken, id_of, root_of};
@@ -16,6 +16,7 @@ use crate::fault::Fault;
 use crate::manage::{self, Change};
 use crate::pg::dynamic::{See, command, query};
 use crate::pg::json::{JsonArg, JsonReply};
+use crate::pg::patience::Against;
 use crate::pg::statement::{Statement, Value};
 use crate::pg::table::RegClass;
 use crate::pg::{refuse_read_only, relations_generation};
@@ -256,11 +257,16 @@ fn attach(table: Table, options: QueueSource, json: &JsonValue) -> Result<Attach
     let mut binding = QueueBinding::resolve(0, source, table, options)?;
     check_constants(&binding)?;
     let conditions = triggers::Conditions::of(&binding)?;
-    require_readable(&binding)?;
+    require_readable(&binding.table, "Queues of hidden rows would be missed.")?;
     let statements = triggers::create(&binding, &conditions)?;
     binding.binding_id = add("queues", &binding.source, &binding.table, json)?;
     let relation = binding.table.quoted()?;
-    drop_all(&relation, &triggers_on(&binding.table, FUNCTION)?)?;
+    let there = triggers_on(&binding.table, FUNCTION)?;
+    binding.table.hold(match there.is_empty() {
+        true => Against::Writers,
+        false => Against::Everybody,
+    })?;
+    drop_all(&relation, &there)?;
     for statement in &statements {
         command(statement)?;
     }
@@ -272,19 +278,6 @@ fn attach(table: Table, options: QueueSource, json: &JsonValue) -> Result<Attach
         rows,
         changes,
     })
-}
-
-/// Whoever attaches must see all rows.
-fn require_readable(binding: &QueueBinding) -> Result<(), Fault> {
-    if !binding.table.hides_rows() {
-        return Ok(());
-    }
-    Err(Fault::unbindable(
-        PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-        format!("row-level security of {} may hide rows from you", binding.source),
-        "Queues of hidden rows would be missed.",
-        "Call it as a role that sees all rows: the owner where security isn't forced, or one with BYPASSRLS.",
-    ))
 }
 
 /// What is the same for all rows is refused at once.
@@ -359,6 +352,7 @@ pub(super) fn detach(table: &Table) -> Result<Option<String>, Fault> {
     let Some((binding_id, source)) = bound(table)? else {
         return Ok(None);
     };
+    table.hold(Against::Everybody)?;
     drop_all(&table.quoted()?, &triggers_on(table, FUNCTION)?)?;
     copy::forget_all(binding_id)?;
     remove(binding_id)?;

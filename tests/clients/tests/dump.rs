@@ -15,13 +15,15 @@ use slotkeeper_client_tests::{
     Database, assign, assign_batch, call, create_queue, ledger, one, reply, run, sqlstate, text, told,
 };
 
-const TABLES: [&str; 8] = [
+const TABLES: [&str; 10] = [
     "queue",
+    "dropped_queue",
     "booking",
     "full_run",
     "hole",
     "publication",
     "published",
+    "adopted",
     "attempt",
     "platform",
 ];
@@ -175,7 +177,26 @@ fn publish(client: &mut Client) {
             _ => Value::Null,
         };
     }
-    for table in ["publication", "published", "attempt", "platform"] {
+    // A queue that is no more, with what was published in it; and a content that was handed out before it was a row's.
+    create_queue(client, "gone", "UTC", &json!({"daily": ["23:00"]}), &json!({}));
+    assign(client, "gone", "out").unwrap();
+    let claimed = reply(client, "SELECT slotkeeper.claim_content('out', 'w')", &[]);
+    let token = text(&claimed, "lease_token").to_owned();
+    reply(client, "SELECT slotkeeper.begin_publish($1)", &[&token]);
+    reply(client, "SELECT slotkeeper.confirm_publish($1)", &[&token]);
+    reply(client, "SELECT slotkeeper.drop_queue('p', 'gone')", &[]);
+    run(
+        client,
+        "INSERT INTO slotkeeper.adopted (queue_id, source, content_id) SELECT queue_id, 'public.post', 'open' FROM slotkeeper.queue WHERE platform = 'pub'",
+    );
+    for table in [
+        "publication",
+        "published",
+        "attempt",
+        "platform",
+        "dropped_queue",
+        "adopted",
+    ] {
         let rows: i64 = one(client, &format!("SELECT count(*) FROM slotkeeper.{table}"));
         assert!(rows > 0, "nothing in {table} to dump");
     }
@@ -184,6 +205,12 @@ fn publish(client: &mut Client) {
 /// What the next calls answer, in both databases alike.
 fn go_on(client: &mut Client) -> Vec<Value> {
     let mut replies = Vec::new();
+    create_queue(client, "gone", "UTC", &json!({}), &json!({}));
+    replies.push(reply(client, "SELECT slotkeeper.claim_content('out', 'w')", &[]));
+    assert_eq!(
+        replies.last().map(|reply| text(reply, "outcome")),
+        Some("already_published")
+    );
     for i in 0..6 {
         replies.push(assign(client, "dense", &format!("next{i}")).unwrap());
     }

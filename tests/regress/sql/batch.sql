@@ -90,6 +90,11 @@ SELECT pg_temp.batch(slotkeeper.assign_slots('[
     {"profile_id": "batch", "platform": "mix", "content_id": "m5", "not_before": "2020-01-01T00:00:00Z"},
     {"profile_id": "batch", "platform": "mix", "content_id": "m6", "not_before": "2026-01-18T00:00:00Z"}]'));
 
+-- Instants as people and programs write them: with a blank, without seconds, the offset without colon or minutes.
+SELECT slotkeeper.create_queue('batch', 'spelled', 'UTC', '{"every": "1 minute"}') ->> 'outcome' AS outcome;
+SELECT text, slotkeeper.assign_slots(jsonb_build_array(jsonb_build_object('profile_id', 'batch', 'platform', 'spelled', 'content_id', text, 'not_before', text))) #>> '{results,0,scheduled_at}' AS at
+FROM unnest(ARRAY['2026-02-01T10:00:00Z', '2026-02-01t10:01:00.000z', '2026-02-01 17:02:00+07', '2026-02-01T17:03:00+0700', '2026-02-01T17:04+07:00', '2026-02-01 10:05Z', ' 2026-02-01T06:36:00.5-03:30 ']) AS text;
+
 -- Hundreds at once, over capacity and holes: every seat once, none left out.
 SELECT count(slotkeeper.unschedule_content('m' || n)) AS given_back FROM generate_series(2, 4) AS n;
 SELECT r ->> 'outcome' AS outcome, jsonb_array_length(r -> 'results') AS results

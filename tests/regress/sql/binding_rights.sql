@@ -85,6 +85,15 @@ RESET ROLE;
 SET ROLE regress_sk_mallory;
 SELECT slotkeeper.reconcile_table('regress_mallory.post') ->> 'outcome' AS outcome;
 SELECT slotkeeper.move_collisions('regress_mallory.post') ->> 'outcome' AS outcome;
+-- What IS DISTINCT FROM compares is compared by an operator that search_path finds, too.
+SET search_path = regress_mallory, pg_catalog;
+CREATE TABLE never (id text PRIMARY KEY, at timestamptz);
+INSERT INTO never VALUES ('n', 'infinity');
+SELECT slotkeeper.attach_table('never', '{"content_id": "id", "profile_id": {"value": "rights"}, "platform": {"value": "on"}, "at": "at"}') ->> 'unbooked_count' AS unbooked;
+SELECT slotkeeper.reconcile_table('never') ->> 'unbooked_count' AS unbooked FROM generate_series(1, 2);
+SELECT slotkeeper.detach_table('never') ->> 'outcome' AS outcome;
+DROP TABLE never;
+RESET search_path;
 RESET ROLE;
 -- Each ran as whoever ran the statement, none as a superuser.
 SELECT what, string_agg(DISTINCT who::text, ', ' ORDER BY who::text) AS ran_as FROM regress_mallory.ran WHERE NOT superuser GROUP BY what ORDER BY what;

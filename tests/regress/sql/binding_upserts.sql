@@ -57,4 +57,39 @@ SELECT slotkeeper.begin_publish(:'token')->>'outcome' AS begun, slotkeeper.confi
 INSERT INTO post (id, at) VALUES ('early', '2026-01-15 12:00Z');
 SELECT state, provider_id FROM slotkeeper.content_status WHERE content_id = 'early';
 SELECT slotkeeper.claim_content('early', 'w')->>'outcome' AS outcome;
+
+-- A unique key with the time in it: what is inserted without ON CONFLICT moves, and the key with it, whatever the statement; what
+-- is upserted by that key is its row's.
+CREATE TABLE keyed (id int PRIMARY KEY, p text DEFAULT 'z', at timestamptz, UNIQUE (p, at), what text);
+SELECT slotkeeper.attach_table('keyed', '{"content_id": "id", "profile_id": "p", "platform": {"value": "x"}, "at": "at"}')->>'outcome' AS outcome;
+INSERT INTO keyed VALUES (1, 'z', '2026-09-01 10:00Z'), (2, 'z', '2026-09-01 10:00Z');
+INSERT INTO keyed VALUES (3, 'z', '2026-09-01 10:00Z') RETURNING id, at;
+COPY keyed (id, at) FROM STDIN;
+4	2026-09-01 10:00Z
+\.
+WITH w AS (INSERT INTO keyed VALUES (5, 'z', '2026-09-01 10:00Z') RETURNING id, at) SELECT * FROM w;
+CREATE FUNCTION put(int) RETURNS timestamptz LANGUAGE sql AS $$INSERT INTO upserts.keyed VALUES ($1, 'z', '2026-09-01 10:00Z') RETURNING at$$;
+SELECT put(6);
+INSERT INTO keyed VALUES (7, 'z', '2026-09-01 10:00Z') ON CONFLICT (p, at) DO UPDATE SET what = 'updated' RETURNING id, at, what;
+INSERT INTO keyed VALUES (8, 'z', '2026-09-01 10:00Z') ON CONFLICT DO NOTHING RETURNING id, at;
+WITH w AS (INSERT INTO keyed VALUES (9, 'z', '2026-09-01 10:00Z') ON CONFLICT (p, at) DO UPDATE SET what = 'again' RETURNING id, at, what) SELECT * FROM w;
+MERGE INTO keyed USING (VALUES (10)) AS v (id) ON keyed.id = v.id WHEN NOT MATCHED THEN INSERT VALUES (v.id, 'z', '2026-09-01 10:00Z');
+SELECT count(*) FILTER (WHERE b.scheduled_at = k.at) AS right, count(*) AS all FROM keyed AS k
+FULL JOIN (SELECT * FROM slotkeeper.booking WHERE source = 'upserts.keyed' AND released_at IS NULL) AS b ON b.content_id = k.id::text;
+-- In a session's very first statement as well.
+\c -
+SET slotkeeper.now = '2026-01-15 12:00:00+00';
+SET search_path = upserts;
+INSERT INTO keyed VALUES (11, 'z', '2026-09-01 10:00Z') ON CONFLICT (p, at) DO UPDATE SET what = 'first' RETURNING id, at, what;
+\c -
+SET slotkeeper.now = '2026-01-15 12:00:00+00';
+SET search_path = upserts;
+INSERT INTO keyed VALUES (12, 'z', '2026-09-01 10:00Z') RETURNING id, at;
+\c -
+SET slotkeeper.now = '2026-01-15 12:00:00+00';
+SET search_path = upserts;
+COPY keyed (id, at) FROM STDIN;
+13	2026-09-01 10:00Z
+\.
+SELECT id, at FROM keyed WHERE id = 13;
 DROP SCHEMA upserts CASCADE;

@@ -255,6 +255,20 @@ SELECT pg_temp.said(slotkeeper.assign_next_available_slot('holes', 'remembered',
 COMMIT;
 SELECT pg_temp.said(slotkeeper.assign_next_available_slot('holes', 'remembered', 'a8'));
 
+-- Nobody comes by a hole in the past, nor by one of other rules: they go with the rest of history. Those ahead stay, and are found.
+SELECT slotkeeper.create_queue('holes', 'past', 'UTC', '{"daily": ["09:00"]}', '{"granule": "15 seconds"}') ->> 'outcome' AS outcome;
+SELECT count(slotkeeper.assign_next_available_slot('holes', 'past', 'p' || n)) AS booked FROM generate_series(1, 40) AS n;
+SELECT pg_temp.said(slotkeeper.unschedule_content('p' || n)) FROM unnest(ARRAY[2, 5, 6, 30]) AS n;
+SET slotkeeper.now = '2026-01-21T09:00:00+00:00';
+SELECT slotkeeper.prune_history('0 seconds', 1000000) ->> 'outcome' AS outcome;
+SELECT to_char(to_timestamp(granule * 15) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS hole FROM slotkeeper.hole WHERE queue_id = pg_temp.queue('past') ORDER BY granule;
+SELECT pg_temp.said(slotkeeper.assign_next_available_slot('holes', 'past', 'q' || n)) FROM generate_series(1, 3) AS n;
+SELECT slotkeeper.alter_queue('holes', 'past', 'WIB') ->> 'outcome' AS outcome;
+INSERT INTO slotkeeper.hole SELECT queue_id, version - 1, true, 100000000000 FROM slotkeeper.queue WHERE queue_id = pg_temp.queue('past');
+SELECT slotkeeper.prune_history('0 seconds', 1000000) ->> 'outcome' AS outcome;
+SELECT count(*) AS holes FROM slotkeeper.hole WHERE queue_id = pg_temp.queue('past');
+SET slotkeeper.now = '2026-01-15T12:00:00+00:00';
+
 SELECT count(slotkeeper.drop_queue(profile_id, platform, true)) AS dropped FROM slotkeeper.queue WHERE profile_id = 'holes';
 SELECT (SELECT count(*) FROM slotkeeper.full_run AS r WHERE NOT EXISTS (SELECT FROM slotkeeper.queue AS q WHERE q.queue_id = r.queue_id)) AS runs_left_behind,
        (SELECT count(*) FROM slotkeeper.hole AS h WHERE NOT EXISTS (SELECT FROM slotkeeper.queue AS q WHERE q.queue_id = h.queue_id)) AS holes_left_behind;

@@ -80,3 +80,21 @@ ROLLBACK;
 
 -- The setting is the superuser's.
 SELECT name, vartype, context, setting FROM pg_settings WHERE name LIKE 'slotkeeper.%' ORDER BY name;
+
+-- A database in another encoding is refused, and one in none.
+SELECT current_database() AS home
+\gset
+SET client_min_messages = warning;
+DROP DATABASE IF EXISTS regress_slotkeeper_encoding;
+\set SHOW_CONTEXT never
+CREATE DATABASE regress_slotkeeper_encoding ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C';
+\c regress_slotkeeper_encoding
+CREATE EXTENSION slotkeeper;
+\c :home
+DROP DATABASE regress_slotkeeper_encoding;
+CREATE DATABASE regress_slotkeeper_encoding ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C';
+\c regress_slotkeeper_encoding
+CREATE EXTENSION slotkeeper;
+\c :home
+DROP DATABASE regress_slotkeeper_encoding;
+\set SHOW_CONTEXT errors

@@ -70,6 +70,34 @@ SELECT slotkeeper.assign_next_available_slot('owner', 'x', 'c2') ->> 'outcome' A
 SELECT slotkeeper.create_queue('owner', 'y', 'UTC', '{}');
 SELECT count(*) FROM slotkeeper.queue;
 SELECT slotkeeper.grant_access('regress_sk_dbo_app', 'admin');
+SELECT slotkeeper.revoke_access('regress_sk_dbo_app');
+-- He can take it back, which REVOKE cannot: it is not he who has granted it. What he has granted himself is his to revoke.
+SET SESSION AUTHORIZATION regress_sk_dbo;
+GRANT EXECUTE ON FUNCTION slotkeeper.preview_slots TO regress_sk_dbo_app;
+REVOKE ALL ON FUNCTION slotkeeper.assign_slots FROM regress_sk_dbo_app;
+SELECT has_function_privilege('regress_sk_dbo_app', 'slotkeeper.assign_slots(jsonb, text)', 'EXECUTE') AS not_revoked;
+SELECT slotkeeper.revoke_access('regress_sk_dbo_app') AS reply;
+SELECT object, grantor::regrole FROM slotkeeper.access_entry WHERE grantee = 'regress_sk_dbo_app'::regrole;
+REVOKE ALL ON FUNCTION slotkeeper.preview_slots FROM regress_sk_dbo_app;
+SELECT slotkeeper.revoke_access('regress_sk_dbo_app') AS reply;
+SELECT object FROM slotkeeper.access_entry WHERE grantee = 'regress_sk_dbo_app'::regrole;
+DO $$
+DECLARE
+    r name; detail text; hint text;
+BEGIN
+    FOREACH r IN ARRAY ARRAY['regress_sk_dbo', 'pg_database_owner', 'regress_sk_nobody', 'public', NULL] LOOP
+        BEGIN
+            PERFORM slotkeeper.revoke_access(r);
+            RAISE WARNING '%: revoked', r;
+        EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+            RAISE WARNING '%', concat_ws(' / ', SQLSTATE, SQLERRM, nullif(detail, ''), nullif(hint, ''));
+        END;
+    END LOOP;
+END
+$$;
+SET SESSION AUTHORIZATION regress_sk_dbo_app;
+SELECT slotkeeper.assign_next_available_slot('owner', 'x', 'c3');
 -- A database that changes hands: the new owner decides, the installing role still may.
 RESET SESSION AUTHORIZATION;
 ALTER DATABASE regress_slotkeeper_owner OWNER TO regress_sk_dbo_app;

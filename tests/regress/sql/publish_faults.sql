@@ -60,7 +60,19 @@ SELECT slotkeeper.claim_content('both', 'w2', p_platform => 'x') ->> 'lease_toke
 \gset
 SELECT slotkeeper.fail_publish(:'token', repeat('ü', 100000)) ->> 'outcome' AS outcome;
 SELECT char_length(error) AS characters FROM slotkeeper.content_status WHERE content_id = 'both' AND platform = 'x';
+-- A policy of another version is none: what came of an attempt can be told all the same, and leases end.
+UPDATE slotkeeper.platform SET policy = '{"max_attempts": 2, "later": true}' WHERE platform = 'x';
+SELECT slotkeeper.schedule_content('pf', 'x', 'p' || n, '2026-01-15T12:10:00Z', p_on_conflict => 'next_free') ->> 'outcome' AS outcome FROM generate_series(1, 2) AS n;
+SET slotkeeper.now = '2026-01-15T12:20:00+00:00';
+SELECT lease_token AS one FROM slotkeeper.claim_due_content('w', 1, '1 minute', ARRAY['x']) \gset
+SELECT lease_token AS two FROM slotkeeper.claim_due_content('w', 1, '1 minute', ARRAY['x']) \gset
+SELECT slotkeeper.begin_publish(:'one') ->> 'outcome' AS one, slotkeeper.begin_publish(:'two') ->> 'outcome' AS two;
+SELECT slotkeeper.fail_publish(:'one', 'e', 400) ->> 'outcome' AS outcome;
+SET slotkeeper.now = '2026-01-15T12:30:00+00:00';
+SELECT content_id FROM slotkeeper.claim_due_content('w', 10, '1 minute', ARRAY['x']) WHERE content_id LIKE 'p%';
+SELECT content_id, state FROM slotkeeper.content_status WHERE profile_id = 'pf' AND content_id LIKE 'p%' ORDER BY content_id;
 SELECT count(slotkeeper.drop_queue(profile_id, platform, true)) AS dropped FROM slotkeeper.queue WHERE profile_id = 'pf';
 SELECT slotkeeper.prune_history('0 seconds') ->> 'outcome' AS outcome;
 DELETE FROM slotkeeper.attempt;
+DELETE FROM slotkeeper.booking;
 DELETE FROM slotkeeper.platform;

@@ -123,4 +123,14 @@ SELECT pg_temp.said(slotkeeper.reschedule_content('r2', '2026-01-24T12:00:00Z', 
 COMMIT;
 SELECT md5(string_agg(b::text, '' ORDER BY booking_id)) = :'before' AS nothing_changed FROM slotkeeper.booking AS b;
 
+-- Moves are kept until they are pruned: not those of contents that still wait.
+DELETE FROM slotkeeper.move WHERE booking_id NOT IN (SELECT booking_id FROM slotkeeper.booking JOIN slotkeeper.queue USING (queue_id) WHERE profile_id = 'reschedule' AND released_at IS NULL);
+SET slotkeeper.now = '2026-01-20T00:00:00+00:00';
+SELECT slotkeeper.prune_history('1 day', 1000000) -> 'moves' AS of_what_is_past;
+SET slotkeeper.now = '2026-01-28T00:00:00+00:00';
+SELECT (slotkeeper.prune_history('1 day', 1000000) -> 'moves')::int > 0 AS of_more;
+SELECT min(scheduled_at) >= '2026-01-27T00:00:00Z' AS only_what_waits FROM slotkeeper.move JOIN slotkeeper.booking USING (booking_id);
 SELECT count(slotkeeper.drop_queue(profile_id, platform, true)) AS dropped FROM slotkeeper.queue WHERE profile_id LIKE 'reschedule%';
+SET slotkeeper.now = '2026-12-01T00:00:00+00:00';
+SELECT slotkeeper.prune_history('0 seconds', 1000000) ->> 'outcome' AS outcome;
+SELECT count(*) AS moves FROM slotkeeper.move;

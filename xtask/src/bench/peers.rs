@@ -19,7 +19,10 @@ const PACKAGES: [&str; 2] = ["graphile-worker@0.17.3", "pg-boss@10.4.2"];
 /// A queue that is measured through its own client library.
 #[derive(Clone, Copy)]
 pub(crate) enum Driven {
+    /// As it comes: it fetches and completes job by job.
     GraphileWorker,
+    /// With a local queue and batched completion, which it has settings for.
+    GraphileWorkerBatched,
     PgBoss,
 }
 
@@ -27,6 +30,7 @@ impl Driven {
     pub(crate) fn title(self, at_once: u32) -> &'static str {
         match (self, at_once) {
             (Self::GraphileWorker, _) => "graphile-worker, 16 at once",
+            (Self::GraphileWorkerBatched, _) => "graphile-worker, 16 at once, local queue of 500",
             (Self::PgBoss, 1) => "pg-boss fetch 1, complete",
             (Self::PgBoss, _) => "pg-boss fetch 50, complete 50",
         }
@@ -34,7 +38,7 @@ impl Driven {
 
     fn script(self) -> &'static str {
         match self {
-            Self::GraphileWorker => "peers/graphile_worker.js",
+            Self::GraphileWorker | Self::GraphileWorkerBatched => "peers/graphile_worker.js",
             Self::PgBoss => "peers/pg_boss.js",
         }
     }
@@ -42,8 +46,9 @@ impl Driven {
     /// The peer's batch where contents are claimed so many at once.
     fn batch(self, at_once: u32) -> u32 {
         match self {
+            Self::GraphileWorker => 1,
             // Its local queue is not what a worker gets at once: larger ones serve it better.
-            Self::GraphileWorker => 500,
+            Self::GraphileWorkerBatched => 500,
             Self::PgBoss => at_once,
         }
     }

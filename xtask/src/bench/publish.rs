@@ -27,11 +27,15 @@ pub(crate) enum Publish {
     OldSnapshot,
 }
 
-pub(crate) const ALL: [Publish; 9] = [
+pub(crate) const ALL: [Publish; 10] = [
     Publish::Whole { at_once: 1 },
     Publish::Whole { at_once: 50 },
     Publish::Against {
         peer: Driven::GraphileWorker,
+        at_once: 50,
+    },
+    Publish::Against {
+        peer: Driven::GraphileWorkerBatched,
         at_once: 50,
     },
     Publish::Against {
@@ -60,6 +64,10 @@ impl Publish {
                 peer: Driven::GraphileWorker,
                 ..
             } => "publish-50-graphile-worker",
+            Self::Against {
+                peer: Driven::GraphileWorkerBatched,
+                ..
+            } => "publish-50-graphile-worker-batched",
             Self::Against { at_once: 1, .. } => "publish-1-pg-boss",
             Self::Against { .. } => "publish-50-pg-boss",
             Self::Ahead => "claim-ahead",

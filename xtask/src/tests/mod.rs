@@ -162,6 +162,14 @@ pub(crate) fn run(host: &Host, options: &Options) -> Result<ExitCode> {
         results.push((kind, outcome, took));
     }
     close(&results);
+    let ran: u32 = results
+        .iter()
+        .map(|(_, outcome, _)| outcome.passed + outcome.failed)
+        .sum();
+    if !options.names.is_empty() && ran == 0 {
+        ui::failed(&format!("no test is called {}", options.names.join(" or ")));
+        return Ok(ExitCode::FAILURE);
+    }
     let failed = results.iter().any(|(_, outcome, _)| outcome.failed > 0);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -131,8 +131,8 @@ pub(super) fn run(context: &Context<'_>, runner: &Runner) -> Result<Outcome> {
         }
     } else if !failed.is_empty() {
         println!(
-            "to take these results as the expected ones: cargo xtask test --only {} --accept",
-            runner.name
+            "to take these results as the expected ones: {}",
+            context.host.xtask(&format!("test --only {} --accept", runner.name))
         );
     }
     if outcome.passed + outcome.failed == 0 {
