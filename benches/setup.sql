@@ -5,10 +5,20 @@ CREATE SCHEMA bench;
 -- Ids of contents that no run has used before, for every variant alike.
 CREATE SEQUENCE bench.content;
 
--- The bare INSERT's table: the ledger's columns, checks, defaults and indexes, and nobody who decides anything.
+-- The bare INSERT's table: the ledger's columns, checks, defaults and unique indexes, and nobody who decides anything. What
+-- publishing finds its contents by is no part of it: whoever only books would not have it.
 CREATE TABLE bench.bare (LIKE slotkeeper.booking INCLUDING ALL);
+DO $$
+DECLARE
+    index regclass;
+BEGIN
+    FOR index IN SELECT indexrelid FROM pg_index WHERE indrelid = 'bench.bare'::regclass AND NOT indisunique LOOP
+        EXECUTE format('DROP INDEX %s', index);
+    END LOOP;
+END
+$$;
 
--- The PL/pgSQL twin's table.
+-- The PL/pgSQL twin's table: a ledger like slotkeeper's.
 CREATE TABLE bench.twin (LIKE slotkeeper.booking INCLUDING ALL);
 
 -- What the twin knows of a queue. The times of a day are an array in the queue's row: one look reads them all.

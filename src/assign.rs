@@ -2,10 +2,11 @@
 
 use crate::arguments::{flag, identifier, instant, optional_identifier, queue_name};
 use crate::binding::row::{Target, spelled};
-use crate::booking::{self, Content, State};
+use crate::booking::{self, Bookings, Content, NewBooking, State};
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::ledger::Reader;
+use crate::luck::Luck;
 use crate::pg::json::JsonReply;
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::refuse_read_only;
@@ -75,6 +76,11 @@ fn assign_next_available_slot_uuid(
     )
 }
 
+thread_local! {
+    /// Of guesses that a content is not booked yet.
+    static NEW: Luck = const { Luck::new() };
+}
+
 struct Request<'a> {
     profile_id: &'a str,
     platform: &'a str,
@@ -108,13 +114,18 @@ impl Request<'_> {
             profile_id: self.profile_id,
             platform: self.platform,
         }]);
+        // Where contents have been new of late, the index says whether this one is, when it is booked.
+        let mut seems_new = !target.may_adopt() && NEW.with(Luck::is_good);
         loop {
             let queue = queue::require(self.profile_id, self.platform, None)?;
             let Some(content) = target.in_queue(&queue)? else {
                 return Ok(not_found_in(self.content_id, &queue));
             };
             let turn = Brief::acquire(&content.key());
-            let state = if target.may_adopt() {
+            let mut bookings = seems_new.then(Bookings::open).transpose()?.filter(Bookings::can_tell);
+            let state = if bookings.is_some() {
+                State::Free
+            } else if target.may_adopt() {
                 let (state, adopted) = booking::state_of_row(&content)?;
                 if let Some(own) = adopted {
                     drop(turn);
@@ -123,7 +134,10 @@ impl Request<'_> {
                 }
                 state
             } else {
-                booking::state(&mut booking::content_scan_to_book()?, &content)?
+                let state = booking::state(&mut booking::content_scan_to_book()?, &content)?;
+                let is_new = matches!(state, State::Free);
+                NEW.with(if is_new { Luck::was_right } else { Luck::was_wrong });
+                state
             };
             match state {
                 State::Free => {}
@@ -140,13 +154,31 @@ impl Request<'_> {
             }
             let now = now()?;
             let mut seeker = self.seeker(&queue, now);
-            let mut reader = Reader::to_book();
-            let taken = seeker.take_first(&mut reader, |slot, seat| {
-                booking::insert(&content, self.user_id, slot, seat, now)
+            let seats = bookings.as_ref().map(Bookings::seat_scan).transpose()?;
+            let mut reader = seats.map_or_else(Reader::to_book, Reader::beside);
+            let taken = seeker.take_first(&mut reader, |slot, seat| match &mut bookings {
+                Some(bookings) => bookings.book_unless_held(&NewBooking {
+                    content,
+                    user_id: self.user_id,
+                    slot,
+                    seat,
+                    booked_at: now,
+                    claimed_at: None,
+                }),
+                None => booking::insert(&content, self.user_id, slot, seat, now),
             })?;
             drop(turn);
-            if let Taken::Lost = taken {
-                continue;
+            let was_asked = bookings.is_some();
+            match taken {
+                Taken::Seat { .. } if was_asked => NEW.with(Luck::was_right),
+                // What is booked already needs no seat: it has to be looked at after all.
+                Taken::Lost | Taken::Full if was_asked => {
+                    NEW.with(Luck::was_wrong);
+                    seems_new = false;
+                    continue;
+                }
+                Taken::Lost => continue,
+                Taken::Seat { .. } | Taken::Full => {}
             }
             seeker.keep_findings(&mut reader)?;
             return Ok(match taken {

@@ -282,7 +282,7 @@ fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Reply, Fault> {
             Err(Halt::Busy(transaction)) => busy = Some(transaction),
             Err(Halt::Lost) => careful = true,
             Err(Halt::Unseated(items)) if all_or_nothing => {
-                let first = items.into_iter().next();
+                let first = items.into_iter().min_by_key(|(place, _)| *place);
                 return Err(first.map_or_else(
                     || Fault::Internal("no item without a seat".to_owned()),
                     |(place, fault)| fault.named_by(&At(place).to_string()),
@@ -389,13 +389,30 @@ impl<'a, 'i> Batch<'a, 'i> {
                 }
             }
         }
-        Ok(Self {
+        let mut batch = Self {
             items,
             queues,
             wanted,
             answers,
             unseated,
-        })
+        };
+        batch.sort_by_queue();
+        Ok(batch)
+    }
+
+    /// Contents of one queue follow each other, as they were given: what is read and written for one lies near what is for the
+    /// next.
+    fn sort_by_queue(&mut self) {
+        let mut order: Vec<usize> = (0..self.wanted.len()).collect();
+        order.sort_by_key(|&index| self.wanted[index].queue.queue_id);
+        let mut places = vec![0; order.len()];
+        for (place, &index) in order.iter().enumerate() {
+            places[index] = place;
+        }
+        self.wanted.sort_by_key(|wanted| wanted.queue.queue_id);
+        for (index, _) in self.answers.iter_mut().flatten() {
+            *index = places[*index];
+        }
     }
 
     /// The rows of the application's for which something has been settled.
@@ -578,8 +595,8 @@ impl<'q> Source<'q> {
 /// Seats that are chosen and not inserted yet.
 type Chosen = BTreeSet<(i64, i64, i16)>;
 
-/// Searches of a batch: one for each queue and earliest instant.
-type Sources<'q> = HashMap<(i64, Option<Instant>), Source<'q>>;
+/// Searches that are under way: one for each queue and earliest instant.
+type Sources<'q> = BTreeMap<(i64, Option<Instant>), Source<'q>>;
 
 /// A content and the seat it is to have.
 struct Pick<'a> {
@@ -621,7 +638,8 @@ fn book_all(
     let mut contents = booking::content_scan_to_book()?;
     let mut bookings = Bookings::open()?;
     let trusting = !careful && seem_new(wanted, &mut contents)? && bookings.tell_of_held();
-    for chunk in wanted.chunks(CHUNK) {
+    let mut chunks = wanted.chunks(CHUNK).peekable();
+    while let Some(chunk) = chunks.next() {
         let mut keys: Vec<Key<'_>> = chunk.iter().map(|wanted| wanted.content.key()).collect();
         keys.sort_by_cached_key(Key::hash64);
         let _turns: Vec<Brief> = keys.iter().map(Brief::acquire).collect();
@@ -681,11 +699,9 @@ fn book_all(
         if all_or_nothing && outcomes.iter().any(Outcome::is_full) {
             return Ok(outcomes);
         }
+        let next = chunks.peek().and_then(|chunk| chunk.first());
+        leave_queues(&mut sources, &mut reader, next.map(|wanted| wanted.queue.queue_id))?;
         share_findings(&mut sources, &mut reader)?;
-    }
-    for source in sources.values_mut() {
-        source.settle();
-        source.seeker.keep_findings(&mut reader)?;
     }
     Ok(outcomes)
 }
@@ -746,17 +762,23 @@ fn look_again(
     Ok(())
 }
 
-/// Where several searches of the batch go over one queue, each is told what the others have booked, and what one has
+/// Queues come one after the other: the searches of those before the next one are over, and what they have found out is stored.
+fn leave_queues(sources: &mut Sources<'_>, reader: &mut Reader, next: Option<i64>) -> Result<(), Fault> {
+    let under_way = next.map_or_else(Sources::new, |queue_id| sources.split_off(&(queue_id, None)));
+    for source in std::mem::replace(sources, under_way).values_mut() {
+        source.settle();
+        source.seeker.keep_findings(reader)?;
+    }
+    Ok(())
+}
+
+/// Where several searches go over the queue that the batch is at, each is told what the others have booked, and what one has
 /// walked over saves the others the walk.
 fn share_findings(sources: &mut Sources<'_>, reader: &mut Reader) -> Result<(), Fault> {
-    let mut searches: HashMap<i64, u32> = HashMap::new();
-    for (queue_id, _) in sources.keys() {
-        *searches.entry(*queue_id).or_default() += 1;
+    if sources.len() < 2 {
+        return Ok(());
     }
-    for ((queue_id, _), source) in sources.iter_mut() {
-        if searches.get(queue_id).is_none_or(|&count| count < 2) {
-            continue;
-        }
+    for source in sources.values_mut() {
         source.seeker.forget();
         source.drop_taken_seats(reader)?;
         if source.is_between_slots() {

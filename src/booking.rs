@@ -450,11 +450,35 @@ impl Bookings {
         self.0.flush();
     }
 
+    /// A scan of seats, for [`Reader::beside`].
+    pub(crate) fn seat_scan(&self) -> Result<IndexScan, Fault> {
+        self.0.scan(c"booking_seat", 3)
+    }
+
+    /// Whether [`Bookings::book_unless_held`] can be asked.
+    pub(crate) fn can_tell(&self) -> bool {
+        self.0.can_tell()
+    }
+
     /// Books one seat.
-    fn book(&mut self, new: &NewBooking<'_>) -> Result<i64, Fault> {
+    pub(crate) fn book(&mut self, new: &NewBooking<'_>) -> Result<i64, Fault> {
         let booking_id = self.insert(new)?;
         self.flush();
         Ok(booking_id)
+    }
+
+    /// Books one seat, whose lock and content's turn are held, but nobody need have looked; `None` where the seat or the content
+    /// turns out to be held, by an open transaction too, or where that cannot be told.
+    pub(crate) fn book_unless_held(&mut self, new: &NewBooking<'_>) -> Result<Option<i64>, Fault> {
+        if !self.can_tell() {
+            return Ok(None);
+        }
+        let booking_id = next_number(c"booking_id_seq")?;
+        if !self.0.insert_alone(&new.values(booking_id))? {
+            return Ok(None);
+        }
+        self.flush();
+        Ok(Some(booking_id))
     }
 }
 
@@ -489,11 +513,12 @@ impl OpenLedger {
 
     /// See [`held_by`].
     pub(crate) fn held_by(&mut self, content: &Content<'_>) -> Result<HeldBy, Fault> {
+        let memory = self.memory;
         let mut scan = match self.holders.take() {
             Some(scan) => scan,
             None => self
-                .memory
-                .within(|| IndexScan::open_to_write(c"booking", c"booking_content", 1))?,
+                .writer
+                .with(|bookings| memory.within(|| bookings.0.scan(c"booking_content", 1)))?,
         };
         let held = held_by(&mut scan, content);
         self.holders = Some(scan);
@@ -502,8 +527,17 @@ impl OpenLedger {
 }
 
 impl OpenWriter {
-    /// See [`insert`].
-    pub(crate) fn insert(&mut self, new: &NewBooking<'_>) -> Result<Option<i64>, Fault> {
+    /// See [`Bookings::book`].
+    pub(crate) fn book(&mut self, new: &NewBooking<'_>) -> Result<Option<i64>, Fault> {
+        self.with(|bookings| bookings.book(new).map(Some))
+    }
+
+    /// See [`Bookings::book_unless_held`].
+    pub(crate) fn book_unless_held(&mut self, new: &NewBooking<'_>) -> Result<Option<i64>, Fault> {
+        self.with(|bookings| bookings.book_unless_held(new))
+    }
+
+    fn with<T>(&mut self, act: impl FnOnce(&mut Bookings) -> Result<T, Fault>) -> Result<T, Fault> {
         let mut bookings = match self.bookings.take() {
             Some(bookings) => bookings,
             None => match self.memory {
@@ -511,13 +545,13 @@ impl OpenWriter {
                 None => Bookings::open()?,
             },
         };
-        let booking_id = bookings.book(new)?;
+        let done = act(&mut bookings)?;
         if bookings.0.is_lasting() {
             self.bookings = Some(bookings);
         } else {
             self.memory = None;
         }
-        Ok(Some(booking_id))
+        Ok(done)
     }
 }
 

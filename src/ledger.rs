@@ -64,6 +64,14 @@ impl Reader {
         }
     }
 
+    /// A reader for who books, with the scan of seats that [`crate::booking::Bookings`] has opened.
+    pub(crate) fn beside(seats: IndexScan) -> Self {
+        Self {
+            seats: Some(seats),
+            ..Self::to_book()
+        }
+    }
+
     /// A reader for who books, whose scan of seats is open already.
     pub(crate) fn of_seats() -> Result<Self, Fault> {
         let mut reader = Self::to_book();

@@ -15,6 +15,7 @@ mod fault;
 mod history;
 mod idempotent;
 mod ledger;
+mod luck;
 mod manage;
 mod mover;
 #[allow(unsafe_code, reason = "the one module that talks to the server's C interface")]

@@ -4,7 +4,7 @@ use crate::arguments::OnConflict;
 use crate::booking::{self, Booking, Content, Other};
 use crate::fault::Fault;
 use crate::ledger::Reader;
-use crate::place::{Places, Seeker, Taken};
+use crate::place::{Known, Places, Seeker, Taken};
 use crate::queue::Queue;
 use slotkeeper_core::Instant;
 use slotkeeper_core::slots::Slot;
@@ -55,24 +55,31 @@ impl Mover<'_> {
     pub(crate) fn settle(
         &self,
         wish: &Wish,
-        write: impl FnMut(&Slot, i16) -> Result<Option<i64>, Fault>,
+        mut write: impl FnMut(&Slot, i16) -> Result<Option<i64>, Fault>,
     ) -> Result<Option<Settled>, Fault> {
         let mut reader = if wish.dry_run {
             Reader::default()
         } else {
             Reader::to_book()
         };
-        self.settle_with(&mut reader, wish, |_| Ok(true), write)
+        self.settle_with(
+            &mut reader,
+            wish,
+            false,
+            |_| Ok(true),
+            |slot, seat, _| write(slot, seat),
+        )
     }
 
-    /// The same with a reader that is open already. Where the instant is taken, `goes_on` is asked before anything else comes
-    /// of it: otherwise the attempt ends with `None`.
+    /// The same with a reader that is open already, and with a `write` that can perhaps tell of what is held. Where the instant
+    /// is taken, `goes_on` is asked before anything else comes of it: otherwise the attempt ends with `None`.
     pub(crate) fn settle_with(
         &self,
         reader: &mut Reader,
         wish: &Wish,
+        can_tell: bool,
         mut goes_on: impl FnMut(&Slot) -> Result<bool, Fault>,
-        mut write: impl FnMut(&Slot, i16) -> Result<Option<i64>, Fault>,
+        mut write: impl FnMut(&Slot, i16, Known) -> Result<Option<i64>, Fault>,
     ) -> Result<Option<Settled>, Fault> {
         let at = if wish.as_it_is { wish.at } else { wish.at.max(self.now) };
         let until = self.queue.horizon(self.now);
@@ -91,7 +98,12 @@ impl Mover<'_> {
         };
         let mut seeker = self.seeker(places, at.saturating_add(1).max(self.now), until);
         let slot = self.slot_at(at);
-        match self.try_this(&mut seeker, reader, &slot, wish.dry_run, &mut write)? {
+        let tried = if wish.dry_run {
+            self.would_take(&mut seeker, reader, &slot)?
+        } else {
+            seeker.take_this(reader, &slot, can_tell, &mut write)?
+        };
+        match tried {
             Taken::Seat { slot, booking_id } => {
                 let booking_id = self.shown(wish, booking_id);
                 return Ok(Some(Settled::Placed { slot, booking_id }));
@@ -113,7 +125,7 @@ impl Mover<'_> {
                 None => Taken::Full,
             }
         } else {
-            let taken = seeker.take_first(reader, write)?;
+            let taken = seeker.take_first(reader, |slot, seat| write(slot, seat, Known::Free))?;
             if !matches!(taken, Taken::Lost) {
                 seeker.keep_findings(reader)?;
             }
@@ -165,17 +177,7 @@ impl Mover<'_> {
         }
     }
 
-    fn try_this(
-        &self,
-        seeker: &mut Seeker<'_>,
-        reader: &mut Reader,
-        slot: &Slot,
-        dry_run: bool,
-        write: impl FnMut(&Slot, i16) -> Result<Option<i64>, Fault>,
-    ) -> Result<Taken, Fault> {
-        if !dry_run {
-            return seeker.take_this(reader, slot, write);
-        }
+    fn would_take(&self, seeker: &mut Seeker<'_>, reader: &mut Reader, slot: &Slot) -> Result<Taken, Fault> {
         let free = !seeker.look(reader, &BTreeSet::new(), slot)?.is_empty();
         Ok(if free {
             Taken::Seat {

@@ -6,13 +6,13 @@
 
 use crate::fault::Fault;
 use crate::ledger::{QueueLedger, Reader, Window, keep_findings};
+use crate::luck::Luck;
 use crate::pg::lock::{Brief, Key};
 use crate::pg::transaction::has_written_nothing;
 use crate::queue::Queue;
 use slotkeeper_core::Instant;
 use slotkeeper_core::search::{Candidate, EveryGranule, Grid, Search};
 use slotkeeper_core::slots::Slot;
-use std::cell::Cell;
 use std::collections::BTreeSet;
 
 /// Where a content may go.
@@ -61,11 +61,7 @@ impl Guess {
     fn comes_true(self, found: &Candidate) -> Option<HeldSeat> {
         let seat = *found.seats.first()?;
         let is_true = (self.granule, 0) == (found.slot.granule, seat);
-        LUCK.set(if is_true {
-            (LUCK.get() + 1).min(MOST_LUCK)
-        } else {
-            (LUCK.get() - 2).max(-MOST_LUCK)
-        });
+        LUCK.with(if is_true { Luck::was_right } else { Luck::was_wrong });
         let lock = self.lock.filter(|_| is_true)?;
         Some(HeldSeat {
             slot: found.slot.clone(),
@@ -75,12 +71,21 @@ impl Guess {
     }
 }
 
-/// So many guesses in a row make up for one that was wrong, or for two.
-const MOST_LUCK: i8 = 8;
-
 thread_local! {
-    /// Whether guesses have come true of late: whether nobody else books in the queues in which this backend does.
-    static LUCK: Cell<i8> = const { Cell::new(0) };
+    /// Of guesses which seat is the next: whether nobody else books in the queues in which this backend does.
+    static LUCK: Luck = const { Luck::new() };
+
+    /// Of guesses that a seat is free for which somebody asks by its time.
+    static ASKED_FOR: Luck = const { Luck::new() };
+}
+
+/// What is known of a seat, whose lock is held, when it is to be written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It was seen to be free.
+    Free,
+    /// Nobody has looked.
+    Nothing,
 }
 
 /// How an attempt to take a seat ended.
@@ -135,7 +140,7 @@ impl<'q> Seeker<'q> {
             window: &mut self.window,
             chosen,
             // Where others book too, their runs reach further.
-            recalls: LUCK.get() >= 0,
+            recalls: !LUCK.with(Luck::is_bad),
         };
         act(&mut self.search, &mut ledger)
     }
@@ -242,7 +247,8 @@ impl<'q> Seeker<'q> {
     /// look says what two would. Tried where such guesses have come true of late.
     fn guess(&mut self) -> Option<Guess> {
         let granule = self.queue.expected(self.places == Places::Granules)?;
-        let lock = (LUCK.get() > 0)
+        let lock = LUCK
+            .with(Luck::is_good)
             .then(|| Brief::try_acquire(&self.seat_key(granule, 0)))
             .flatten();
         // What was read ahead was read without the lock.
@@ -268,12 +274,14 @@ impl<'q> Seeker<'q> {
         }
     }
 
-    /// Takes this slot, if it has a seat, with `write`.
+    /// Takes this slot, if it has a seat, with `write`. Where `write` can tell of what is held, it may be asked before
+    /// anybody has looked.
     pub(crate) fn take_this(
         &mut self,
         reader: &mut Reader,
         slot: &Slot,
-        mut write: impl FnMut(&Slot, i16) -> Result<Option<i64>, Fault>,
+        can_tell: bool,
+        mut write: impl FnMut(&Slot, i16, Known) -> Result<Option<i64>, Fault>,
     ) -> Result<Taken, Fault> {
         let nothing = BTreeSet::new();
         let mut first = None;
@@ -284,8 +292,25 @@ impl<'q> Seeker<'q> {
             if first.is_none() {
                 return Ok(Taken::Full);
             }
+            if can_tell && ASKED_FOR.with(Luck::is_good) {
+                // And none says as much, where the index is asked by the insert itself.
+                if let Some(booking_id) = write(slot, 0, Known::Nothing)? {
+                    ASKED_FOR.with(Luck::was_right);
+                    return Ok(Taken::Seat {
+                        slot: slot.clone(),
+                        booking_id,
+                    });
+                }
+            }
         }
         let seats = self.look(reader, &nothing, slot)?;
+        if can_tell {
+            ASKED_FOR.with(if seats.is_empty() {
+                Luck::was_wrong
+            } else {
+                Luck::was_right
+            });
+        }
         let held = match first {
             Some(held) if seats.contains(&0) => Some(held),
             _ => self.hold(reader, &nothing, slot, &seats)?,
@@ -293,7 +318,7 @@ impl<'q> Seeker<'q> {
         let Some(held) = held else {
             return Ok(Taken::Full);
         };
-        Ok(match write(&held.slot, held.seat)? {
+        Ok(match write(&held.slot, held.seat, Known::Free)? {
             Some(booking_id) => Taken::Seat {
                 slot: held.slot,
                 booking_id,

@@ -24,6 +24,7 @@ use crate::pg::running::is_upsert;
 use crate::pg::scan::{Present, any_row_with, present_row, row_is_inserted_since};
 use crate::pg::subtransaction::{current_subtransaction, is_subtransaction_active};
 use crate::pg::trigger::{Fired, Record, Version, is_replica, running_command};
+use crate::place::Known;
 use crate::publish::Movable;
 use crate::queue::Queue;
 use pgrx::pg_sys;
@@ -741,16 +742,20 @@ impl<'a> Writer<'a> {
                 now,
             };
             let (reader, writer) = (&mut ledger.reader, &mut ledger.writer);
-            let write = |slot: &Slot, seat| match &own {
-                Some(own) => move_booking(own, queue, slot, seat, now),
-                None => writer.insert(&NewBooking {
+            let mut write = |slot: &Slot, seat, known| {
+                let new = NewBooking {
                     content,
                     user_id: row.user_id.as_deref(),
                     slot,
                     seat,
                     booked_at: now,
                     claimed_at: None,
-                }),
+                };
+                match (&own, known) {
+                    (Some(own), _) => move_booking(own, queue, slot, seat, now),
+                    (None, Known::Free) => writer.book(&new),
+                    (None, Known::Nothing) => writer.book_unless_held(&new),
+                }
             };
             let mut in_the_way = InTheWay::Nothing;
             let goes_on = |slot: &Slot| {
@@ -758,8 +763,8 @@ impl<'a> Writer<'a> {
                 Ok(matches!(in_the_way, InTheWay::Nothing))
             };
             let settled = match at {
-                Some(at) => mover.settle_with(reader, &self.wish(at, now), goes_on, write)?,
-                None => mover.next_slot(reader, write)?,
+                Some(at) => mover.settle_with(reader, &self.wish(at, now), own.is_none(), goes_on, write)?,
+                None => mover.next_slot(reader, |slot, seat| write(slot, seat, Known::Free))?,
             };
             drop(turn);
             let Some(settled) = settled else {

@@ -9,9 +9,14 @@
 //! A row that meets an equal key raises 23505 (after waiting for an open transaction, as any INSERT). Callers have
 //! looked under their locks before, so it happens only where somebody inserts without them: then a single call fails and
 //! can be made again, and a batch, which runs in a subtransaction, starts over.
+//!
+//! Who expects to meet none need not look first: [`Inserter::insert_alone`] asks the indexes as it inserts, and is told
+//! instead of waiting. The row goes in as `INSERT … ON CONFLICT` writes it: until it is confirmed nobody takes it for more than
+//! an attempt, and one that met an equal key is made void before anybody has waited for it.
 
 use super::across_rows::is_abandoned;
 use super::executor::{Executor, asks_more};
+use super::scan::IndexScan;
 use super::statement::Value;
 use super::{relation_oid, relations_generation};
 use crate::fault::Fault;
@@ -67,11 +72,12 @@ pub(crate) fn next_number(sequence: &'static CStr) -> Result<i64, Fault> {
 
 /// One of slotkeeper's tables, open for inserting.
 pub(crate) struct Inserter {
+    name: &'static CStr,
     table: pg_sys::Relation,
     layout: Rc<Layout>,
     by: By,
-    /// A row that meets an equal key is told of, instead of being waited for or refused.
-    tells: bool,
+    /// Of rows that are inserted many at once.
+    equals: Equals,
     /// One for each row that is inserted at once.
     slots: Vec<*mut pg_sys::TupleTableSlot>,
     /// Where it was opened, and slots are made: a row may be given in a context that ends before.
@@ -83,6 +89,15 @@ enum By {
     /// We do; these are the indexes of the layout, open.
     Hand(Vec<pg_sys::Relation>),
     Executor(Executor),
+}
+
+/// What becomes of a row that meets an equal key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Equals {
+    /// Whoever holds the key is waited for, and the row refused.
+    Refused,
+    /// The caller is told, at once.
+    Told,
 }
 
 /// So many rows are written into the table at once.
@@ -106,22 +121,45 @@ impl Inserter {
                 None => By::Executor(Executor::open(table)),
             };
             Ok(Self {
+                name: columns.table,
                 table,
                 layout,
                 by,
-                tells: false,
+                equals: Equals::Refused,
                 slots: vec![pg_sys::table_slot_create(table, std::ptr::null_mut())],
                 memory: pg_sys::CurrentMemoryContext,
             })
         }
     }
 
+    /// A scan for looks before it inserts, over what is open already.
+    pub(crate) fn scan(&self, index: &'static CStr, keys: usize) -> Result<IndexScan, Fault> {
+        let wanted = relation_oid(index)?;
+        if let (Some(plain), By::Hand(open)) = (&self.layout.plain, &self.by) {
+            for (known, &index) in plain.indexes.iter().zip(open) {
+                if known.oid == wanted {
+                    // SAFETY: both are open as long as this is, and the index is one of the table's.
+                    return Ok(unsafe { IndexScan::beside(self.table, index, keys) });
+                }
+            }
+        }
+        IndexScan::open_to_write(self.name, index, keys)
+    }
+
     /// From here on [`Inserter::insert_all`] says whether a row has met an equal key, an open transaction's included, for which
     /// it does not wait. The rows are there all the same: whoever asks for this undoes a subtransaction then. False where the
     /// executor inserts, which waits and raises 23505 as ever.
     pub(crate) fn tell_of_equals(&mut self) -> bool {
-        self.tells = matches!(self.by, By::Hand(_));
-        self.tells
+        let can_tell = self.can_tell();
+        if can_tell {
+            self.equals = Equals::Told;
+        }
+        can_tell
+    }
+
+    /// Whether a row that meets an equal key can be told of. The executor waits and raises 23505 as ever.
+    pub(crate) fn can_tell(&self) -> bool {
+        matches!(self.by, By::Hand(_))
     }
 
     /// Inserts a row, and tells where it lies: a handle for [`super::change`].
@@ -134,11 +172,33 @@ impl Inserter {
                 By::Hand(_) => {
                     self.check(slot)?;
                     pg_sys::simple_table_tuple_insert(self.table, slot);
-                    self.enter(slot);
+                    self.enter(slot, Equals::Refused);
                 }
                 By::Executor(executor) => executor.insert(slot),
             }
             Ok(pgrx::itemptr::item_pointer_to_u64((*slot).tts_tid))
+        }
+    }
+
+    /// Inserts a row, unless it meets an equal key, an open transaction's included: then it says false, has waited for nobody,
+    /// and leaves nothing behind. Only where [`Inserter::can_tell`].
+    pub(crate) fn insert_alone(&mut self, values: &[Value<'_>]) -> Result<bool, Fault> {
+        if !self.can_tell() {
+            return Err(Fault::Internal("the executor tells of no equal keys".to_owned()));
+        }
+        self.fill(0, values)?;
+        let slot = self.slots[0];
+        // SAFETY: the slot holds a row of this table. Who else meets the row before it is confirmed waits for the lock, which
+        // an abort gives back too, and not for the transaction.
+        unsafe {
+            self.check(slot)?;
+            let (transaction, command) = (pg_sys::GetCurrentTransactionId(), pg_sys::GetCurrentCommandId(true));
+            let attempt = pg_sys::SpeculativeInsertionLockAcquire(transaction);
+            pg_sys::table_tuple_insert_speculative(self.table, slot, command, 0, std::ptr::null_mut(), attempt);
+            let alone = self.enter(slot, Equals::Told);
+            pg_sys::table_tuple_complete_speculative(self.table, slot, attempt, alone);
+            pg_sys::SpeculativeInsertionLockRelease(transaction);
+            Ok(alone)
         }
     }
 
@@ -222,7 +282,7 @@ impl Inserter {
             let (command, none) = (pg_sys::GetCurrentCommandId(true), std::ptr::null_mut());
             pg_sys::table_multi_insert(self.table, self.slots.as_mut_ptr(), rows as i32, command, 0, none);
             for &slot in &self.slots[..rows] {
-                alone &= self.enter(slot);
+                alone &= self.enter(slot, self.equals);
             }
         }
         Ok(alone)
@@ -244,24 +304,23 @@ impl Inserter {
     }
 
     /// Makes the row's entries in the indexes. Btrees ask for nothing more, as the server's own for toasted values do. False
-    /// where there is an equal key, and that is to be told.
+    /// where there is an equal key, and that is to be told: the rest of the indexes don't know the row then.
     ///
     /// # Safety
     /// The slot must hold a row that was just inserted into this table.
-    unsafe fn enter(&self, slot: *mut pg_sys::TupleTableSlot) -> bool {
+    unsafe fn enter(&self, slot: *mut pg_sys::TupleTableSlot, equals: Equals) -> bool {
         let (Some(plain), By::Hand(open)) = (&self.layout.plain, &self.by) else {
             return true;
         };
-        let mut alone = true;
         // SAFETY: as our caller promises. Inserting has made a tuple of the values, which is taken apart again.
         unsafe { pg_sys::slot_getsomeattrs(slot, (*(*slot).tts_tupleDescriptor).natts) };
         for (index, &relation) in plain.indexes.iter().zip(open) {
             let mut values = [pg_sys::Datum::from(0); pg_sys::INDEX_MAX_KEYS as usize];
             let mut nulls = [false; pg_sys::INDEX_MAX_KEYS as usize];
-            let unique = match (index.unique, self.tells) {
+            let unique = match (index.unique, equals) {
                 (false, _) => pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO,
-                (true, false) => pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES,
-                (true, true) => pg_sys::IndexUniqueCheck::UNIQUE_CHECK_PARTIAL,
+                (true, Equals::Refused) => pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES,
+                (true, Equals::Told) => pg_sys::IndexUniqueCheck::UNIQUE_CHECK_PARTIAL,
             };
             // SAFETY: as our caller promises; columns are the table's, and no index has more than there is room for.
             unsafe {
@@ -284,10 +343,12 @@ impl Inserter {
                     std::ptr::null_mut(),
                 );
                 // What an index says that is not asked means nothing.
-                alone &= is_new || unique != pg_sys::IndexUniqueCheck::UNIQUE_CHECK_PARTIAL;
+                if !is_new && unique == pg_sys::IndexUniqueCheck::UNIQUE_CHECK_PARTIAL {
+                    return false;
+                }
             }
         }
-        alone
+        true
     }
 }
 

@@ -177,12 +177,35 @@ impl IndexScan {
             To::Read => pg_sys::AccessShareLock,
             To::Write => pg_sys::RowExclusiveLock,
         } as pg_sys::LOCKMODE;
-        // SAFETY: the relations are opened with a lock that lasts to the end of the transaction, as a query would;
-        // the snapshot outlives the scan (boxed, or registered until drop). The index has a lock of its own, though its table
-        // has one: ALTER INDEX … SET TABLESPACE and, for readers, REINDEX ask for none of the table that would conflict.
+        // SAFETY: the relations are opened with a lock that lasts to the end of the transaction, as a query would. The index
+        // has a lock of its own, though its table has one: ALTER INDEX … SET TABLESPACE and, for readers, REINDEX ask for none
+        // of the table that would conflict.
         unsafe {
             let heap = pg_sys::table_open(table, lock);
             let index = pg_sys::index_open(index, lock);
+            Self::of_open(heap, index, keys, see)
+        }
+    }
+
+    /// The same over an index of a table that are both open, and locked, for whoever inserts there; uncommitted rows of others
+    /// are seen.
+    ///
+    /// # Safety
+    /// Table and index must be open, and belong together.
+    pub(super) unsafe fn beside(heap: pg_sys::Relation, index: pg_sys::Relation, keys: usize) -> Self {
+        // SAFETY: as our caller promises. Counted once more, for the scan closes what it has.
+        unsafe {
+            pg_sys::RelationIncrementReferenceCount(heap);
+            pg_sys::RelationIncrementReferenceCount(index);
+            Self::of_open(heap, index, keys, See::Uncommitted)
+        }
+    }
+
+    /// # Safety
+    /// Table and index must be open, belong together, and be the scan's to close.
+    unsafe fn of_open(heap: pg_sys::Relation, index: pg_sys::Relation, keys: usize, see: See) -> Self {
+        // SAFETY: as our caller promises; the snapshot outlives the scan (boxed, or registered until drop).
+        unsafe {
             let attributes = (*(*index).rd_index).indnatts as usize;
             let columns = (*(*index).rd_index)
                 .indkey
