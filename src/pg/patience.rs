@@ -140,7 +140,7 @@ SELECT DISTINCT coalesce(
         WHERE a.pid OPERATOR(pg_catalog.=) l.pid AND a.state IS NOT NULL)),
     'a prepared transaction')
 FROM pg_catalog.pg_locks AS l
-WHERE l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
+WHERE l.granted AND (l.pid IS NULL OR l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid())
   AND l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d
                                          WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())";
 

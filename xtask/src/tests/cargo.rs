@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use super::operators::bare_operators;
 use super::{Context, Outcome};
 use crate::cluster::{Cluster, Settings};
 use crate::{build, host as tools, process, ui};
@@ -19,7 +20,7 @@ fn cargo(context: &Context<'_>) -> Command {
     cargo
 }
 
-/// cargo fmt and clippy; one that isn't installed is skipped, with a word.
+/// cargo fmt and clippy, of which one that isn't installed is skipped, with a word; and a rule of our own.
 pub(super) fn lint(context: &Context<'_>) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut missing = Vec::new();
@@ -52,6 +53,12 @@ pub(super) fn lint(context: &Context<'_>) -> Result<Outcome> {
     } else {
         missing.push("clippy");
     }
+    let bare = bare_operators(&context.host.repo.root.join("src"))?;
+    for place in &bare {
+        println!("{place}");
+    }
+    say("operators in SQL are qualified", bare.is_empty());
+    outcome.count(bare.is_empty());
     if !missing.is_empty() {
         outcome.skipped = 1;
         outcome.remark = format!("{} not installed (rustup component add {0})", missing.join(" "));
@@ -63,11 +70,18 @@ fn say(what: &str, passed: bool) {
     if passed { ui::done(what) } else { ui::failed(what) }
 }
 
-/// The decisions without PostgreSQL.
+/// The decisions without PostgreSQL, and this tool's own.
 pub(super) fn core(context: &Context<'_>) -> Result<Outcome> {
     let mut test = cargo(context);
     // The dev profile: compiling with the release profile's LTO takes longer than the tests save.
-    test.args(["test", "--package", "slotkeeper-core", "--no-fail-fast"]);
+    test.args([
+        "test",
+        "--package",
+        "slotkeeper-core",
+        "--package",
+        "xtask",
+        "--no-fail-fast",
+    ]);
     run(test, context, "cargo test of the core")
 }
 

@@ -3,6 +3,7 @@
 mod cargo;
 mod docs;
 mod examples;
+mod operators;
 mod regress;
 
 use std::fmt;
