@@ -231,7 +231,7 @@ fn not_a_trigger() -> Fault {
 }
 
 /// The turn to create or change the queue of this name. Waits first, holding nothing, for a transaction that has
-/// created, changed or dropped it and is still open: what is read and written then is the present, and no isolation
+/// created, changed or dropped it, or has locked it to do so, and is still open: what is read and written then is the present, and no isolation
 /// level fails over what others did.
 pub(crate) fn turn_on(profile_id: &str, platform: &str) -> Result<Brief, Fault> {
     turn_past(profile_id, platform, &[(c"queue", c"queue_name")])
@@ -243,7 +243,7 @@ pub(crate) fn turn_to_follow(profile_id: &str, platform: &str) -> Result<Brief, 
     turn_past(profile_id, platform, &both)
 }
 
-/// The queue's turn, when no open transaction of others has written its row in these tables, each with the index on the name.
+/// The queue's turn, when no open transaction of others has written its row in these tables, or locked it, each with the index on the name.
 fn turn_past(profile_id: &str, platform: &str, tables: &[(&'static CStr, &'static CStr)]) -> Result<Brief, Fault> {
     loop {
         let turn = Brief::acquire(&LockKey::QueueRow { profile_id, platform });
@@ -255,7 +255,7 @@ fn turn_past(profile_id: &str, platform: &str, tables: &[(&'static CStr, &'stati
                 Order::Ascending,
             );
             while let Some(row) = scan.next() {
-                busy = busy.or(row.inserter()).or(row.changer());
+                busy = busy.or(row.inserter()).or(row.changer()).or(row.locker());
             }
         }
         let Some(transaction) = busy else { return Ok(turn) };

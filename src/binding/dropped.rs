@@ -2,16 +2,18 @@
 //! queue's is locked; the others show in `binding_health`.
 
 use super::row::Target;
+use crate::booking::{self, Content};
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::pg::statement::{Statement, Value};
 use crate::pg::subtransaction::attempt;
+use crate::publish::Movable;
 use std::collections::BTreeMap;
 
 thread_local! {
     /// What is being published, unknown, or published is not for us.
     static BOUND: Statement = const { Statement::new(c"
-SELECT b.source, b.content_id
+SELECT b.source, b.content_id, b.queue_id
 FROM slotkeeper.booking AS b
 JOIN slotkeeper.queue AS q ON q.queue_id OPERATOR(pg_catalog.=) b.queue_id
 WHERE q.profile_id OPERATOR(pg_catalog.=) $1 AND q.platform OPERATOR(pg_catalog.=) $2
@@ -38,15 +40,20 @@ WHERE source OPERATOR(pg_catalog.=) $1 AND kind OPERATOR(pg_catalog.=) 'content'
 /// their seats back. Returns how many.
 pub(crate) fn unschedule_all(profile_id: &str, platform: &str) -> Result<i64, Fault> {
     let mut unscheduled = 0;
-    for (source, content_id) in bound(profile_id, platform)? {
-        unscheduled += i64::from(unschedule(&source, &content_id)?);
+    for (source, content_id, queue_id) in bound(profile_id, platform)? {
+        let content = Content {
+            content_id: &content_id,
+            source: &source,
+            queue_id,
+        };
+        unscheduled += i64::from(unschedule(&content)?);
     }
     Ok(unscheduled)
 }
 
-fn bound(profile_id: &str, platform: &str) -> Result<Vec<(String, String)>, Fault> {
+fn bound(profile_id: &str, platform: &str) -> Result<Vec<(String, String, i64)>, Fault> {
     let name = [Value::Text(profile_id), Value::Text(platform)];
-    BOUND.with(|bound| bound.read(&name, |row| Ok((row.must(1)?, row.must(2)?))))
+    BOUND.with(|bound| bound.read(&name, |row| Ok((row.must(1)?, row.must(2)?, row.must(3)?))))
 }
 
 /// Rows of a queue that goes which stay as they are: how many, by source.
@@ -57,7 +64,7 @@ impl Left {
     pub(crate) fn of(profile_id: &str, platform: &str) -> Result<Self, Fault> {
         let name = [Value::Text(profile_id), Value::Text(platform)];
         let colliding: Vec<String> = COLLISIONS.with(|all| all.write(&name, |row| row.must(1)))?;
-        let booked = bound(profile_id, platform)?.into_iter().map(|(source, _)| source);
+        let booked = bound(profile_id, platform)?.into_iter().map(|(source, _, _)| source);
         let mut left = BTreeMap::new();
         for source in booked.chain(colliding) {
             *left.entry(source).or_default() += 1;
@@ -68,10 +75,10 @@ impl Left {
 
 /// Whether the row could be told. One that the caller may not write, or that its table refuses, keeps nobody from dropping
 /// the queue.
-fn unschedule(source: &str, content_id: &str) -> Result<bool, Fault> {
+fn unschedule(content: &Content<'_>) -> Result<bool, Fault> {
     let told = attempt(|| {
-        let target = Target::of_attempt(content_id, source)?;
-        let is_told = target.is_told("unscheduled");
+        let target = Target::of_attempt(content.content_id, content.source)?;
+        let is_told = target.is_told("unscheduled") && is_waiting(content)?;
         if is_told {
             target.unscheduled(now()?)?;
         }
@@ -82,6 +89,14 @@ fn unschedule(source: &str, content_id: &str) -> Result<bool, Fault> {
         Err(Fault::Unbindable { .. }) => Ok(false),
         Err(fault) => Err(fault),
     }
+}
+
+/// Whether publishing still lets it go: whoever had the row until now may have begun an attempt of it, or published it.
+fn is_waiting(content: &Content<'_>) -> Result<bool, Fault> {
+    Ok(match booking::find(content)? {
+        Some(booking) => matches!(Movable::look(&booking, false)?, Movable::Yes { .. }),
+        None => false,
+    })
 }
 
 impl Left {

@@ -537,6 +537,26 @@ impl Found<'_> {
         self.dirty().map(|snapshot| snapshot.xmax).filter(is_valid)
     }
 
+    /// The other transaction that has locked this row alone, to change it or not, and has not ended. Not one of several, who share it.
+    pub(crate) fn locker(&self) -> Option<pg_sys::TransactionId> {
+        let mut must_free = false;
+        // SAFETY: the slot holds the current row, a heap tuple, whose page is pinned. Whoever is read in its header is asked
+        // about, so that it matters little that he may be changing it meanwhile.
+        unsafe {
+            let tuple = pg_sys::ExecFetchSlotHeapTuple(self.scan.slot, false, &mut must_free);
+            let header = (*tuple).t_data;
+            let flags = u32::from((*header).t_infomask);
+            let only_locks = flags & pg_sys::HEAP_XMAX_LOCK_ONLY != 0;
+            let nobody = flags & (pg_sys::HEAP_XMAX_INVALID | pg_sys::HEAP_XMAX_IS_MULTI) != 0;
+            let transaction = (*header).t_choice.t_heap.t_xmax;
+            let is_another_at_work = only_locks
+                && !nobody
+                && !pg_sys::TransactionIdIsCurrentTransactionId(transaction)
+                && pg_sys::TransactionIdIsInProgress(transaction);
+            is_another_at_work.then_some(transaction)
+        }
+    }
+
     fn dirty(&self) -> Option<&pg_sys::SnapshotData> {
         match &self.scan.snapshot {
             Snapshot::Dirty(snapshot) => Some(snapshot),
