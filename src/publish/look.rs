@@ -204,6 +204,17 @@ WHERE s.content_id OPERATOR(pg_catalog.=) $1
   AND ($4 IS NULL OR s.source OPERATOR(pg_catalog.=) $4)
 ORDER BY q.profile_id, q.platform, s.source") };
 
+    static LEFT_UNKNOWN: Statement = const { Statement::by_index(c"
+SELECT b.booking_id, d.profile_id, d.platform, b.source
+FROM slotkeeper.booking AS b
+JOIN slotkeeper.dropped_queue AS d ON d.queue_id OPERATOR(pg_catalog.=) b.queue_id
+JOIN slotkeeper.publication AS p ON p.booking_id OPERATOR(pg_catalog.=) b.booking_id
+WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.released_at IS NULL AND p.state OPERATOR(pg_catalog.=) 'unknown'
+  AND ($2 IS NULL OR d.profile_id OPERATOR(pg_catalog.=) $2)
+  AND ($3 IS NULL OR d.platform OPERATOR(pg_catalog.=) $3)
+  AND ($4 IS NULL OR b.source OPERATOR(pg_catalog.=) $4)
+ORDER BY d.profile_id, d.platform, b.source") };
+
     static ENDED: Statement = const { Statement::by_index(c"
 SELECT a.begun_at IS NOT NULL, a.outcome, a.attempt, a.worker, a.claimed_at, a.begun_at
 FROM slotkeeper.attempt AS a
@@ -287,29 +298,43 @@ pub(crate) fn was_adopted(content: &Content<'_>) -> Result<bool, Fault> {
 
 /// The success of a content that is no longer booked; 22023 where there are several.
 pub(crate) fn success_of(which: &Which<'_>) -> Result<Option<Success>, Fault> {
+    the_only(which, &SUCCESS_OF, |row| {
+        let candidate = candidate(row, 5)?;
+        Ok((success_row(row)?, candidate))
+    })
+}
+
+/// The booking of a content whose queue was dropped before anybody knew what came of its attempt; 22023 where there are several.
+pub(crate) fn left_unknown(which: &Which<'_>) -> Result<Option<i64>, Fault> {
+    the_only(which, &LEFT_UNKNOWN, |row| Ok((row.must(1)?, candidate(row, 2)?)))
+}
+
+/// How an error names a content: profile, platform and source are in columns from the n-th on.
+fn candidate(row: &Row, n: i32) -> Result<String, Fault> {
+    let text = |n| row.must::<String>(n);
+    Ok(booking::candidate(&text(n)?, &text(n + 1)?, &text(n + 2)?))
+}
+
+/// What a statement finds of the content that is meant, with how an error would name it.
+fn the_only<T>(
+    which: &Which<'_>,
+    find: &'static std::thread::LocalKey<Statement>,
+    read: impl FnMut(&Row) -> Result<(T, String), Fault>,
+) -> Result<Option<T>, Fault> {
     let values = [
         Value::Text(&which.content_id),
         Value::OptionalText(which.profile_id),
         Value::OptionalText(which.platform.as_deref()),
         Value::OptionalText(which.source),
     ];
-    let mut found = SUCCESS_OF.with(|find| {
-        find.read(&values, |row| {
-            let candidate = booking::candidate(
-                &row.must::<String>(5)?,
-                &row.must::<String>(6)?,
-                &row.must::<String>(7)?,
-            );
-            Ok((success_row(row)?, candidate))
-        })
-    })?;
+    let mut found = find.with(|find| find.read(&values, read))?;
     if found.len() > 1 {
         return Err(Fault::Ambiguous {
             content_id: which.content_id.to_string(),
             candidates: found.into_iter().map(|(_, candidate)| candidate).collect(),
         });
     }
-    Ok(found.pop().map(|(success, _)| success))
+    Ok(found.pop().map(|(found, _)| found))
 }
 
 /// The claim of this token that has ended.

@@ -1,11 +1,13 @@
 //! What a person does: finding out what became of an attempt, reviving, moving, taking back.
 
 use super::claim::not_booked;
+use super::dropped;
+use super::lease::of;
 use super::look::{self, Publication, State};
 use super::outcome::Next;
 use super::row;
 use super::state::{Closing, Event, change, close};
-use super::turn::{self, Hold, Turn};
+use super::turn::{self, Hold, Turn, settle};
 use super::{already_published, platform};
 use crate::binding;
 use crate::binding::row::{Target, is_withdrawn};
@@ -154,7 +156,10 @@ fn resolve_unknown(
 
 fn resolve(which: &Which<'_>, published: bool, provider_id: Option<&str>) -> Result<Reply, Fault> {
     let Some(held) = Held::take(which)? else {
-        return not_booked(which);
+        return match look::left_unknown(which)? {
+            Some(booking_id) => resolve_left(booking_id, which, published, provider_id),
+            None => not_booked(which),
+        };
     };
     if let Some(reply) = held.already_published()? {
         return Ok(reply);
@@ -187,6 +192,57 @@ fn resolve(which: &Which<'_>, published: bool, provider_id: Option<&str>) -> Res
             .with("late", true));
     }
     not_published(&held, publication, now)
+}
+
+/// The same of a content whose queue was dropped meanwhile: there is no other attempt to make.
+fn resolve_left(
+    booking_id: i64,
+    which: &Which<'_>,
+    published: bool,
+    provider_id: Option<&str>,
+) -> Result<Reply, Fault> {
+    let Some(seen) = look::subject(booking_id)? else {
+        return not_booked(which);
+    };
+    let target = Target::of_source(&seen.content_id, &seen.source, true)?;
+    if target.is_hidden() {
+        return not_booked(which);
+    }
+    let settled = settle(&seen)?;
+    let unknown = |p: &&Publication| p.state == State::Unknown && settled.success.is_none();
+    let live = settled.live.as_ref().filter(|live| live.booking_id == booking_id);
+    let (Some(publication), Some(_)) = (settled.publication.as_ref().filter(unknown), live) else {
+        return not_booked(which);
+    };
+    let (attempt, now) = (publication.attempts, now()?);
+    if !published {
+        dropped::give_back(booking_id, now)?;
+        drop(settled);
+        row::given_up(&target, &seen.content(), attempt, NOT_PUBLISHED, now)?;
+        return Ok(of(&seen, Reply::new("failed"))
+            .with("attempt", i64::from(attempt))
+            .with("reason", "unscheduled"));
+    }
+    close(&Closing {
+        content: seen.content(),
+        booking_id,
+        live: Some(booking_id),
+        attempt,
+        late: true,
+        worker: None,
+        claimed_at: None,
+        begun_at: None,
+        provider_id,
+        url: None,
+        now,
+    })?;
+    drop(settled);
+    row::published(&target, &seen.content(), attempt, None, now)?;
+    Ok(of(&seen, Reply::new("published"))
+        .with("attempt", i64::from(attempt))
+        .with_instant("published_at", now)
+        .with("provider_id", provider_id)
+        .with("late", true))
 }
 
 /// Nobody has told what came of the attempt, and its lease is over.

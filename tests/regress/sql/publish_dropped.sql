@@ -49,6 +49,14 @@ SET LOCAL slotkeeper.now = '2026-06-16T15:00:00+00:00';
 SELECT slotkeeper.prune_history('1 day', 1000000) ->> 'outcome' AS outcome;
 SELECT * FROM pg_temp.status;
 ROLLBACK;
+-- A person's word does too, as long as nobody else has said it.
+BEGIN;
+SELECT pg_temp.said(slotkeeper.resolve_unknown('begun', true, 'by hand')), pg_temp.said(slotkeeper.resolve_unknown('begun too', false, p_profile_id => 'gone', p_platform => 'X'));
+SELECT pg_temp.said(slotkeeper.resolve_unknown('begun', false)), pg_temp.said(slotkeeper.resolve_unknown('begun too', true)), pg_temp.said(slotkeeper.resolve_unknown('begun three', true, p_profile_id => 'another'));
+SELECT pg_temp.said(slotkeeper.confirm_publish(pg_temp.t('begun'), 'b')), pg_temp.said(slotkeeper.confirm_publish(pg_temp.t('begun too'), 'after all'));
+SELECT pg_temp.said(slotkeeper.resolve_unknown('waiting', true)), pg_temp.said(slotkeeper.resolve_unknown('claimed', false)), pg_temp.said(slotkeeper.resolve_unknown('published', false));
+SELECT * FROM pg_temp.status;
+ROLLBACK;
 -- Nothing of it is due anywhere.
 SET slotkeeper.now = '2026-01-16T13:00:00+00:00';
 SELECT content_id FROM slotkeeper.claim_due_content('w2', 100);
