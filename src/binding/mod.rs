@@ -63,11 +63,11 @@ pub(crate) struct Binding {
 impl Binding {
     /// What the options mean for the table as it is now.
     pub(crate) fn resolve(binding_id: i64, source: String, table: Table, options: TableOptions) -> Result<Self, Fault> {
-        let id = table.column("content_id", &options.content_id)?.clone();
-        let at = table.column("at", &options.at)?.clone();
+        let id = table.held_column("content_id", &options.content_id)?.clone();
+        let at = table.held_column("at", &options.at)?.clone();
         let from = |option: &'static str, from: &From| {
             Ok::<_, Fault>(match from {
-                From::Column(name) => Source::Column(table.column(option, name)?.number),
+                From::Column(name) => Source::Column(table.held_column(option, name)?.number),
                 From::Value(value) => Source::Value(value.clone()),
             })
         };

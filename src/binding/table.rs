@@ -19,6 +19,8 @@ pub(crate) struct Column {
     /// As SQL writes the type, qualified.
     pub(crate) type_name: String,
     pub(crate) is_generated: bool,
+    /// It is computed when it is read: rows don't hold it.
+    pub(crate) is_virtual: bool,
     /// Digits of a second that a time has; none where it has all.
     pub(crate) precision: Option<i32>,
 }
@@ -60,7 +62,8 @@ WHERE n.nspname OPERATOR(pg_catalog.=) $1::pg_catalog.name AND c.relname OPERATO
     static COLUMNS: Statement = const { Statement::new(c"
 SELECT a.attname::pg_catalog.text, a.attnum, a.atttypid,
        pg_catalog.format('%I.%I', n.nspname, t.typname), a.attgenerated OPERATOR(pg_catalog.<>) ''::\"char\",
-       CASE WHEN t.typbasetype OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN a.atttypmod ELSE t.typtypmod END
+       CASE WHEN t.typbasetype OPERATOR(pg_catalog.=) 0::pg_catalog.oid THEN a.atttypmod ELSE t.typtypmod END,
+       a.attgenerated OPERATOR(pg_catalog.=) 'v'::\"char\"
 FROM pg_catalog.pg_attribute AS a
 JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
 JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) t.typnamespace
@@ -153,6 +156,20 @@ impl Table {
         })
     }
 
+    /// The same of one that rows hold: triggers read it there.
+    pub(crate) fn held_column(&self, option: &str, name: &str) -> Result<&Column, Fault> {
+        let column = self.column(option, name)?;
+        if column.is_virtual {
+            return Err(Fault::unbindable(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("p_options.{option}: column {name} is virtual"),
+                "It is computed when it is read; a trigger finds no value of it in the row.",
+                "Generate it STORED, or name an ordinary column.",
+            ));
+        }
+        Ok(column)
+    }
+
     /// Whether the caller has this privilege on the table, or on a column of it.
     pub(crate) fn can(&self, privilege: Privilege) -> bool {
         has_privilege(self.oid, privilege)
@@ -211,5 +228,6 @@ fn column(row: &Row) -> Result<Column, Fault> {
         type_name: row.must(4)?,
         is_generated: row.must(5)?,
         precision: row.get::<i32>(6)?.filter(|&digits| digits >= 0),
+        is_virtual: row.must(7)?,
     })
 }

@@ -138,13 +138,9 @@ impl<'a> Conditions<'a> {
             Carried::Columns => {
                 let binding = self.binding;
                 let of_queue = [Some(&binding.profile_id), binding.platform.as_ref()];
-                let of_queue = of_queue.into_iter().flatten().filter_map(|source| match source {
-                    Source::Column(number) => Some(*number),
-                    Source::Value(_) => None,
-                });
                 [binding.at.number, binding.id.number]
                     .into_iter()
-                    .chain(of_queue)
+                    .chain(columns(of_queue))
                     .filter_map(|number| binding.table.column_at(number))
                     .map(|column| Ok(format!("{} IS NULL", column_of(RowOf::Old, &column.name)?)))
                     .collect::<Result<Vec<_>, Fault>>()?
@@ -165,8 +161,24 @@ impl<'a> Conditions<'a> {
             .iter()
             .chain(&self.published)
             .chain(self.exempt.iter().map(|(_, p)| p));
-        self.binding.at.is_generated || predicates.flat_map(|predicate| &predicate.columns).any(is_generated)
+        let binding = self.binding;
+        let read = [
+            Some(&binding.profile_id),
+            binding.platform.as_ref(),
+            binding.user_id.as_ref(),
+        ];
+        let mut read = [binding.at.number, binding.id.number].into_iter().chain(columns(read));
+        read.any(|number| is_generated(&number))
+            || predicates.flat_map(|predicate| &predicate.columns).any(is_generated)
     }
+}
+
+/// Numbers of the columns among what a binding takes from its rows.
+fn columns<'a>(of: impl IntoIterator<Item = Option<&'a Source>>) -> impl Iterator<Item = i16> {
+    of.into_iter().flatten().filter_map(|source| match source {
+        Source::Column(number) => Some(*number),
+        Source::Value(_) => None,
+    })
 }
 
 fn column_of(row: RowOf, name: &str) -> Result<String, Fault> {

@@ -100,9 +100,9 @@ impl Call {
                 self.new_row(),
                 (*(*self.0).tg_relation).rd_att,
                 1,
-                &mut number,
-                &mut value,
-                &mut is_null,
+                &raw mut number,
+                &raw mut value,
+                &raw mut is_null,
             )
         }))
     }

@@ -320,7 +320,14 @@ impl Record {
         );
         // SAFETY: one column, by number, with a value of its type; the result is a fresh tuple.
         let tuple = unsafe {
-            pg_sys::heap_modify_tuple_by_cols(self.tuple, self.columns, 1, &mut number, &mut value, &mut is_null)
+            pg_sys::heap_modify_tuple_by_cols(
+                self.tuple,
+                self.columns,
+                1,
+                &raw mut number,
+                &raw mut value,
+                &raw mut is_null,
+            )
         };
         Self { tuple, ..*self }
     }

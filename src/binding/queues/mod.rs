@@ -77,14 +77,14 @@ impl QueueBinding {
     fn resolve(binding_id: i64, source: String, table: Table, options: QueueSource) -> Result<Self, Fault> {
         let from = |option: &'static str, from: &From| {
             Ok::<_, Fault>(match from {
-                From::Column(name) => Source::Column(table.column(option, name)?.number),
+                From::Column(name) => Source::Column(table.held_column(option, name)?.number),
                 From::Value(value) => Source::Value(value.clone()),
             })
         };
         let rules = match &options.timetable {
             None => Rules::Value(JsonValue::Object(serde_json::Map::new())),
             Some(TimetableSource::Value(value)) => Rules::Value(value.clone()),
-            Some(TimetableSource::Column(name)) => Rules::Column(table.column("timetable", name)?.number),
+            Some(TimetableSource::Column(name)) => Rules::Column(table.held_column("timetable", name)?.number),
             Some(TimetableSource::Rows(columns)) => Rules::Slot(slot(&table, columns)?),
         };
         Ok(Self {
@@ -131,7 +131,7 @@ fn slot(table: &Table, columns: &SlotColumns) -> Result<Slot, Fault> {
         name.as_ref()
             .map(|name| {
                 table
-                    .column(&format!("timetable.{option}"), name)
+                    .held_column(&format!("timetable.{option}"), name)
                     .map(|column| column.number)
             })
             .transpose()

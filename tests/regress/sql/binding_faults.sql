@@ -205,6 +205,38 @@ INSERT INTO computed (id, due) VALUES (1, '2026-04-20 09:00Z');
 SELECT pg_temp.try('SELECT slotkeeper.reschedule_content(''1'', ''2026-04-21 09:00Z'', p_source => ''wrong.computed'')');
 SELECT pg_temp.try(format('SELECT slotkeeper.attach_table(''wrong.computed'', %L)', :'columns'::jsonb || '{"at": "due", "states": {"failed": {"note": "$error"}}}'));
 DROP TABLE computed;
+-- Rows don't hold the value of a virtual column, which PostgreSQL 18 has: predicates may name one, what says whose seat a row takes may not.
+DO $$
+DECLARE
+    answer text;
+BEGIN
+    IF current_setting('server_version_num')::int < 180000 THEN
+        RETURN;
+    END IF;
+    EXECUTE 'CREATE TABLE wrong.computed (id int PRIMARY KEY, due timestamptz, state text, at timestamptz GENERATED ALWAYS AS (due) VIRTUAL,
+             queue text GENERATED ALWAYS AS (state) VIRTUAL, live boolean GENERATED ALWAYS AS (state = ''on'') VIRTUAL)';
+    SET LOCAL search_path = wrong, public, pg_temp;
+    FOR answer IN
+        SELECT pg_temp.try(format('SELECT slotkeeper.%s(''wrong.computed'', %L)', f, '{"content_id": "id", "profile_id": {"value": "wrong"}, "platform": {"value": "x"}, "at": "due", "on_conflict": "reject"}'::jsonb || o))
+        FROM (VALUES ('attach_table', '{"at": "at"}'::jsonb), ('attach_table', '{"profile_id": "queue"}'), ('attach_table', '{"platform": "queue"}'),
+                     ('attach_table', '{"user_id": "queue"}')) AS t (f, o)
+        UNION ALL
+        SELECT pg_temp.try(format('SELECT slotkeeper.attach_queues(''wrong.computed'', %L)', '{"profile_id": {"value": "wrong"}, "platform": "state", "time_zone": {"value": "UTC"}}'::jsonb || o))
+        FROM (VALUES ('{"platform": "queue"}'::jsonb), ('{"timetable": {"time": "at"}}')) AS t (o)
+    LOOP
+        IF answer !~ '^0A000: p_options[.][a-z_.]+: column (at|queue) is virtual' THEN
+            RAISE EXCEPTION '%', answer;
+        END IF;
+    END LOOP;
+    PERFORM slotkeeper.attach_table('wrong.computed', '{"content_id": "id", "profile_id": {"value": "wrong"}, "platform": {"value": "x"}, "at": "due", "occupies": "live", "on_conflict": "reject"}');
+    EXECUTE 'INSERT INTO wrong.computed VALUES (1, ''2026-04-20 09:00Z'', ''on''), (2, ''2026-04-20 09:00Z'', ''off'')';
+    answer := pg_temp.try($c$UPDATE wrong.computed SET state = 'on' WHERE id = 2$c$);
+    IF answer !~ '^23505' OR pg_temp.live() IS DISTINCT FROM '1=04-20 09:00' THEN
+        RAISE EXCEPTION '%, %', answer, pg_temp.live();
+    END IF;
+    DROP TABLE wrong.computed;
+END
+$$;
 
 -- An id in two partitions, which no unique index keeps from being: one content has one row that takes a seat.
 CREATE TABLE parted (id int, region text, at timestamptz, state text DEFAULT 'on', deleted bool NOT NULL DEFAULT false, queue text DEFAULT 'x', PRIMARY KEY (id, region)) PARTITION BY LIST (region);

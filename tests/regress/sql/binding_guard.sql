@@ -270,6 +270,17 @@ UPDATE generated SET state = 'QUEUE' WHERE id = 2;
 INSERT INTO generated VALUES (1, '2026-02-16 14:30Z', 'QUEUE') ON CONFLICT DO NOTHING;
 SELECT * FROM pg_temp.differences('guard.generated', 'SELECT id::text, ''p'', ''y'', at FROM guard.generated WHERE live');
 DROP TABLE generated;
+-- So are those that say in which queue.
+CREATE TABLE generated (id int PRIMARY KEY, at timestamptz, settings jsonb, queue text GENERATED ALWAYS AS (settings ->> 'to') STORED);
+SELECT pg_temp.try($c$SELECT slotkeeper.attach_table('guard.generated', '{"content_id": "id", "profile_id": {"value": "p"}, "platform": "queue", "at": "at"}')$c$);
+SELECT slotkeeper.attach_table('generated', '{"content_id": "id", "profile_id": {"value": "p"}, "platform": "queue", "at": "at", "on_conflict": "reject"}') ->> 'outcome' AS outcome;
+INSERT INTO generated VALUES (1, '2026-01-21 14:30Z', '{"to": "y"}'), (2, '2026-01-22 14:30Z', '{"to": "y"}');
+SELECT pg_temp.try($c$INSERT INTO guard.generated VALUES (3, '2026-01-21 14:30Z', '{"to": "y"}')$c$);
+UPDATE generated SET settings = '{"to": "x"}' WHERE id = 2;
+INSERT INTO generated VALUES (3, '2026-01-22 14:30Z', '{"to": "y"}');
+SELECT pg_temp.try($c$UPDATE guard.generated SET settings = '{"to": "x"}' WHERE id = 3$c$);
+SELECT * FROM pg_temp.differences('guard.generated', 'SELECT id::text, ''p'', queue, at FROM guard.generated');
+DROP TABLE generated;
 
 -- Partitioned by time: reject only.
 CREATE TABLE by_time (gone text, id int, at timestamptz, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
