@@ -301,7 +301,6 @@ impl Writer<'_> {
         let decide = decide(self.fired, &binding.source)?;
         let (was, is) = (self.named(old), self.named(&self.new));
         let (exempt, published) = (decide.is_exempt(Version::New), decide.is_published(Version::New));
-        let returns = decide.is_exempt(Version::Old) && !exempt;
         if exempt && was == is {
             return Ok(self.new);
         }
@@ -344,7 +343,7 @@ impl Writer<'_> {
             return Ok(self.new);
         }
         let [claimed, _, retrying, ..] = told;
-        let goes_on = (returns || old.is_null(binding.at.number)) && held.is_empty() && (claimed || retrying);
+        let goes_on = (claimed || retrying) && self.comes_back(old, &held)?;
         if mine.is_none() && !goes_on {
             if renamed {
                 if let Some(queue) = self.queue_named(&is)? {
@@ -359,6 +358,49 @@ impl Writer<'_> {
             release_content(binding, old_id, now()?)?;
             return self.told_by_us(old, self.new, "unscheduled", &Says::default());
         }
+        self.go_along(old, mine)
+    }
+
+    /// An UPDATE of a row that takes another seat, or one again. Where the row says what publishing has written, as one may that takes
+    /// its seat by that too, what publishing has taken up for it follows as in [`Self::follow`]. Whether it may is settled with the seat.
+    pub(super) fn retake(&self, old: &Record) -> Result<Record, Fault> {
+        let binding = self.binding;
+        let in_hand = binding.told(&self.new)?.contains(&true);
+        let (true, Some(old_id)) = (in_hand, old.text(binding.id.number)) else {
+            return self.take();
+        };
+        let held = self.held(old, &old_id)?;
+        let was = self.named(old);
+        let mut mine = None;
+        for (booking, _) in held
+            .iter()
+            .filter(|(booking, queue)| booking.claimed && was.names(queue))
+        {
+            if self.publication_of(booking)?.is_none() {
+                mine = Some(booking);
+            }
+        }
+        match mine.is_some() || self.comes_back(old, &held)? {
+            true => self.go_along(old, mine),
+            false => self.take(),
+        }
+    }
+
+    /// Whether the row was exempt or without a time, and publishing has let it go then.
+    fn comes_back(&self, old: &Record, held: &[(Booking, Rc<Queue>)]) -> Result<bool, Fault> {
+        let decide = decide(self.fired, &self.binding.source)?;
+        let returns = decide.is_exempt(Version::Old) && !decide.is_exempt(Version::New);
+        Ok((returns || old.is_null(self.binding.at.number)) && held.is_empty())
+    }
+
+    /// The row takes its seat, and what publishing has taken up for it is there: in `mine`, or to be taken up again.
+    fn go_along(&self, old: &Record, mine: Option<&Booking>) -> Result<Record, Fault> {
+        let binding = self.binding;
+        let at = self.new.time(binding.at.number, &binding.time);
+        let is = self.named(&self.new);
+        let Some(content_id) = &is.content_id else {
+            return self.take();
+        };
         let stays_failed = match mine {
             Some(mine) => publish::is_failed(mine)? && at == Some(mine.scheduled_at),
             None => false,

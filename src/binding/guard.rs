@@ -224,7 +224,7 @@ fn update(fired: &Fired<'_>, source: &str) -> Result<Option<Record>, Fault> {
     };
     let mut writer = Writer::of(&binding, fired, new);
     if changes.takes {
-        writer.new = writer.take()?;
+        writer.new = writer.retake(&old)?;
     }
     if changes.follows {
         writer.new = writer.follow(&old)?;

@@ -177,6 +177,29 @@ SELECT due();
 SELECT try('UPDATE pb.post SET at = at + interval ''1 day'' WHERE id = ''sc''');
 SELECT slotkeeper.drop_queue('pb', 'none', true) ->> 'outcome' AS outcome;
 
+-- States that publishing writes in which the row takes its seat all the same: dragged, in another queue, under another id, without a
+-- time, and deleted softly and back.
+\set seated '{"content_id": "id", "profile_id": {"value": "pb"}, "platform": "platform", "at": "at", "occupies": "status NOT IN (''draft'', ''out'')", "exempt": {"gone": "gone"}' :states '}'
+SELECT slotkeeper.attach_table('post', :'seated') ->> 'outcome' AS outcome;
+SELECT make();
+SELECT id, try(format('UPDATE pb.post SET at = at + interval ''10 days'' WHERE id = %L', id)) FROM post ORDER BY id;
+UPDATE post SET at = at + interval '1 day', status = 'failed' WHERE id = 'fa' RETURNING status;
+SELECT * FROM both_say;
+SELECT said(slotkeeper.begin_publish(t('cl')));
+SELECT make();
+SELECT id, try(format('UPDATE pb.post SET platform = ''b'' WHERE id = %L', id)) FROM post WHERE id <> 'ok' ORDER BY id;
+SELECT * FROM both_say;
+SELECT due();
+SELECT make();
+SELECT id, try(format('UPDATE pb.post SET id = ''x'' || id WHERE id = %L', id)) FROM post WHERE id <> 'ok' ORDER BY id;
+SELECT * FROM both_say;
+SELECT due();
+SELECT make();
+UPDATE post SET at = NULL WHERE id = 'cl';
+UPDATE post SET gone = true WHERE id IN ('re', 'fa');
+UPDATE post SET gone = false WHERE id IN ('re', 'fa');
+SELECT * FROM both_say WHERE id IN ('cl', 're', 'fa');
+
 DELETE FROM slotkeeper.platform WHERE platform IN ('a', 'b');
 SELECT slotkeeper.detach_table('post') ->> 'outcome' AS outcome;
 SELECT slotkeeper.drop_queue('pb', q, true) ->> 'outcome' AS outcome FROM unnest(ARRAY['a', 'b']) AS q;
