@@ -451,6 +451,8 @@ impl Place {
             source: &binding.source,
             queue_id,
         };
+        // Calls that name the source go on until the last pass.
+        let _turn = bookings.is_some().then(|| Brief::acquire(&content.key()));
         if !matches!(booking::state(contents, &content)?, State::Free) {
             return Ok(Seated::Before);
         }
