@@ -166,20 +166,21 @@ fn work(client: &mut Client, random: &mut Random, at_the_end: bool) -> usize {
     claimed.len()
 }
 
-/// A person finds out what came of attempts that nobody has told of.
+/// A person finds out what came of attempts that nobody has told of. He asks the provider last: what he has seen before may be
+/// of an earlier attempt.
 fn find_out(client: &mut Client) {
     let unknown = client
         .query(
-            "SELECT s.content_id, s.platform, s.booking_id, EXISTS (SELECT FROM flight AS f JOIN known AS k USING (who) WHERE k.id = s.content_id AND f.queue = s.platform AND f.sent)
-             FROM slotkeeper.content_status AS s WHERE s.state = 'unknown'
+            "SELECT s.content_id, s.platform FROM slotkeeper.content_status AS s WHERE s.state = 'unknown'
              AND NOT EXISTS (SELECT FROM flight AS f JOIN known AS k USING (who) WHERE k.id = s.content_id AND f.queue = s.platform AND NOT f.done)",
             &[],
         )
         .unwrap();
     for row in &unknown {
-        let (id, queue, sent): (String, String, bool) = (row.get(0), row.get(1), row.get(3));
-        let sql = "SELECT slotkeeper.resolve_unknown($1, $2, p_platform => $3)";
-        call(client, sql, &[&id, &sent, &queue]).unwrap_or_else(|error| panic!("{}", told(&error)));
+        let (id, queue): (String, String) = (row.get(0), row.get(1));
+        let sql = "SELECT slotkeeper.resolve_unknown($1, EXISTS (
+                       SELECT FROM flight AS f JOIN known AS k USING (who) WHERE k.id = $1 AND f.queue = $2 AND f.sent), p_platform => $2)";
+        call(client, sql, &[&id, &queue]).unwrap_or_else(|error| panic!("{}", told(&error)));
     }
 }
 
