@@ -170,28 +170,51 @@ fn resolve(which: &Which<'_>, published: bool, provider_id: Option<&str>) -> Res
     };
     let booking_id = held.mine.booking.booking_id;
     if published {
-        close(&Closing {
-            content: held.content(),
+        let found = Found {
             booking_id,
-            live: Some(booking_id),
             attempt: publication.attempts,
+            provider_id,
+            now,
+        };
+        found.close(held.content())?;
+        row::published(&held.target, &held.content(), found.attempt, None, now)?;
+        return Ok(found.told(held.reply("published")));
+    }
+    not_published(&held, publication, now)
+}
+
+/// A success that a person has found.
+struct Found<'a> {
+    booking_id: i64,
+    attempt: i32,
+    provider_id: Option<&'a str>,
+    now: Instant,
+}
+
+impl Found<'_> {
+    fn close(&self, content: Content<'_>) -> Result<(), Fault> {
+        close(&Closing {
+            content,
+            booking_id: self.booking_id,
+            live: Some(self.booking_id),
+            attempt: self.attempt,
             late: true,
             worker: None,
             claimed_at: None,
             begun_at: None,
-            provider_id,
+            provider_id: self.provider_id,
             url: None,
-            now,
-        })?;
-        row::published(&held.target, &held.content(), publication.attempts, None, now)?;
-        return Ok(held
-            .reply("published")
-            .with("attempt", i64::from(publication.attempts))
-            .with_instant("published_at", now)
-            .with("provider_id", provider_id)
-            .with("late", true));
+            now: self.now,
+        })
     }
-    not_published(&held, publication, now)
+
+    fn told(&self, reply: Reply) -> Reply {
+        reply
+            .with("attempt", i64::from(self.attempt))
+            .with_instant("published_at", self.now)
+            .with("provider_id", self.provider_id)
+            .with("late", true)
+    }
 }
 
 /// The same of a content whose queue was dropped meanwhile: there is no other attempt to make.
@@ -223,26 +246,16 @@ fn resolve_left(
             .with("attempt", i64::from(attempt))
             .with("reason", "unscheduled"));
     }
-    close(&Closing {
-        content: seen.content(),
+    let found = Found {
         booking_id,
-        live: Some(booking_id),
         attempt,
-        late: true,
-        worker: None,
-        claimed_at: None,
-        begun_at: None,
         provider_id,
-        url: None,
         now,
-    })?;
+    };
+    found.close(seen.content())?;
     drop(settled);
     row::published(&target, &seen.content(), attempt, None, now)?;
-    Ok(of(&seen, Reply::new("published"))
-        .with("attempt", i64::from(attempt))
-        .with_instant("published_at", now)
-        .with("provider_id", provider_id)
-        .with("late", true))
+    Ok(found.told(of(&seen, Reply::new("published"))))
 }
 
 /// Nobody has told what came of the attempt, and its lease is over.
