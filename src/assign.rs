@@ -156,7 +156,7 @@ impl Request<'_> {
             let mut seeker = self.seeker(&queue, now);
             let seats = bookings.as_ref().map(Bookings::seat_scan).transpose()?;
             let mut reader = seats.map_or_else(Reader::to_book, Reader::beside);
-            let taken = seeker.take_first(&mut reader, |slot, seat| match &mut bookings {
+            let taken = seeker.take_first(&mut reader, bookings.is_some(), |slot, seat, _| match &mut bookings {
                 Some(bookings) => bookings.book_unless_held(&NewBooking {
                     content,
                     user_id: self.user_id,

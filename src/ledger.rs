@@ -2,8 +2,9 @@
 
 use crate::fault::Fault;
 use crate::pg::across_rows::Memory;
+use crate::pg::insert::{Columns, Inserter};
 use crate::pg::scan::{IndexScan, Key, Order, See, delete_unless_busy};
-use crate::pg::statement::{Statement, Value};
+use crate::pg::statement::Value;
 use crate::queue::{Queue, is_provisional};
 use slotkeeper_core::run::{Remembered, Run};
 use slotkeeper_core::search::{Held, Hole, Ledger};
@@ -368,13 +369,29 @@ impl Ledger for QueueLedger<'_> {
     }
 }
 
-thread_local! {
-    static ADD_RUN: Statement = const { Statement::new(c"
-INSERT INTO slotkeeper.full_run (queue_id, version, every_granule, from_granule, to_granule, slots)
-VALUES ($1, $2, $3, $4, $5, $6)") };
+static RUN: Columns = Columns {
+    table: c"full_run",
+    names: &[
+        c"queue_id",
+        c"version",
+        c"every_granule",
+        c"from_granule",
+        c"to_granule",
+        c"slots",
+    ],
+};
 
-    static ADD_HOLE: Statement = const { Statement::new(c"
-INSERT INTO slotkeeper.hole (queue_id, version, on_slot, granule) VALUES ($1, $2, $3, $4)") };
+static HOLE: Columns = Columns {
+    table: c"hole",
+    names: &[c"queue_id", c"version", c"on_slot", c"granule"],
+};
+
+/// Inserts one row, which the statements that follow see.
+fn add(columns: &'static Columns, values: &[Value<'_>]) -> Result<(), Fault> {
+    let mut table = Inserter::open(columns)?;
+    table.insert(values)?;
+    table.flush();
+    Ok(())
 }
 
 /// Stores what a search has found out, for the next ones.
@@ -401,17 +418,15 @@ pub(crate) fn keep_findings(
             true
         })?;
         delete_unless_busy(c"full_run", &inside)?;
-        ADD_RUN.with(|add| {
-            let values = [
-                Value::Int8(queue.queue_id),
-                Value::Int8(queue.version),
-                Value::Bool(every_granule),
-                Value::Int8(from),
-                Value::Int8(to),
-                Value::Int8(slots),
-            ];
-            add.write(&values, |_| Ok(()))
-        })?;
+        let values = [
+            Value::Int8(queue.queue_id),
+            Value::Int8(queue.version),
+            Value::Bool(every_granule),
+            Value::Int8(from),
+            Value::Int8(to),
+            Value::Int8(slots),
+        ];
+        add(&RUN, &values)?;
     }
     delete_unless_busy(c"hole", &stale_holes)
 }
@@ -420,14 +435,11 @@ pub(crate) fn keep_findings(
 /// then either the version is the one whose runs may cover the seat, or a later version's searches see the change.
 pub(crate) fn leave_hole(queue: &Queue, granule: i64) -> Result<(), Fault> {
     let on_slot = queue.slots().slot_in_granule(granule).is_some();
-    ADD_HOLE.with(|add| {
-        let values = [
-            Value::Int8(queue.queue_id),
-            Value::Int8(queue.version),
-            Value::Bool(on_slot),
-            Value::Int8(granule),
-        ];
-        add.write(&values, |_| Ok(()))
-    })?;
-    Ok(())
+    let values = [
+        Value::Int8(queue.queue_id),
+        Value::Int8(queue.version),
+        Value::Bool(on_slot),
+        Value::Int8(granule),
+    ];
+    add(&HOLE, &values)
 }

@@ -125,7 +125,7 @@ impl Mover<'_> {
                 None => Taken::Full,
             }
         } else {
-            let taken = seeker.take_first(reader, |slot, seat| write(slot, seat, Known::Free))?;
+            let taken = seeker.take_first(reader, can_tell, write)?;
             if !matches!(taken, Taken::Lost) {
                 seeker.keep_findings(reader)?;
             }
@@ -149,10 +149,11 @@ impl Mover<'_> {
     pub(crate) fn next_slot(
         &self,
         reader: &mut Reader,
-        write: impl FnMut(&Slot, i16) -> Result<Option<i64>, Fault>,
+        can_tell: bool,
+        write: impl FnMut(&Slot, i16, Known) -> Result<Option<i64>, Fault>,
     ) -> Result<Option<Settled>, Fault> {
         let mut seeker = self.seeker(Places::of(self.queue), self.now, self.queue.horizon(self.now));
-        let taken = seeker.take_first(reader, write)?;
+        let taken = seeker.take_first(reader, can_tell, write)?;
         if !matches!(taken, Taken::Lost) {
             seeker.keep_findings(reader)?;
         }

@@ -77,6 +77,10 @@ thread_local! {
 
     /// Of guesses that a seat is free for which somebody asks by its time.
     static ASKED_FOR: Luck = const { Luck::new() };
+
+    /// Of guesses that a seat which was free without its lock is free with it: whether nobody else books in the queue at
+    /// this very moment.
+    static STILL_FREE: Luck = const { Luck::new() };
 }
 
 /// What is known of a seat, whose lock is held, when it is to be written.
@@ -84,7 +88,7 @@ thread_local! {
 pub(crate) enum Known {
     /// It was seen to be free.
     Free,
-    /// Nobody has looked.
+    /// Nobody has looked with the lock: only where the writer can tell.
     Nothing,
 }
 
@@ -174,13 +178,32 @@ impl<'q> Seeker<'q> {
     ) -> Result<Option<HeldSeat>, Fault> {
         for &seat in seats {
             let Some(held) = self.lock(slot, seat) else { continue };
-            if self.look(reader, chosen, slot)?.contains(&seat) {
+            let is_free = self.look(reader, chosen, slot)?.contains(&seat);
+            STILL_FREE.with(if is_free { Luck::was_right } else { Luck::was_wrong });
+            if is_free {
                 return Ok(Some(held));
             }
             // Others are at work here: what was read ahead is out of date.
             self.window.forget();
         }
         Ok(None)
+    }
+
+    /// A seat of a candidate. Where `can_tell` and nobody else is at work here as a rule, it is not looked at again: the index
+    /// says the same when it is written.
+    fn hold_first(
+        &mut self,
+        reader: &mut Reader,
+        can_tell: bool,
+        candidate: &Candidate,
+    ) -> Result<Option<(HeldSeat, Known)>, Fault> {
+        let slot = &candidate.slot;
+        let first = candidate.seats.first().filter(|_| can_tell && STILL_FREE.with(Luck::is_good));
+        if let Some(held) = first.and_then(|&seat| self.lock(slot, seat)) {
+            return Ok(Some((held, Known::Nothing)));
+        }
+        let held = self.hold(reader, &BTreeSet::new(), slot, &candidate.seats)?;
+        Ok(held.map(|held| (held, Known::Free)))
     }
 
     /// This seat, locked but not looked at again: the caller does that for many at once.
@@ -209,11 +232,13 @@ impl<'q> Seeker<'q> {
         self.search.took(seats);
     }
 
-    /// Takes the first seat that can be had, with `write`.
+    /// Takes the first seat that can be had, with `write`. Where `write` can tell of what is held, it may be asked before
+    /// anybody has looked with the seat's lock.
     pub(crate) fn take_first(
         &mut self,
         reader: &mut Reader,
-        mut write: impl FnMut(&Slot, i16) -> Result<Option<i64>, Fault>,
+        can_tell: bool,
+        mut write: impl FnMut(&Slot, i16, Known) -> Result<Option<i64>, Fault>,
     ) -> Result<Taken, Fault> {
         let nothing = BTreeSet::new();
         let mut guess = self.guess();
@@ -225,11 +250,15 @@ impl<'q> Seeker<'q> {
             }
             let guessed = guess.take().and_then(|guess| guess.comes_true(&candidate));
             let held = match guessed {
-                Some(held) => Some(held),
-                None => self.hold(reader, &nothing, &candidate.slot, &candidate.seats)?,
+                Some(held) => Some((held, Known::Free)),
+                None => self.hold_first(reader, can_tell, &candidate)?,
             };
-            if let Some(held) = held {
-                let Some(booking_id) = write(&held.slot, held.seat)? else {
+            if let Some((held, known)) = held {
+                let booked = write(&held.slot, held.seat, known)?;
+                if known == Known::Nothing {
+                    STILL_FREE.with(if booked.is_some() { Luck::was_right } else { Luck::was_wrong });
+                }
+                let Some(booking_id) = booked else {
                     return Ok(Taken::Lost);
                 };
                 self.took(1);

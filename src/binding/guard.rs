@@ -764,7 +764,7 @@ impl<'a> Writer<'a> {
             };
             let settled = match at {
                 Some(at) => mover.settle_with(reader, &self.wish(at, now), own.is_none(), goes_on, write)?,
-                None => mover.next_slot(reader, |slot, seat| write(slot, seat, Known::Free))?,
+                None => mover.next_slot(reader, own.is_none(), write)?,
             };
             drop(turn);
             let Some(settled) = settled else {

@@ -108,8 +108,10 @@ pub(crate) struct IndexScan {
     order: pg_sys::ScanDirection::Type,
     /// Numbers of the index's columns in the table.
     columns: Vec<i32>,
-    /// Entries looked at, those that lead to no visible row included.
-    steps: u64,
+    /// The last of them in the table: a row is taken apart so far.
+    last_column: i32,
+    /// Entries looked at, those that lead to no visible row included; where they are counted.
+    steps: Option<u64>,
 }
 
 pub(super) fn dirty_snapshot() -> pg_sys::SnapshotData {
@@ -207,13 +209,14 @@ impl IndexScan {
         // SAFETY: as our caller promises; the snapshot outlives the scan (boxed, or registered until drop).
         unsafe {
             let attributes = (*(*index).rd_index).indnatts as usize;
-            let columns = (*(*index).rd_index)
+            let columns: Vec<i32> = (*(*index).rd_index)
                 .indkey
                 .values
                 .as_slice(attributes)
                 .iter()
                 .map(|&c| c.into())
                 .collect();
+            let last_column = columns.iter().copied().max().unwrap_or(0);
             let mut snapshot = Snapshot::take(see);
             let raw = snapshot.raw();
             #[cfg(not(feature = "pg18"))]
@@ -231,9 +234,16 @@ impl IndexScan {
                 memory: pg_sys::CurrentMemoryContext,
                 order,
                 columns,
-                steps: 0,
+                last_column,
+                steps: None,
             }
         }
+    }
+
+    /// From here on it counts its steps.
+    pub(crate) fn counting(mut self) -> Self {
+        self.steps = Some(0);
+        self
     }
 
     /// From the next search on the scan sees other rows. Committed are those that are it now.
@@ -288,20 +298,23 @@ impl IndexScan {
 
     /// The next row, or none.
     pub(crate) fn next(&mut self) -> Option<Found<'_>> {
-        // SAFETY: scan and slot belong together, and the context lives as long. This is index_getnext_slot, which does not tell
-        // how far it has gone.
+        // SAFETY: scan and slot belong together, and the context lives as long. Counted, this is index_getnext_slot, which does
+        // not tell how far it has gone.
         let found = unsafe {
             let before = pg_sys::MemoryContextSwitchTo(self.memory);
-            let found = loop {
-                if !(*self.scan).xs_heap_continue {
-                    self.steps += 1;
-                    if pg_sys::index_getnext_tid(self.scan, self.order).is_null() {
-                        break false;
+            let found = match &mut self.steps {
+                None => pg_sys::index_getnext_slot(self.scan, self.order, self.slot),
+                Some(steps) => loop {
+                    if !(*self.scan).xs_heap_continue {
+                        *steps += 1;
+                        if pg_sys::index_getnext_tid(self.scan, self.order).is_null() {
+                            break false;
+                        }
                     }
-                }
-                if pg_sys::index_fetch_heap(self.scan, self.slot) {
-                    break true;
-                }
+                    if pg_sys::index_fetch_heap(self.scan, self.slot) {
+                        break true;
+                    }
+                },
             };
             pg_sys::MemoryContextSwitchTo(before);
             found
@@ -342,9 +355,9 @@ impl IndexScan {
         }
     }
 
-    /// How many entries this scan has looked at.
+    /// How many entries this scan has looked at since it counts them.
     pub(crate) fn steps(&self) -> u64 {
-        self.steps
+        self.steps.unwrap_or(0)
     }
 }
 
@@ -372,11 +385,16 @@ impl Found<'_> {
     /// The value of the index's n-th column, from 1, included ones too. All of slotkeeper's are NOT NULL.
     pub(crate) fn get<T: FromDatum>(&self, n: usize) -> Result<T, Fault> {
         let column = self.scan.columns.get(n.wrapping_sub(1)).copied().unwrap_or(0);
-        let mut is_null = false;
-        // SAFETY: the slot holds the current row; the column's type is what the index was declared with.
+        // SAFETY: the slot holds the current row, which has the columns of its index; the column's type is what the index was
+        // declared with. What is taken apart already is read without asking the server.
         let value = unsafe {
-            let datum = pg_sys::slot_getattr(self.scan.slot, column, &mut is_null);
-            T::from_datum(datum, is_null)
+            let slot = self.scan.slot;
+            let place = (column as usize).checked_sub(1);
+            let place = place.ok_or_else(|| Fault::Internal(format!("index column {n} is none of the table's")))?;
+            if i32::from((*slot).tts_nvalid) < column {
+                pg_sys::slot_getsomeattrs(slot, self.scan.last_column);
+            }
+            T::from_datum(*(*slot).tts_values.add(place), *(*slot).tts_isnull.add(place))
         };
         value.ok_or_else(|| Fault::Internal(format!("index column {n} is NULL")))
     }

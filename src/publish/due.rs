@@ -84,7 +84,7 @@ impl Source {
             Kind::Fresh => (c"booking", c"booking_due"),
             Kind::Woken => (c"publication", c"publication_wake"),
         };
-        let mut scan = IndexScan::open(table, index, 2, See::Uncommitted)?;
+        let mut scan = IndexScan::open(table, index, 2, See::Uncommitted)?.counting();
         scan.search(
             &[(1, Key::AtLeastTime(from)), (1, Key::AtMostTime(now))],
             Order::Ascending,
