@@ -10,7 +10,7 @@ use crate::luck::Luck;
 use crate::pg::json::JsonReply;
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::refuse_read_only;
-use crate::place::{Places, Seeker, Taken};
+use crate::place::{Known, Places, Seeker, Taken};
 use crate::queue::{self, Queue};
 use crate::reply::{Reply, Seat};
 use crate::schedule::not_found_in;
@@ -123,7 +123,8 @@ impl Request<'_> {
             };
             let turn = Brief::acquire(&content.key());
             let mut bookings = seems_new.then(Bookings::open).transpose()?.filter(Bookings::can_tell);
-            let state = if bookings.is_some() {
+            let is_guess = bookings.is_some();
+            let state = if is_guess {
                 State::Free
             } else if target.may_adopt() {
                 let (state, adopted) = booking::state_of_row(&content)?;
@@ -153,26 +154,33 @@ impl Request<'_> {
                 }
             }
             let now = now()?;
+            let mut bookings = match bookings.take() {
+                Some(bookings) => bookings,
+                None => Bookings::open()?,
+            };
             let mut seeker = self.seeker(&queue, now);
-            let seats = bookings.as_ref().map(Bookings::seat_scan).transpose()?;
-            let mut reader = seats.map_or_else(Reader::to_book, Reader::beside);
-            let taken = seeker.take_first(&mut reader, bookings.is_some(), |slot, seat, _| match &mut bookings {
-                Some(bookings) => bookings.book_unless_held(&NewBooking {
+            let mut reader = Reader::beside(bookings.seat_scan()?);
+            let can_tell = bookings.can_tell();
+            let taken = seeker.take_first(&mut reader, can_tell, |held, known| {
+                let new = NewBooking {
                     content,
                     user_id: self.user_id,
-                    slot,
-                    seat,
+                    slot: &held.slot,
+                    seat: held.seat,
                     booked_at: now,
                     claimed_at: None,
-                }),
-                None => booking::insert(&content, self.user_id, slot, seat, now),
+                    full_before: held.full_before,
+                };
+                match known {
+                    Known::Free if !is_guess => bookings.book(&new).map(Some),
+                    Known::Free | Known::Nothing => bookings.book_unless_held(&new),
+                }
             })?;
             drop(turn);
-            let was_asked = bookings.is_some();
             match taken {
-                Taken::Seat { .. } if was_asked => NEW.with(Luck::was_right),
+                Taken::Seat { .. } if is_guess => NEW.with(Luck::was_right),
                 // What is booked already needs no seat: it has to be looked at after all.
-                Taken::Lost | Taken::Full if was_asked => {
+                Taken::Lost | Taken::Full if is_guess => {
                     NEW.with(Luck::was_wrong);
                     seems_new = false;
                     continue;

@@ -194,6 +194,7 @@ impl Wanted<'_, '_> {
             seat: held.seat,
             booked_at: now,
             claimed_at: None,
+            full_before: held.full_before,
         }
     }
 }
@@ -684,6 +685,7 @@ fn book_all(
             // Something has no seat left, and needs none if it is booked already.
             return Err(Halt::Lost);
         }
+        say_how_far(&mut picks, &sources)?;
         let rows: Vec<NewBooking<'_>> = picks.iter().map(|pick| pick.wanted.row(&pick.held, now)).collect();
         let booking_ids = bookings.insert_all(&rows)?.ok_or(Halt::Lost)?;
         for (pick, booking_id) in picks.iter().zip(booking_ids) {
@@ -704,6 +706,18 @@ fn book_all(
         share_findings(&mut sources, &mut reader)?;
     }
     Ok(outcomes)
+}
+
+/// The last booking of each search says how far the queue is full, for the searches to come.
+fn say_how_far(picks: &mut [Pick<'_>], sources: &Sources<'_>) -> Result<(), Fault> {
+    let mut said = BTreeSet::new();
+    for pick in picks.iter_mut().rev() {
+        let key = pick.wanted.source_key();
+        if let (Some(source), true) = (sources.get(&key), said.insert(key)) {
+            pick.held.full_before = source.seeker.full_before()?;
+        }
+    }
+    Ok(())
 }
 
 /// Looks at the seats of a chunk again, now that their locks are held: with one read for each queue where they lie

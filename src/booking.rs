@@ -3,6 +3,7 @@
 use crate::arguments::{NO_SOURCE, identifier, optional_identifier, platform_name, which_source};
 use crate::binding::row::spelled;
 use crate::fault::Fault;
+use crate::full_before::FullBefore;
 use crate::ledger::{Reader, leave_hole};
 use crate::pg::across_rows::Memory;
 use crate::pg::insert::{Columns, Inserter, next_number};
@@ -381,6 +382,10 @@ static NEW: Columns = Columns {
         c"slot_ref",
         c"booked_at",
         c"claimed_at",
+        c"full_version",
+        c"full_from",
+        c"full_stored_to",
+        c"full_to",
     ],
 };
 
@@ -393,10 +398,12 @@ pub(crate) struct NewBooking<'a> {
     pub(crate) booked_at: Instant,
     /// Where there is nothing to publish: it was published before it is booked.
     pub(crate) claimed_at: Option<Instant>,
+    pub(crate) full_before: Option<FullBefore>,
 }
 
 impl NewBooking<'_> {
-    fn values(&self, booking_id: i64) -> [Value<'_>; 11] {
+    fn values(&self, booking_id: i64) -> [Value<'_>; 15] {
+        let full = |part: fn(&FullBefore) -> i64| Value::OptionalInt8(self.full_before.as_ref().map(part));
         [
             Value::Int8(booking_id),
             Value::Int8(self.content.queue_id),
@@ -409,6 +416,10 @@ impl NewBooking<'_> {
             Value::OptionalText(self.slot.slot_ref.as_deref()),
             Value::Time(self.booked_at),
             Value::OptionalTime(self.claimed_at),
+            full(|full| full.version),
+            full(|full| full.from),
+            full(|full| full.stored_to),
+            full(|full| full.to),
         ]
     }
 }
@@ -570,6 +581,7 @@ pub(crate) fn insert(
         seat,
         booked_at: now,
         claimed_at: None,
+        full_before: None,
     })?;
     Ok(Some(booking_id))
 }

@@ -1,22 +1,21 @@
 //! The ledger as a search sees it: which seats are held, where the holes and the full runs are.
 
 use crate::fault::Fault;
+use crate::full_before::{Said, read_back};
+use crate::luck::Luck;
 use crate::pg::across_rows::Memory;
 use crate::pg::insert::{Columns, Inserter};
 use crate::pg::scan::{IndexScan, Key, Order, See, delete_unless_busy};
 use crate::pg::statement::Value;
 use crate::queue::{Queue, is_provisional};
-use slotkeeper_core::run::{Remembered, Run};
-use slotkeeper_core::search::{Held, Hole, Ledger};
+use slotkeeper_core::run::Run;
+use slotkeeper_core::search::{FromEnd, Held, Hole, Ledger};
 use std::collections::BTreeSet;
 
 /// So many slots are read ahead at first, and so many at most while a walk goes on: small steps through the index
 /// rather than a whole page of it for one seat.
 const FIRST_READ: i64 = 16;
 const READ_AHEAD: i64 = 64;
-
-/// So many where the last search came to, which has most often booked the one and left the next free.
-const SHORT_READ: i64 = 4;
 
 /// Rows read ahead at most: free-form bookings may lie densely between two slots.
 const READ_AHEAD_ROWS: usize = 256;
@@ -201,8 +200,6 @@ pub(crate) struct Window {
     asked: Option<i64>,
     stride: i64,
     ahead: i64,
-    /// The walk begins where it ended the last time: most often with the next free slot.
-    begins_late: bool,
     /// The step that is expected where none has been seen.
     usual: i64,
 }
@@ -231,8 +228,8 @@ pub(crate) struct QueueLedger<'a> {
     pub(crate) window: &'a mut Window,
     /// Seats that this call has chosen and not inserted yet.
     pub(crate) chosen: &'a BTreeSet<(i64, i64, i16)>,
-    /// Whether what this backend remembers is of use.
-    pub(crate) recalls: bool,
+    /// Whether most contents of the queue go where this search looks: then bookings say how far it is full.
+    pub(crate) is_usual: bool,
 }
 
 impl QueueLedger<'_> {
@@ -242,8 +239,6 @@ impl QueueLedger<'_> {
         let walks_on = window.stride > 0 && stride <= 2 * window.stride;
         window.ahead = if walks_on {
             (window.ahead * 2).min(READ_AHEAD)
-        } else if std::mem::take(&mut window.begins_late) {
-            SHORT_READ
         } else {
             FIRST_READ
         };
@@ -361,12 +356,42 @@ impl Ledger for QueueLedger<'_> {
         Ok(found)
     }
 
-    fn remembered(&mut self, _: i64) -> Option<Remembered> {
-        let remembered = self.queue.remembered(self.every_granule);
-        let remembered = remembered.filter(|known| self.recalls && self.reader.to_book && known.is_useful());
-        self.window.begins_late = remembered.is_some();
-        remembered
+    fn from_end(&mut self, start: i64) -> Result<FromEnd, Fault> {
+        if !self.is_usual {
+            return Ok(FromEnd::Nothing);
+        }
+        if SAYS.with(Luck::is_bad) {
+            // Now and then it is tried again.
+            SAYS.with(Luck::was_right);
+            return Ok(FromEnd::Nothing);
+        }
+        // An index gives all entries of a page that fit: here those behind what the last search of this backend has read.
+        let (mut rows, mut low) = (Vec::new(), self.queue.full_to.get().max(start));
+        let said = loop {
+            match read_back(self.reader.open_seats()?, self.queue, start, low, &mut rows)? {
+                Said::Below(lower) => (low, rows) = (lower, Vec::new()),
+                said => break said,
+            }
+        };
+        let (from, said) = match said {
+            Said::Full(full) => (full.to, FromEnd::FullTo(full.reach(self.window.usual))),
+            Said::All => (start, FromEnd::All),
+            Said::Below(_) | Said::Nothing => {
+                SAYS.with(Luck::was_wrong);
+                return Ok(FromEnd::Nothing);
+            }
+        };
+        SAYS.with(Luck::was_right);
+        self.queue.full_to.set(from);
+        rows.reverse();
+        (self.window.from, self.window.to, self.window.rows) = (from, i64::MAX, rows);
+        Ok(said)
     }
+}
+
+thread_local! {
+    /// Of guesses that the last bookings of a queue say something.
+    static SAYS: Luck = const { Luck::new() };
 }
 
 static RUN: Columns = Columns {
@@ -403,10 +428,6 @@ pub(crate) fn keep_findings(
 ) -> Result<(), Fault> {
     if (runs.is_empty() && stale_holes.is_empty()) || is_provisional(queue)? {
         return Ok(());
-    }
-    if !runs.is_empty() {
-        // The next search begins with what is stored.
-        queue.remember(every_granule, None);
     }
     for Run { from, to, slots } in runs {
         let mut inside = Vec::new();

@@ -12,6 +12,7 @@ mod clock;
 mod document;
 mod draft;
 mod fault;
+mod full_before;
 mod history;
 mod idempotent;
 mod ledger;

@@ -4,7 +4,7 @@ use crate::arguments::OnConflict;
 use crate::booking::{self, Booking, Content, Other};
 use crate::fault::Fault;
 use crate::ledger::Reader;
-use crate::place::{Known, Places, Seeker, Taken};
+use crate::place::{HeldSeat, Known, Places, Seeker, Taken};
 use crate::queue::Queue;
 use slotkeeper_core::Instant;
 use slotkeeper_core::slots::Slot;
@@ -67,7 +67,7 @@ impl Mover<'_> {
             wish,
             false,
             |_| Ok(true),
-            |slot, seat, _| write(slot, seat),
+            |held, _| write(&held.slot, held.seat),
         )
     }
 
@@ -79,7 +79,7 @@ impl Mover<'_> {
         wish: &Wish,
         can_tell: bool,
         mut goes_on: impl FnMut(&Slot) -> Result<bool, Fault>,
-        mut write: impl FnMut(&Slot, i16, Known) -> Result<Option<i64>, Fault>,
+        mut write: impl FnMut(&HeldSeat, Known) -> Result<Option<i64>, Fault>,
     ) -> Result<Option<Settled>, Fault> {
         let at = if wish.as_it_is { wish.at } else { wish.at.max(self.now) };
         let until = self.queue.horizon(self.now);
@@ -150,7 +150,7 @@ impl Mover<'_> {
         &self,
         reader: &mut Reader,
         can_tell: bool,
-        write: impl FnMut(&Slot, i16, Known) -> Result<Option<i64>, Fault>,
+        write: impl FnMut(&HeldSeat, Known) -> Result<Option<i64>, Fault>,
     ) -> Result<Option<Settled>, Fault> {
         let mut seeker = self.seeker(Places::of(self.queue), self.now, self.queue.horizon(self.now));
         let taken = seeker.take_first(reader, can_tell, write)?;

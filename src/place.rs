@@ -5,11 +5,11 @@
 //! step over it, as over any held seat. Nobody waits, and the unique index has the last word.
 
 use crate::fault::Fault;
+use crate::full_before::FullBefore;
 use crate::ledger::{QueueLedger, Reader, Window, keep_findings};
 use crate::luck::Luck;
 use crate::pg::lock::{Brief, Key};
-use crate::pg::transaction::has_written_nothing;
-use crate::queue::Queue;
+use crate::queue::{self, Queue};
 use slotkeeper_core::Instant;
 use slotkeeper_core::search::{Candidate, EveryGranule, Grid, Search};
 use slotkeeper_core::slots::Slot;
@@ -47,34 +47,12 @@ pub(crate) struct Seeker<'q> {
 pub(crate) struct HeldSeat {
     pub(crate) slot: Slot,
     pub(crate) seat: i16,
+    /// How far the queue is full before it, where a search has seen that.
+    pub(crate) full_before: Option<FullBefore>,
     _lock: Brief,
 }
 
-/// The seat that a search may find, with its lock where it was asked for and not held.
-struct Guess {
-    granule: i64,
-    lock: Option<Brief>,
-}
-
-impl Guess {
-    /// The seat, if it is what the search has found first. Otherwise the lock is given back, before another is asked for.
-    fn comes_true(self, found: &Candidate) -> Option<HeldSeat> {
-        let seat = *found.seats.first()?;
-        let is_true = (self.granule, 0) == (found.slot.granule, seat);
-        LUCK.with(if is_true { Luck::was_right } else { Luck::was_wrong });
-        let lock = self.lock.filter(|_| is_true)?;
-        Some(HeldSeat {
-            slot: found.slot.clone(),
-            seat,
-            _lock: lock,
-        })
-    }
-}
-
 thread_local! {
-    /// Of guesses which seat is the next: whether nobody else books in the queues in which this backend does.
-    static LUCK: Luck = const { Luck::new() };
-
     /// Of guesses that a seat is free for which somebody asks by its time.
     static ASKED_FOR: Luck = const { Luck::new() };
 
@@ -136,15 +114,13 @@ impl<'q> Seeker<'q> {
         chosen: &BTreeSet<(i64, i64, i16)>,
         act: impl FnOnce(&mut Search<Box<dyn Grid + 'q>>, &mut QueueLedger<'_>) -> T,
     ) -> T {
-        let every_granule = self.places == Places::Granules;
         let mut ledger = QueueLedger {
             reader,
             queue: self.queue,
-            every_granule,
+            every_granule: self.places == Places::Granules,
+            is_usual: self.places == Places::of(self.queue),
             window: &mut self.window,
             chosen,
-            // Where others book too, their runs reach further.
-            recalls: !LUCK.with(Luck::is_bad),
         };
         act(&mut self.search, &mut ledger)
     }
@@ -198,7 +174,10 @@ impl<'q> Seeker<'q> {
         candidate: &Candidate,
     ) -> Result<Option<(HeldSeat, Known)>, Fault> {
         let slot = &candidate.slot;
-        let first = candidate.seats.first().filter(|_| can_tell && STILL_FREE.with(Luck::is_good));
+        let first = candidate
+            .seats
+            .first()
+            .filter(|_| can_tell && STILL_FREE.with(Luck::is_good));
         if let Some(held) = first.and_then(|&seat| self.lock(slot, seat)) {
             return Ok(Some((held, Known::Nothing)));
         }
@@ -212,6 +191,7 @@ impl<'q> Seeker<'q> {
         Some(HeldSeat {
             slot: slot.clone(),
             seat,
+            full_before: None,
             _lock: lock,
         })
     }
@@ -238,61 +218,41 @@ impl<'q> Seeker<'q> {
         &mut self,
         reader: &mut Reader,
         can_tell: bool,
-        mut write: impl FnMut(&Slot, i16, Known) -> Result<Option<i64>, Fault>,
+        mut write: impl FnMut(&HeldSeat, Known) -> Result<Option<i64>, Fault>,
     ) -> Result<Taken, Fault> {
-        let nothing = BTreeSet::new();
-        let mut guess = self.guess();
-        while let Some(candidate) = self.next(reader, &nothing)? {
-            if has_written_nothing() {
-                // So what it has met is not its own, which may yet be rolled back.
-                self.queue
-                    .remember(self.places == Places::Granules, self.search.reached());
-            }
-            let guessed = guess.take().and_then(|guess| guess.comes_true(&candidate));
-            let held = match guessed {
-                Some(held) => Some((held, Known::Free)),
-                None => self.hold_first(reader, can_tell, &candidate)?,
+        while let Some(candidate) = self.next(reader, &BTreeSet::new())? {
+            let Some((mut held, known)) = self.hold_first(reader, can_tell, &candidate)? else {
+                continue;
             };
-            if let Some((held, known)) = held {
-                let booked = write(&held.slot, held.seat, known)?;
-                if known == Known::Nothing {
-                    STILL_FREE.with(if booked.is_some() { Luck::was_right } else { Luck::was_wrong });
-                }
-                let Some(booking_id) = booked else {
-                    return Ok(Taken::Lost);
-                };
-                self.took(1);
-                self.expect_next(&held.slot);
-                return Ok(Taken::Seat {
-                    slot: held.slot,
-                    booking_id,
+            held.full_before = self.full_before()?;
+            let booked = write(&held, known)?;
+            if known == Known::Nothing {
+                STILL_FREE.with(if booked.is_some() {
+                    Luck::was_right
+                } else {
+                    Luck::was_wrong
                 });
             }
+            let Some(booking_id) = booked else {
+                return Ok(Taken::Lost);
+            };
+            self.took(1);
+            return Ok(Taken::Seat {
+                slot: held.slot,
+                booking_id,
+            });
         }
         Ok(Taken::Full)
     }
 
-    /// Locks the seat that will be the next where nobody else books in the queue, before anything is looked at: if it is, one
-    /// look says what two would. Tried where such guesses have come true of late.
-    fn guess(&mut self) -> Option<Guess> {
-        let granule = self.queue.expected(self.places == Places::Granules)?;
-        let lock = LUCK
-            .with(Luck::is_good)
-            .then(|| Brief::try_acquire(&self.seat_key(granule, 0)))
-            .flatten();
-        // What was read ahead was read without the lock.
-        self.window.forget();
-        Some(Guess { granule, lock })
-    }
-
-    /// The slot is full now: the next one will be behind it.
-    fn expect_next(&mut self, taken: &Slot) {
-        let next = self
-            .search
-            .following()
-            .filter(|next| taken.capacity == 1 && next.capacity == 1);
-        self.queue
-            .expect(self.places == Places::Granules, next.map(|next| next.granule));
+    /// How far the queue is full before the seat that was found last, for the booking that takes it.
+    pub(crate) fn full_before(&self) -> Result<Option<FullBefore>, Fault> {
+        let reached = self.search.reached().filter(|_| self.places == Places::of(self.queue));
+        // Others leave their holes for the version before as long as this one is not committed.
+        match reached {
+            Some(reach) if queue::is_committed(self.queue)? => Ok(Some(FullBefore::new(self.queue, &reach))),
+            _ => Ok(None),
+        }
     }
 
     fn seat_key(&self, granule: i64, seat: i16) -> Key<'static> {
@@ -310,7 +270,7 @@ impl<'q> Seeker<'q> {
         reader: &mut Reader,
         slot: &Slot,
         can_tell: bool,
-        mut write: impl FnMut(&Slot, i16, Known) -> Result<Option<i64>, Fault>,
+        mut write: impl FnMut(&HeldSeat, Known) -> Result<Option<i64>, Fault>,
     ) -> Result<Taken, Fault> {
         let nothing = BTreeSet::new();
         let mut first = None;
@@ -318,12 +278,12 @@ impl<'q> Seeker<'q> {
             // There is one seat to lock: one look, under the lock, says what two would. Where another session has the lock
             // it is inserting there.
             first = self.lock(slot, 0);
-            if first.is_none() {
+            let Some(held) = &first else {
                 return Ok(Taken::Full);
-            }
+            };
             if can_tell && ASKED_FOR.with(Luck::is_good) {
                 // And none says as much, where the index is asked by the insert itself.
-                if let Some(booking_id) = write(slot, 0, Known::Nothing)? {
+                if let Some(booking_id) = write(held, Known::Nothing)? {
                     ASKED_FOR.with(Luck::was_right);
                     return Ok(Taken::Seat {
                         slot: slot.clone(),
@@ -347,7 +307,7 @@ impl<'q> Seeker<'q> {
         let Some(held) = held else {
             return Ok(Taken::Full);
         };
-        Ok(match write(&held.slot, held.seat, Known::Free)? {
+        Ok(match write(&held, Known::Free)? {
             Some(booking_id) => Taken::Seat {
                 slot: held.slot,
                 booking_id,

@@ -9,16 +9,15 @@ use crate::pg::json::Jsonb;
 use crate::pg::lock::{Brief, Key as LockKey, wait_for};
 use crate::pg::scan::{Found as QueueRow, IndexScan, Key, Order, See};
 use crate::pg::statement::{Statement, Value as Arg};
-use crate::pg::statement_start;
 use crate::pg::time::ServerZone;
 use crate::pg::told;
+use crate::pg::transaction::has_written_nothing;
 use crate::pg::trigger::Fired;
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use slotkeeper_core::binding::QueueDefaults;
 use slotkeeper_core::options::QueueOptions;
-use slotkeeper_core::run::Remembered;
 use slotkeeper_core::slots::Slots;
 use slotkeeper_core::timetable::Timetable;
 use slotkeeper_core::{Instant, MICROS_PER_SEC};
@@ -41,17 +40,13 @@ pub(crate) struct Queue {
     pub(crate) zone: ServerZone,
     pub(crate) timetable: Rc<Timetable>,
     pub(crate) options: QueueOptions,
-    /// Where this backend's last searches have ended, among slots and among granules, and when.
-    remembered: [Cell<Option<(Remembered, Instant)>>; 2],
-    /// The granules of the slots that this backend's next searches may find.
-    expected: [Cell<Option<i64>>; 2],
+    /// Whether this version of it is known to be committed.
+    is_committed: Cell<bool>,
+    /// Up to this granule it was full for a search of this backend, as the last bookings said. They lie behind it as a rule.
+    pub(crate) full_to: Cell<i64>,
     /// Keeps what is shared with other queues alive.
     _rules: Rc<Rules>,
 }
-
-/// For so long a search begins where the one before has ended, before it reads again what is stored. What a backend
-/// remembers stays true; this is for tables that somebody has emptied by hand.
-const REMEMBERED_FOR: Instant = 10 * MICROS_PER_SEC;
 
 /// No queue has this id.
 const NO_QUEUE: i64 = -1;
@@ -75,8 +70,8 @@ impl Queue {
             time_zone,
             timetable,
             options,
-            remembered: [Cell::new(None), Cell::new(None)],
-            expected: [Cell::new(None), Cell::new(None)],
+            is_committed: Cell::new(false),
+            full_to: Cell::new(i64::MIN),
             _rules: rules,
         })
     }
@@ -89,31 +84,6 @@ impl Queue {
     /// The granule in which an instant lies.
     pub(crate) fn granule_of(&self, at: Instant) -> i64 {
         at.div_euclid(self.options.granule_secs * MICROS_PER_SEC)
-    }
-
-    /// Where the last search has ended: see [`Remembered`].
-    pub(crate) fn remembered(&self, every_granule: bool) -> Option<Remembered> {
-        let (remembered, since) = self.remembered[usize::from(every_granule)].get()?;
-        (since..since + REMEMBERED_FOR)
-            .contains(&statement_start())
-            .then_some(remembered)
-    }
-
-    /// The next search begins there. Every booking that was met must be committed: what is rolled back leaves no hole.
-    pub(crate) fn remember(&self, every_granule: bool, reached: Option<Remembered>) {
-        let place = &self.remembered[usize::from(every_granule)];
-        // What a search has begun with is as old as it was.
-        let since = self.remembered(every_granule).and(place.get()).map(|(_, since)| since);
-        place.set(reached.map(|reached| (reached, since.unwrap_or_else(statement_start))));
-    }
-
-    /// The granule where the next search may end; only a guess.
-    pub(crate) fn expected(&self, every_granule: bool) -> Option<i64> {
-        self.expected[usize::from(every_granule)].get()
-    }
-
-    pub(crate) fn expect(&self, every_granule: bool, granule: Option<i64>) {
-        self.expected[usize::from(every_granule)].set(granule);
     }
 
     /// The last instant at which a content may be scheduled now.
@@ -280,6 +250,14 @@ pub(crate) fn is_provisional(queue: &Queue) -> Result<bool, Fault> {
     Ok(true)
 }
 
+/// Whether this version of the queue has been committed: then it stays so.
+pub(crate) fn is_committed(queue: &Queue) -> Result<bool, Fault> {
+    if !queue.is_committed.get() {
+        queue.is_committed.set(has_written_nothing() || !is_provisional(queue)?);
+    }
+    Ok(queue.is_committed.get())
+}
+
 /// The queue of this profile and platform, or 42704.
 pub(crate) fn require(profile_id: &str, platform: &str, item: Option<usize>) -> Result<Rc<Queue>, Fault> {
     find(profile_id, platform)?.ok_or_else(|| Fault::NoQueue {
@@ -365,8 +343,8 @@ fn parse(row: &QueueRow<'_>) -> Result<Queue, Fault> {
         time_zone,
         timetable: Rc::clone(&rules.timetable),
         options: rules.options,
-        remembered: [Cell::new(None), Cell::new(None)],
-        expected: [Cell::new(None), Cell::new(None)],
+        is_committed: Cell::new(false),
+        full_to: Cell::new(i64::MIN),
         _rules: rules,
     })
 }

@@ -7,6 +7,9 @@
 /// The fewest slots that must have been walked one by one before it pays to write a run.
 pub const WORTH_WRITING: i64 = 16;
 
+/// The same where the last bookings say how far the queue is full: a run is for the day on which they don't.
+pub const WORTH_WRITING_LATER: i64 = 64;
+
 /// So many runs in a row are made one, also where nothing new was walked.
 const MANY_PIECES: u32 = 4;
 
@@ -26,21 +29,16 @@ pub struct Run {
     pub slots: i64,
 }
 
-/// What a backend remembers of a search: a run, which it has not stored in full.
+/// How far a queue was full when a seat was booked, as the booking itself says. It is as true as a run from the moment at which
+/// the booking is committed, with what its own transaction had booked before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Remembered {
-    /// Slots that were seen to be held by committed bookings, without a gap.
+pub struct Reach {
+    /// Slots that were seen to be held for good, without a gap.
     pub run: Run,
-    /// So many of them at its end were not in a stored run.
+    /// Up to this granule they are in stored runs.
+    pub stored_to: i64,
+    /// So many behind it are in none.
     pub walked: i64,
-}
-
-impl Remembered {
-    /// Whether a search may start from it. Where more was walked than is worth storing, that has to be looked at again and
-    /// stored: other backends know nothing of it.
-    pub fn is_useful(&self) -> bool {
-        self.walked < WORTH_WRITING
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -51,13 +49,48 @@ struct Piece {
 }
 
 /// What one search has seen to be full without a gap, in order; turned into new runs when it ends.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub struct Chain {
     pieces: Vec<Piece>,
     new_runs: Vec<Run>,
+    /// What there was without a gap from where the search began, once there is a gap.
+    first: Option<Option<Reach>>,
+    worth_writing: i64,
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self {
+            pieces: Vec::new(),
+            new_runs: Vec::new(),
+            first: None,
+            worth_writing: WORTH_WRITING,
+        }
+    }
 }
 
 impl Chain {
+    /// The search begins with what a booking says, over which it jumps.
+    pub fn begin(&mut self, reach: Reach) {
+        let Reach { run, stored_to, walked } = reach;
+        self.worth_writing = WORTH_WRITING_LATER;
+        let (before, after) = (
+            Run {
+                to: stored_to,
+                slots: run.slots - walked,
+                ..run
+            },
+            Run {
+                from: stored_to,
+                slots: walked,
+                ..run
+            },
+        );
+        let pieces = [(before, false), (after, true)];
+        let pieces = pieces.into_iter().filter(|(run, _)| run.from < run.to);
+        self.pieces.extend(pieces.map(|(run, walked)| Piece { run, walked }));
+    }
+
     /// The next slot is full, firmly.
     pub fn full(&mut self, granule: i64) {
         match self.pieces.last_mut() {
@@ -89,42 +122,44 @@ impl Chain {
         self.pieces.push(Piece { run, walked: false });
     }
 
-    /// What is full up to here without a gap; `recalled` is what the search began with.
-    pub fn reached(&self, recalled: Option<Remembered>) -> Option<Remembered> {
-        let (last, before) = match self.pieces.as_slice() {
-            [.., before, last] if last.walked => (last, Some(before)),
-            [.., last] => (last, None),
-            [] => return None,
-        };
-        // Of what was recalled, as much is not stored as was then.
-        let not_stored = |piece: &Piece| match recalled {
-            _ if piece.walked => piece.run.slots,
-            Some(recalled) if recalled.run == piece.run => recalled.walked,
-            _ => 0,
-        };
-        let run = before.map_or(last.run, |before| Run {
-            from: before.run.from,
+    /// What is full without a gap from where the search began.
+    pub fn reached(&self) -> Option<Reach> {
+        self.first.unwrap_or_else(|| self.without_gap())
+    }
+
+    fn without_gap(&self) -> Option<Reach> {
+        let (first, last) = (self.pieces.first()?, self.pieces.last()?);
+        let run = Run {
+            from: first.run.from,
             to: last.run.to,
-            slots: before.run.slots + last.run.slots,
-        });
-        let walked = not_stored(last) + before.map_or(0, not_stored);
-        Some(Remembered { run, walked })
+            slots: self.pieces.iter().map(|piece| piece.run.slots).sum(),
+        };
+        // What is worth it will be stored when the search ends.
+        let is_left = last.walked && last.run.slots < self.worth_writing;
+        let (stored_to, walked) = if is_left {
+            (last.run.from, last.run.slots)
+        } else {
+            (run.to, 0)
+        };
+        Some(Reach { run, stored_to, walked })
     }
 
     /// The next slot is free, or its holders have not committed: nothing reaches across it.
     pub fn cut(&mut self) {
-        let mut group: Option<Group> = None;
+        self.first = Some(self.reached());
+        let (worth_writing, mut group) = (self.worth_writing, None::<Group>);
         for piece in self.pieces.drain(..).rev() {
             group = Some(match group {
                 None => Group::of(piece),
                 Some(group) if group.swallows(&piece) => group.swallow(piece),
                 Some(group) => {
-                    self.new_runs.extend(group.worth_writing());
+                    self.new_runs.extend(group.if_worth_writing(worth_writing));
                     Group::of(piece)
                 }
             });
         }
-        self.new_runs.extend(group.and_then(Group::worth_writing));
+        self.new_runs
+            .extend(group.and_then(|group| group.if_worth_writing(worth_writing)));
     }
 
     /// Ends the chain and hands over the runs worth storing. Each replaces the stored runs inside it.
@@ -168,8 +203,8 @@ impl Group {
         }
     }
 
-    fn worth_writing(self) -> Option<Run> {
-        (self.walked >= WORTH_WRITING || self.stored >= MANY_PIECES).then_some(self.run)
+    fn if_worth_writing(self, worth_writing: i64) -> Option<Run> {
+        (self.walked >= worth_writing || self.stored >= MANY_PIECES).then_some(self.run)
     }
 }
 
@@ -207,6 +242,41 @@ mod tests {
         chain.cut();
         (41..80).for_each(|g| chain.full(g));
         assert_eq!(chain.take_new_runs(), [run(0, 40), run(41, 80)]);
+    }
+
+    /// Bookings of a growing queue, each of which begins with what the last one said.
+    #[test]
+    fn what_bookings_say_reaches_on_and_is_stored_now_and_then() {
+        let (mut said, mut stored): (Option<Reach>, Vec<Run>) = (None, Vec::new());
+        for granule in 0..1_000 {
+            let mut chain = Chain::default();
+            if let Some(reach) = said {
+                chain.begin(reach);
+                chain.full(granule - 1);
+            }
+            let reached = chain.reached();
+            let covered = reached.map_or(0, |reach| reach.run.to);
+            assert_eq!(covered, granule);
+            assert!(reached.is_none_or(|reach| reach.walked < WORTH_WRITING_LATER));
+            stored.extend(chain.take_new_runs());
+            let nothing = Reach {
+                run: run(0, 0),
+                stored_to: 0,
+                walked: 0,
+            };
+            said = reached.or(Some(nothing));
+        }
+        assert_eq!(stored.len() as i64, 999 / WORTH_WRITING_LATER);
+        assert_eq!(stored.last().map(|run| run.to), said.map(|reach| reach.stored_to));
+    }
+
+    #[test]
+    fn a_booking_says_nothing_of_what_lies_behind_a_gap() {
+        let mut chain = Chain::default();
+        (0..3).for_each(|g| chain.full(g));
+        chain.cut();
+        (4..9).for_each(|g| chain.full(g));
+        assert_eq!(chain.reached().map(|reach| reach.run), Some(run(0, 3)));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! jumps over it, stopping only at holes. What it had to walk over it offers as a new
 //! run, so that the next search need not. `docs/design.md` tells why no hole is ever missed.
 
-use crate::run::{Chain, Remembered, Run, SWALLOW_RATIO, WORTH_WRITING};
+use crate::run::{Chain, Reach, Run, SWALLOW_RATIO, WORTH_WRITING};
 use crate::seat;
 use crate::slots::{Slot, Slots};
 use crate::zone::Zone;
@@ -51,11 +51,21 @@ pub trait Ledger {
     fn run_covering(&mut self, granule: i64) -> Result<Option<Run>, Self::Error>;
     /// The first run that begins at `granule` or after it.
     fn run_after(&mut self, granule: i64) -> Result<Option<Run>, Self::Error>;
-    /// What is remembered of the slots around `granule`, at which a search begins. It is as true as a stored run: who gives
-    /// a seat back leaves a hole either way.
-    fn remembered(&mut self, _granule: i64) -> Option<Remembered> {
-        None
+    /// What a short look at the last bookings says, for a search that begins at `granule`.
+    fn from_end(&mut self, _granule: i64) -> Result<FromEnd, Self::Error> {
+        Ok(FromEnd::Nothing)
     }
+}
+
+/// What the last bookings of a queue say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FromEnd {
+    /// Nothing that helps.
+    Nothing,
+    /// Little is booked at all from where the search begins: all of it was read, and walking over it costs nothing.
+    All,
+    /// From where the search begins the queue is full so far, but for holes. All that is booked behind it was read.
+    FullTo(Reach),
 }
 
 /// The places where a content may go, ascending.
@@ -179,7 +189,6 @@ pub struct Search<G> {
     own: Option<(i64, i16)>,
     patience: u32,
     ahead: Ahead,
-    recalled: Option<Remembered>,
     inside: Option<Inside>,
     offered: Option<Offer>,
     chain: Chain,
@@ -200,7 +209,7 @@ struct Inside {
 /// What is known of the runs ahead.
 #[derive(Clone, Copy)]
 enum Ahead {
-    /// Nothing was looked up yet: what is remembered comes first.
+    /// Nothing was looked up yet: the last bookings come first.
     Unasked,
     /// Not looked up yet. After a jump the next one begins here or later: what began before reaches further by a few steps
     /// at most.
@@ -239,7 +248,6 @@ impl<G: Grid> Search<G> {
             own: None,
             patience: 0,
             ahead: Ahead::Unasked,
-            recalled: None,
             inside: None,
             offered: None,
             chain: Chain::default(),
@@ -315,19 +323,10 @@ impl<G: Grid> Search<G> {
         }
     }
 
-    /// What is full without a gap up to the slot that was offered last: to be remembered, where all bookings that the search
-    /// has met are committed.
-    pub fn reached(&self) -> Option<Remembered> {
+    /// What is full without a gap from where the search began, for the booking of the slot that was offered last.
+    pub fn reached(&self) -> Option<Reach> {
         let at_end = self.own.is_none() && self.offered.as_ref().is_some_and(|offer| offer.walked);
-        self.chain.reached(self.recalled).filter(|_| at_end)
-    }
-
-    /// The place after the one that was offered last, where the search would walk on.
-    pub fn following(&mut self) -> Option<Slot> {
-        let walks = self.inside.is_none();
-        let next = walks.then(|| self.grid.next()).flatten()?;
-        self.grid.seek(next.at);
-        (next.at <= self.until).then_some(next)
+        self.chain.reached().filter(|_| at_end)
     }
 
     /// Runs worth storing and handles of holes that are stale, after the search.
@@ -384,38 +383,49 @@ impl<G: Grid> Search<G> {
         }
         if self.patience > 0 {
             self.patience -= 1;
-        } else if let Some(run) = self.run_over(ledger, slot.granule)? {
-            self.chain.jump(run);
-            // What is remembered may end inside a stored run.
-            let is_recalled = self.recalled.is_some_and(|recalled| recalled.run == run);
-            self.inside = Some(Inside {
-                next_granule: slot.granule,
-                to: run.to,
-                patience: if is_recalled || run.slots > LONG_RUN {
-                    PATIENCE
-                } else {
-                    WORTH_WRITING as u32
-                },
-                ahead: Ahead::Unknown {
-                    since: Some(run.to).filter(|_| !is_recalled),
-                },
-            });
+        } else if let Some(inside) = self.jump_from(ledger, slot.granule)? {
+            self.inside = Some(inside);
             return Ok(Place::Jumped);
         }
         Ok(Place::Slot(slot, Vec::new()))
     }
 
-    /// The stored run that `granule` lies in.
-    fn run_over<L: Ledger>(&mut self, ledger: &mut L, granule: i64) -> Result<Option<Run>, L::Error> {
+    /// Where a jump over full slots leads from `granule`, if there is one.
+    fn jump_from<L: Ledger>(&mut self, ledger: &mut L, granule: i64) -> Result<Option<Inside>, L::Error> {
         if let Ahead::Unasked = self.ahead {
             self.ahead = Ahead::Unknown { since: None };
-            self.recalled = ledger
-                .remembered(granule)
-                .filter(|known| known.is_useful() && (known.run.from..known.run.to).contains(&granule));
-            if let Some(recalled) = self.recalled {
-                return Ok(Some(recalled.run));
+            match ledger.from_end(granule)? {
+                FromEnd::FullTo(reach) if (reach.run.from..reach.run.to).contains(&granule) => {
+                    self.chain.begin(reach);
+                    return Ok(Some(Inside {
+                        next_granule: granule,
+                        to: reach.run.to,
+                        patience: 0,
+                        ahead: Ahead::Nothing,
+                    }));
+                }
+                FromEnd::All => self.ahead = Ahead::Nothing,
+                FromEnd::FullTo(_) | FromEnd::Nothing => {}
             }
         }
+        let Some(run) = self.run_over(ledger, granule)? else {
+            return Ok(None);
+        };
+        self.chain.jump(run);
+        Ok(Some(Inside {
+            next_granule: granule,
+            to: run.to,
+            patience: if run.slots > LONG_RUN {
+                PATIENCE
+            } else {
+                WORTH_WRITING as u32
+            },
+            ahead: Ahead::Unknown { since: Some(run.to) },
+        }))
+    }
+
+    /// The stored run that `granule` lies in.
+    fn run_over<L: Ledger>(&mut self, ledger: &mut L, granule: i64) -> Result<Option<Run>, L::Error> {
         match self.ahead {
             Ahead::Run(run) if run.to > granule => {}
             Ahead::Nothing => return Ok(None),

@@ -4,8 +4,8 @@
 #![allow(clippy::expect_used, reason = "a test that cannot go on fails")]
 
 use proptest::prelude::*;
-use slotkeeper_core::run::{Remembered, Run};
-use slotkeeper_core::search::{EveryGranule, Grid, Held, Hole, Ledger, Search};
+use slotkeeper_core::run::{Reach, Run};
+use slotkeeper_core::search::{EveryGranule, FromEnd, Grid, Held, Hole, Ledger, Search};
 use slotkeeper_core::slots::{Slot, Slots};
 use slotkeeper_core::timetable::Timetable;
 use slotkeeper_core::zone::FixedZone;
@@ -35,12 +35,18 @@ struct Tables {
     /// Holes of open transactions: nobody sees them yet.
     hidden: BTreeSet<u64>,
     reads: usize,
-    /// What each of several backends remembers, and which of them searches.
-    remembered: [Option<Remembered>; 3],
-    backend: usize,
+    /// What bookings say of those before them.
+    said: BTreeMap<(i64, i16), Reach>,
 }
 
 impl Tables {
+    fn say(&mut self, place: (i64, i16), reach: Option<Reach>) {
+        match reach {
+            Some(reach) => self.said.insert(place, reach),
+            None => self.said.remove(&place),
+        };
+    }
+
     fn leave_hole(&mut self, granule: i64, hidden: bool) {
         self.next_hole += 1;
         self.holes.insert(self.next_hole, granule);
@@ -102,8 +108,22 @@ impl Ledger for Tables {
             .copied())
     }
 
-    fn remembered(&mut self, _: i64) -> Option<Remembered> {
-        self.remembered[self.backend]
+    fn from_end(&mut self, start: i64) -> Result<FromEnd, ()> {
+        self.reads += 1;
+        let mut strangers = 0;
+        for (seat, &state) in self.seats.range((start, i16::MIN)..).rev() {
+            if state == Seat::Booking {
+                continue; // what it says may be rolled back
+            }
+            match self.said.get(seat) {
+                Some(reach) if (reach.run.from..reach.run.to).contains(&start) => return Ok(FromEnd::FullTo(*reach)),
+                _ => strangers += 1,
+            }
+            if strangers > 3 {
+                return Ok(FromEnd::Nothing);
+            }
+        }
+        Ok(FromEnd::All)
     }
 }
 
@@ -141,8 +161,8 @@ fn grid(timetable: &Timetable, every_granule: bool) -> Box<dyn Grid + '_> {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// One of the backends books the next seat at or after this minute; the transaction commits, stays open or rolls back.
-    Assign { from: i64, fate: Fate, backend: usize },
+    /// Books the next seat at or after this minute; the transaction commits, stays open or rolls back.
+    Assign { from: i64, fate: Fate },
     /// One search takes so many seats, one after the other.
     Batch { seats: usize },
     /// Books at a chosen minute, if a seat is free there.
@@ -155,6 +175,8 @@ enum Step {
     Forget,
     /// A stored run is lost.
     LoseRun { nth: usize },
+    /// Somebody has written to the n-th booking, which says nothing any more.
+    LoseWord { nth: usize },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -170,13 +192,14 @@ fn fate() -> impl Strategy<Value = Fate> {
 fn step() -> impl Strategy<Value = Step> {
     let from = prop_oneof![6 => Just(0i64), 2 => 0i64..1_200];
     prop_oneof![
-        12 => (from, fate(), 0usize..3).prop_map(|(from, fate, backend)| Step::Assign { from, fate, backend }),
+        12 => (from, fate()).prop_map(|(from, fate)| Step::Assign { from, fate }),
         2 => (1usize..30).prop_map(|seats| Step::Batch { seats }),
         2 => (0i64..1_200, fate()).prop_map(|(at, fate)| Step::Schedule { at, fate }),
         3 => (any::<usize>(), fate()).prop_map(|(nth, fate)| Step::Release { nth, fate }),
         2 => (any::<usize>(), any::<bool>()).prop_map(|(nth, commit)| Step::End { nth, commit }),
         1 => Just(Step::Forget),
         1 => any::<usize>().prop_map(|nth| Step::LoseRun { nth }),
+        1 => any::<usize>().prop_map(|nth| Step::LoseWord { nth }),
     ]
 }
 
@@ -232,9 +255,9 @@ impl World {
             let Some(candidate) = found else { break };
             let used = candidate.seats.len().min(left);
             for &seat in &candidate.seats[..used] {
-                self.tables
-                    .seats
-                    .insert((candidate.slot.granule, seat), Seat::Committed);
+                let place = (candidate.slot.granule, seat);
+                self.tables.seats.insert(place, Seat::Committed);
+                self.tables.say(place, search.reached());
             }
             search.took(used);
             left -= used;
@@ -249,18 +272,15 @@ impl World {
         let timetable = self.timetable.clone();
         let mut search = Search::new(grid(&timetable, self.every_granule), MINUTE, from, UNTIL);
         let found = search.next(&mut self.tables).expect("the model's tables never fail");
-        if let Some(reached) = search.reached() {
-            self.tables.remembered[self.tables.backend] = Some(reached);
-        }
         if let Some(candidate) = &found {
             let state = if fate == Fate::Commits {
                 Seat::Committed
             } else {
                 Seat::Booking
             };
-            self.tables
-                .seats
-                .insert((candidate.slot.granule, candidate.seats[0]), state);
+            let place = (candidate.slot.granule, candidate.seats[0]);
+            self.tables.seats.insert(place, state);
+            self.tables.say(place, search.reached());
             search.took(1);
         }
         let (new_runs, stale) = search.findings();
@@ -273,8 +293,7 @@ impl World {
 
     fn step(&mut self, step: &Step) -> Result<(), TestCaseError> {
         match *step {
-            Step::Assign { from, fate, backend } => {
-                self.tables.backend = backend;
+            Step::Assign { from, fate } => {
                 let (found, expected) = self.assign(from, fate);
                 prop_assert_eq!(found, expected);
             }
@@ -295,6 +314,7 @@ impl World {
                         Seat::Booking
                     };
                     self.tables.seats.insert((at, seat), state);
+                    self.tables.say((at, seat), None);
                 }
             }
             Step::Release { nth, fate } => {
@@ -351,6 +371,12 @@ impl World {
                 }
             }
             Step::Forget => self.forget = true,
+            Step::LoseWord { nth } => {
+                let said: Vec<_> = self.tables.said.keys().copied().collect();
+                if !said.is_empty() {
+                    self.tables.said.remove(&said[nth % said.len()]);
+                }
+            }
             Step::LoseRun { nth } => {
                 if !self.tables.runs.is_empty() {
                     let nth = nth % self.tables.runs.len();
@@ -361,10 +387,18 @@ impl World {
         Ok(())
     }
 
-    /// The invariant that everything rests on: a place inside a run is held, or has a hole.
+    /// The invariant that everything rests on: a place inside a run, or what a booking says is one, is held, or has a hole.
     fn check_runs(&self) -> Result<(), TestCaseError> {
+        let committed = |place: &&(i64, i16)| self.tables.seats.get(*place).is_some_and(|s| *s != Seat::Booking);
+        let said = self
+            .tables
+            .said
+            .keys()
+            .filter(committed)
+            .map(|place| self.tables.said[place].run);
+        let runs: Vec<Run> = self.tables.runs.iter().copied().chain(said).collect();
         for slot in places(&self.timetable, self.every_granule, 0) {
-            let covered = self.tables.runs.iter().any(|r| (r.from..r.to).contains(&slot.granule));
+            let covered = runs.iter().any(|r| (r.from..r.to).contains(&slot.granule));
             let held = self
                 .tables
                 .seats
@@ -451,7 +485,6 @@ fn no_run_covers_a_slot_whose_other_seat_is_held_by_an_open_transaction() {
         .step(&Step::Assign {
             from: 0,
             fate: Fate::StaysOpen,
-            backend: 0,
         })
         .expect("the earliest");
     world.step(&Step::Batch { seats: 99 }).expect("the earliest");
@@ -460,7 +493,6 @@ fn no_run_covers_a_slot_whose_other_seat_is_held_by_an_open_transaction() {
         .step(&Step::Assign {
             from: 0,
             fate: Fate::Commits,
-            backend: 0,
         })
         .expect("the seat that was rolled back");
     world.check_runs().expect("nothing is lost");

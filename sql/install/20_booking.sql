@@ -11,6 +11,10 @@ CREATE TABLE slotkeeper.booking (
     booked_at    timestamptz NOT NULL,
     released_at  timestamptz,
     claimed_at   timestamptz,
+    full_version bigint,
+    full_from    bigint,
+    full_stored_to bigint,
+    full_to      bigint,
     seat         smallint NOT NULL,
     source       text COLLATE "C" NOT NULL DEFAULT '',
     content_id   text COLLATE "C" NOT NULL,
@@ -38,6 +42,11 @@ COMMENT ON COLUMN slotkeeper.booking.source IS 'Binding that the content comes f
 COMMENT ON COLUMN slotkeeper.booking.slot_ref IS 'The application''s own id of the slot, from the timetable.';
 COMMENT ON COLUMN slotkeeper.booking.released_at IS 'When the seat was given back; NULL while the booking is live.';
 COMMENT ON COLUMN slotkeeper.booking.claimed_at IS 'When publishing first took it up; NULL while it only waits for its time.';
+COMMENT ON COLUMN slotkeeper.booking.full_version IS
+    'The next four say what the search for this seat has seen, for those who search after it: the queue''s version then; NULL where nothing is said.';
+COMMENT ON COLUMN slotkeeper.booking.full_from IS 'From this granule on each seat was held for good, or has been given back since and has left a hole.';
+COMMENT ON COLUMN slotkeeper.booking.full_stored_to IS 'Up to this granule full_run says the same.';
+COMMENT ON COLUMN slotkeeper.booking.full_to IS 'First granule of which that is not said.';
 COMMENT ON COLUMN slotkeeper.booking.released_by IS 'Role that gave it back.';
 
 -- Hints that keep the cost of a search flat. Losing a full run costs time only; a hole is written by whoever gives a

@@ -492,6 +492,7 @@ impl Place {
                 seat,
                 booked_at: now,
                 claimed_at: row.is_published.then_some(now),
+                full_before: None,
             })?;
         }
         let position = self.taken.partition_point(|&taken| taken < seat);

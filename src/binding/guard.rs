@@ -24,7 +24,7 @@ use crate::pg::running::is_upsert;
 use crate::pg::scan::{Present, any_row_with, present_row, row_is_inserted_since};
 use crate::pg::subtransaction::{current_subtransaction, is_subtransaction_active};
 use crate::pg::trigger::{Fired, Record, Version, is_replica, running_command};
-use crate::place::Known;
+use crate::place::{HeldSeat, Known};
 use crate::publish::Movable;
 use crate::queue::Queue;
 use pgrx::pg_sys;
@@ -742,17 +742,18 @@ impl<'a> Writer<'a> {
                 now,
             };
             let (reader, writer) = (&mut ledger.reader, &mut ledger.writer);
-            let mut write = |slot: &Slot, seat, known| {
+            let write = |held: &HeldSeat, known| {
                 let new = NewBooking {
                     content,
                     user_id: row.user_id.as_deref(),
-                    slot,
-                    seat,
+                    slot: &held.slot,
+                    seat: held.seat,
                     booked_at: now,
                     claimed_at: None,
+                    full_before: held.full_before,
                 };
                 match (&own, known) {
-                    (Some(own), _) => move_booking(own, queue, slot, seat, now),
+                    (Some(own), _) => move_booking(own, queue, &held.slot, held.seat, now),
                     (None, Known::Free) => writer.book(&new),
                     (None, Known::Nothing) => writer.book_unless_held(&new),
                 }

@@ -385,18 +385,36 @@ impl Found<'_> {
     /// The value of the index's n-th column, from 1, included ones too. All of slotkeeper's are NOT NULL.
     pub(crate) fn get<T: FromDatum>(&self, n: usize) -> Result<T, Fault> {
         let column = self.scan.columns.get(n.wrapping_sub(1)).copied().unwrap_or(0);
-        // SAFETY: the slot holds the current row, which has the columns of its index; the column's type is what the index was
-        // declared with. What is taken apart already is read without asking the server.
+        // SAFETY: an index's columns are the table's; the type is what the index was declared with.
         let value = unsafe {
-            let slot = self.scan.slot;
-            let place = (column as usize).checked_sub(1);
-            let place = place.ok_or_else(|| Fault::Internal(format!("index column {n} is none of the table's")))?;
-            if i32::from((*slot).tts_nvalid) < column {
-                pg_sys::slot_getsomeattrs(slot, self.scan.last_column);
-            }
-            T::from_datum(*(*slot).tts_values.add(place), *(*slot).tts_isnull.add(place))
+            let (datum, is_null) = self.attribute(column);
+            T::from_datum(datum, is_null)
         };
         value.ok_or_else(|| Fault::Internal(format!("index column {n} is NULL")))
+    }
+
+    /// The value of a column by its number in the table.
+    ///
+    /// # Safety
+    /// The table must have this column.
+    unsafe fn attribute(&self, number: i32) -> (pg_sys::Datum, bool) {
+        let slot = self.scan.slot;
+        // SAFETY: as our caller promises; the slot holds the current row. What is taken apart already is read without asking the
+        // server, which would say the same.
+        unsafe {
+            match usize::try_from(number - 1) {
+                Ok(place) => {
+                    if i32::from((*slot).tts_nvalid) < number {
+                        pg_sys::slot_getsomeattrs(slot, number.max(self.scan.last_column));
+                    }
+                    (*(*slot).tts_values.add(place), *(*slot).tts_isnull.add(place))
+                }
+                Err(_) => {
+                    let mut is_null = false;
+                    (pg_sys::slot_getattr(slot, number, &mut is_null), is_null)
+                }
+            }
+        }
     }
 
     /// The instant in the index's n-th column.
@@ -430,10 +448,8 @@ impl Found<'_> {
 
     fn datum(&self, name: &'static CStr) -> Result<(pg_sys::Datum, bool), Fault> {
         let number = column_number(self.table(), name)?;
-        let mut is_null = false;
-        // SAFETY: the slot holds the current row, which has this column.
-        let datum = unsafe { pg_sys::slot_getattr(self.scan.slot, number.into(), &mut is_null) };
-        Ok((datum, is_null))
+        // SAFETY: the table has this column.
+        Ok(unsafe { self.attribute(number.into()) })
     }
 
     /// Where the row is.
@@ -446,10 +462,9 @@ impl Found<'_> {
     /// # Safety
     /// The column must have this type.
     unsafe fn raw<T: FromDatum>(&self, number: i32) -> Option<T> {
-        let mut is_null = false;
-        // SAFETY: the slot holds the current row; the type is as our caller promises.
+        // SAFETY: as our caller promises.
         unsafe {
-            let datum = pg_sys::slot_getattr(self.scan.slot, number, &mut is_null);
+            let (datum, is_null) = self.attribute(number);
             T::from_datum(datum, is_null)
         }
     }

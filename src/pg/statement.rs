@@ -26,6 +26,7 @@ pub(crate) enum Value<'a> {
     Time(Instant),
     OptionalTime(Option<Instant>),
     OptionalInt2(Option<i16>),
+    OptionalInt8(Option<i64>),
     Uuid(u128),
     Json(&'a serde_json::Value),
     Int8s(&'a [i64]),
@@ -40,7 +41,7 @@ impl Value<'_> {
 
     pub(super) fn type_oid(&self) -> pg_sys::Oid {
         match self {
-            Self::Int8(_) => pg_sys::INT8OID,
+            Self::Int8(_) | Self::OptionalInt8(_) => pg_sys::INT8OID,
             Self::Int4(_) => pg_sys::INT4OID,
             Self::Int2(_) | Self::OptionalInt2(_) => pg_sys::INT2OID,
             Self::Uuid(_) => pg_sys::UUIDOID,
@@ -65,6 +66,7 @@ impl Value<'_> {
             Self::Time(v) => to_timestamp(v).into_datum(),
             Self::OptionalTime(v) => v.map(to_timestamp).into_datum(),
             Self::OptionalInt2(v) => v.into_datum(),
+            Self::OptionalInt8(v) => v.into_datum(),
             Self::Uuid(v) => pgrx::Uuid::from_bytes(v.to_be_bytes()).into_datum(),
             Self::Json(v) => pgrx::JsonB(v.clone()).into_datum(),
             Self::Int8s(v) => v.into_datum(),
