@@ -9,7 +9,7 @@ use crate::pg::scan::{IndexScan, Key, Order, See, delete_unless_busy};
 use crate::pg::statement::Value;
 use crate::queue::{Queue, is_provisional};
 use slotkeeper_core::run::Run;
-use slotkeeper_core::search::{FromEnd, Held, Hole, Ledger};
+use slotkeeper_core::search::{Held, Hole, LastBookings, Ledger};
 use std::collections::BTreeSet;
 
 /// So many slots are read ahead at first, and so many at most while a walk goes on: small steps through the index
@@ -356,14 +356,14 @@ impl Ledger for QueueLedger<'_> {
         Ok(found)
     }
 
-    fn from_end(&mut self, start: i64) -> Result<FromEnd, Fault> {
+    fn last_bookings(&mut self, start: i64) -> Result<LastBookings, Fault> {
         if !self.is_usual {
-            return Ok(FromEnd::Nothing);
+            return Ok(LastBookings::Nothing);
         }
         if SAYS.with(Luck::is_bad) {
             // Now and then it is tried again.
             SAYS.with(Luck::was_right);
-            return Ok(FromEnd::Nothing);
+            return Ok(LastBookings::Nothing);
         }
         // An index gives all entries of a page that fit: here those behind what the last search of this backend has read.
         let (mut rows, mut low) = (Vec::new(), self.queue.full_to.get().max(start));
@@ -374,11 +374,11 @@ impl Ledger for QueueLedger<'_> {
             }
         };
         let (from, said) = match said {
-            Said::Full(full) => (full.to, FromEnd::FullTo(full.reach(self.window.usual))),
-            Said::All => (start, FromEnd::All),
+            Said::Full(full) => (full.to, LastBookings::FullTo(full.reach(self.window.usual))),
+            Said::All => (start, LastBookings::All),
             Said::Below(_) | Said::Nothing => {
                 SAYS.with(Luck::was_wrong);
-                return Ok(FromEnd::Nothing);
+                return Ok(LastBookings::Nothing);
             }
         };
         SAYS.with(Luck::was_right);

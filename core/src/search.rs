@@ -52,14 +52,14 @@ pub trait Ledger {
     /// The first run that begins at `granule` or after it.
     fn run_after(&mut self, granule: i64) -> Result<Option<Run>, Self::Error>;
     /// What a short look at the last bookings says, for a search that begins at `granule`.
-    fn from_end(&mut self, _granule: i64) -> Result<FromEnd, Self::Error> {
-        Ok(FromEnd::Nothing)
+    fn last_bookings(&mut self, _granule: i64) -> Result<LastBookings, Self::Error> {
+        Ok(LastBookings::Nothing)
     }
 }
 
 /// What the last bookings of a queue say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FromEnd {
+pub enum LastBookings {
     /// Nothing that helps.
     Nothing,
     /// Little is booked at all from where the search begins: all of it was read, and walking over it costs nothing.
@@ -394,8 +394,8 @@ impl<G: Grid> Search<G> {
     fn jump_from<L: Ledger>(&mut self, ledger: &mut L, granule: i64) -> Result<Option<Inside>, L::Error> {
         if let Ahead::Unasked = self.ahead {
             self.ahead = Ahead::Unknown { since: None };
-            match ledger.from_end(granule)? {
-                FromEnd::FullTo(reach) if (reach.run.from..reach.run.to).contains(&granule) => {
+            match ledger.last_bookings(granule)? {
+                LastBookings::FullTo(reach) if (reach.run.from..reach.run.to).contains(&granule) => {
                     self.chain.begin(reach);
                     return Ok(Some(Inside {
                         next_granule: granule,
@@ -404,8 +404,8 @@ impl<G: Grid> Search<G> {
                         ahead: Ahead::Nothing,
                     }));
                 }
-                FromEnd::All => self.ahead = Ahead::Nothing,
-                FromEnd::FullTo(_) | FromEnd::Nothing => {}
+                LastBookings::All => self.ahead = Ahead::Nothing,
+                LastBookings::FullTo(_) | LastBookings::Nothing => {}
             }
         }
         let Some(run) = self.run_over(ledger, granule)? else {

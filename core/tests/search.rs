@@ -5,7 +5,7 @@
 
 use proptest::prelude::*;
 use slotkeeper_core::run::{Reach, Run};
-use slotkeeper_core::search::{EveryGranule, FromEnd, Grid, Held, Hole, Ledger, Search};
+use slotkeeper_core::search::{EveryGranule, Grid, Held, Hole, LastBookings, Ledger, Search};
 use slotkeeper_core::slots::{Slot, Slots};
 use slotkeeper_core::timetable::Timetable;
 use slotkeeper_core::zone::FixedZone;
@@ -108,7 +108,7 @@ impl Ledger for Tables {
             .copied())
     }
 
-    fn from_end(&mut self, start: i64) -> Result<FromEnd, ()> {
+    fn last_bookings(&mut self, start: i64) -> Result<LastBookings, ()> {
         self.reads += 1;
         let mut strangers = 0;
         for (seat, &state) in self.seats.range((start, i16::MIN)..).rev() {
@@ -116,14 +116,16 @@ impl Ledger for Tables {
                 continue; // what it says may be rolled back
             }
             match self.said.get(seat) {
-                Some(reach) if (reach.run.from..reach.run.to).contains(&start) => return Ok(FromEnd::FullTo(*reach)),
+                Some(reach) if (reach.run.from..reach.run.to).contains(&start) => {
+                    return Ok(LastBookings::FullTo(*reach));
+                }
                 _ => strangers += 1,
             }
             if strangers > 3 {
-                return Ok(FromEnd::Nothing);
+                return Ok(LastBookings::Nothing);
             }
         }
-        Ok(FromEnd::All)
+        Ok(LastBookings::All)
     }
 }
 

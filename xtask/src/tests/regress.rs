@@ -1,9 +1,10 @@
 //! PostgreSQL's own runners, pg_regress and pg_isolation_regress, on the private test server.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{Context, Outcome};
 use crate::{host, process, ui};
@@ -44,6 +45,7 @@ pub(super) fn run(context: &Context<'_>, runner: &Runner) -> Result<Outcome> {
     let Ok(schedule_text) = fs::read_to_string(&schedule) else {
         return Ok(Outcome::skipped(format!("tests/{}/schedule is not there", runner.name)));
     };
+    all_are_scheduled(&source.join(runner.inputs), runner.extension, &schedule_text)?;
     let chosen: Vec<&str> = context
         .options
         .names
@@ -151,6 +153,22 @@ fn scheduled(text: &str) -> Vec<&str> {
         .filter_map(|line| line.trim().strip_prefix("test:"))
         .flat_map(str::split_whitespace)
         .collect()
+}
+
+/// A test that no schedule names would never run.
+fn all_are_scheduled(folder: &Path, extension: &str, schedule: &str) -> Result<()> {
+    let scheduled = scheduled(schedule);
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        let name = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+        let is_test = path.extension().and_then(OsStr::to_str) == Some(extension);
+        ensure!(
+            !is_test || scheduled.contains(&name),
+            "{} is not in the schedule",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// One test's name and verdict, from a line of the runner's: before 16 `test NAME ... ok`, in a group `    NAME ... ok`;
