@@ -8,11 +8,11 @@
 use crate::arguments::{identifier, optional_identifier, platform_name};
 use crate::assign::queue_full;
 use crate::binding::row::{Target, spelled};
-use crate::booking::{self, Bookings, Content, NewBooking, State};
+use crate::booking::{self, Booking, Bookings, Content, NewBooking, State};
 use crate::clock::{now, parse_instant};
 use crate::fault::Fault;
 use crate::ledger::Reader;
-use crate::pg::json::{Json, JsonReply, Jsonb};
+use crate::pg::json::{JsonReply, Jsonb, Part};
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::refuse_read_only;
 use crate::pg::scan::IndexScan;
@@ -20,14 +20,13 @@ use crate::pg::subtransaction::{undoing, within};
 use crate::place::{HeldSeat, Places, Seeker};
 use crate::queue::{self, Queue};
 use crate::reply::{Reply, Seat};
-use crate::request::tree;
 use crate::schedule::not_found_in;
 use pgrx::pg_sys::TransactionId;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use slotkeeper_core::request::Tree;
 use slotkeeper_core::slots::Slot;
 use slotkeeper_core::{Instant, Invalid};
+use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map};
 use std::fmt;
@@ -44,7 +43,7 @@ fn assign_slots(
     p_items: Option<Jsonb>,
     p_mode: default!(Option<&str>, "'all_or_nothing'"),
 ) -> Result<JsonReply, ErrorReport> {
-    let items = tree("p_items", p_items.ok_or(Fault::Null { argument: "p_items" })?)?;
+    let items = p_items.ok_or(Fault::Null { argument: "p_items" })?;
     let all_or_nothing = match p_mode.ok_or(Fault::Null { argument: "p_mode" })? {
         "all_or_nothing" => true,
         "best_effort" => false,
@@ -55,19 +54,19 @@ fn assign_slots(
         })?,
     };
     refuse_read_only(c"assign_slots()");
-    Ok(assign_all(&parse_items(items)?, all_or_nothing)?.into())
+    Ok(assign_all(&parse_items(items.part())?, all_or_nothing)?)
 }
 
-struct Item {
-    profile_id: String,
+struct Item<'a> {
+    profile_id: Cow<'a, str>,
     platform: String,
-    content_id: String,
-    user_id: Option<String>,
+    content_id: Cow<'a, str>,
+    user_id: Option<Cow<'a, str>>,
     not_before: Option<Instant>,
-    source: Option<String>,
+    source: Option<Cow<'a, str>>,
 }
 
-impl Item {
+impl Item<'_> {
     fn queue_name(&self) -> (&str, &str) {
         (&self.profile_id, &self.platform)
     }
@@ -82,8 +81,8 @@ impl fmt::Display for At {
     }
 }
 
-fn parse_items(items: Tree) -> Result<Vec<Item>, Fault> {
-    let Tree::List(items) = items else {
+fn parse_items(items: Part<'_>) -> Result<Vec<Item<'_>>, Fault> {
+    let Part::List(items) = items else {
         return Err(invalid("p_items", "must be an array of objects"));
     };
     if items.len() > MAX_ITEMS {
@@ -92,60 +91,90 @@ fn parse_items(items: Tree) -> Result<Vec<Item>, Fault> {
             &format!("has {} items; at most {MAX_ITEMS} are allowed", items.len()),
         ));
     }
-    items
-        .into_iter()
-        .enumerate()
-        .map(|(i, item)| parse_item(&At(i), item))
-        .collect()
+    let mut all = Vec::with_capacity(items.len());
+    for (i, item) in items.elements().enumerate() {
+        all.push(parse_item(&At(i), item)?);
+    }
+    Ok(all)
 }
 
-fn parse_item(at: &At, item: Tree) -> Result<Item, Fault> {
-    const KEYS: [&str; 6] = [
-        "profile_id",
-        "platform",
-        "content_id",
-        "user_id",
-        "not_before",
-        "source",
-    ];
-    let Tree::Object(mut fields) = item else {
+const KEYS: [&str; 6] = [
+    "profile_id",
+    "platform",
+    "content_id",
+    "user_id",
+    "not_before",
+    "source",
+];
+
+/// What an item says, in the order of [`KEYS`].
+type Fields<'a> = [Option<Part<'a>>; KEYS.len()];
+
+fn parse_item<'a>(at: &At, item: Part<'a>) -> Result<Item<'a>, Fault> {
+    let Part::Object(members) = item else {
         return Err(invalid(&at.to_string(), "must be an object"));
     };
-    if let Some((unknown, _)) = fields.iter().find(|(key, _)| !KEYS.contains(&key.as_str())) {
-        return Err(invalid(
-            &format!("{at}.{unknown}"),
-            &format!("is unknown; known keys are {}", KEYS.join(", ")),
-        ));
+    let mut fields = Fields::default();
+    for (key, value) in members.members() {
+        match KEYS.iter().position(|known| *known == key) {
+            Some(known) => fields[known] = Some(value),
+            None => {
+                return Err(invalid(
+                    &format!("{at}.{key}"),
+                    &format!("is unknown; known keys are {}", KEYS.join(", ")),
+                ));
+            }
+        }
     }
-    let mut parse = || {
-        let mut text = |key| text_field(at, &mut fields, key);
-        let platform = text("platform")?;
-        let mut item = Item {
-            profile_id: identifier("profile_id", text("profile_id")?.as_deref())?.to_owned(),
-            platform: platform_name("platform", identifier("platform", platform.as_deref())?)?,
-            content_id: identifier("content_id", text("content_id")?.as_deref())?.to_owned(),
-            user_id: optional_identifier("user_id", text("user_id")?.as_deref())?.map(str::to_owned),
-            not_before: text("not_before")?.map(|text| instant_field(at, &text)).transpose()?,
-            source: optional_identifier("source", text("source")?.as_deref())?.map(str::to_owned),
+    let [profile_id, platform, content_id, user_id, not_before, source] = fields;
+    let parse = || {
+        let platform = text_field(at, "platform", platform)?;
+        let profile_id = required_field(at, "profile_id", profile_id)?;
+        let platform = platform_name("platform", identifier("platform", platform.as_deref())?)?;
+        let content_id = required_field(at, "content_id", content_id)?;
+        let user_id = optional_field(at, "user_id", user_id)?;
+        let not_before = text_field(at, "not_before", not_before)?;
+        let not_before = not_before.map(|text| instant_field(at, &text)).transpose()?;
+        let source = optional_field(at, "source", source)?;
+        let content_id = match spelled(&content_id, source.as_deref())? {
+            Cow::Owned(spelled) => Cow::Owned(spelled),
+            Cow::Borrowed(_) => content_id,
         };
-        item.content_id = spelled(&item.content_id, item.source.as_deref())?.into_owned();
-        Ok(item)
+        Ok(Item {
+            profile_id,
+            platform,
+            content_id,
+            user_id,
+            not_before,
+            source,
+        })
     };
     parse().map_err(|fault: Fault| fault.in_item(&at.to_string()))
 }
 
-/// Takes the text of a field.
-fn text_field(at: &At, fields: &mut [(String, Tree)], key: &str) -> Result<Option<String>, Fault> {
-    let Some((_, value)) = fields.iter_mut().find(|(name, _)| name == key) else {
-        return Ok(None);
-    };
-    match std::mem::replace(value, Tree::Null) {
-        Tree::Null => Ok(None),
-        Tree::Text(text) => Ok(Some(text)),
+/// The text of a field.
+fn text_field<'a>(at: &At, key: &str, value: Option<Part<'a>>) -> Result<Option<Cow<'a, str>>, Fault> {
+    match value {
+        None | Some(Part::Null) => Ok(None),
+        Some(Part::Text(text)) => Ok(Some(text)),
         // Applications with integer keys write them as JSON numbers.
-        Tree::Number(number) if number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok() => Ok(Some(number)),
-        _ => Err(invalid(&format!("{at}.{key}"), "must be a string")),
+        Some(Part::Number(number)) if number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok() => {
+            Ok(Some(Cow::Owned(number)))
+        }
+        Some(_) => Err(invalid(&format!("{at}.{key}"), "must be a string")),
     }
+}
+
+/// The identifier in a field.
+fn optional_field<'a>(at: &At, key: &'static str, value: Option<Part<'a>>) -> Result<Option<Cow<'a, str>>, Fault> {
+    let text = text_field(at, key, value)?;
+    optional_identifier(key, text.as_deref())?;
+    Ok(text)
+}
+
+/// The same of one that must be there.
+fn required_field<'a>(at: &At, key: &'static str, value: Option<Part<'a>>) -> Result<Cow<'a, str>, Fault> {
+    optional_field(at, key, value)?.ok_or(Fault::Null { argument: key })
 }
 
 fn instant_field(at: &At, text: &str) -> Result<Instant, Fault> {
@@ -174,7 +203,7 @@ fn invalid(path: &str, problem: &str) -> Fault {
 struct Wanted<'a, 'i> {
     /// The item's place among all.
     place: usize,
-    item: &'i Item,
+    item: &'i Item<'i>,
     queue: &'a Queue,
     /// The application's row, where there is one.
     target: &'a Target<'i>,
@@ -204,9 +233,9 @@ enum Outcome {
         slot: Slot,
         booking_id: i64,
     },
-    Already(Box<booking::Booking>),
+    Already(Box<Booking>),
     /// It was booked before its row was there.
-    Adopted(Box<booking::Booking>),
+    Adopted(Box<Booking>),
     Full,
     /// The batch was rejected for another item's sake.
     Dropped,
@@ -225,7 +254,7 @@ enum Halt {
     /// An insert met a row that no look had shown, or for which none had looked.
     Lost,
     /// Something is full or not found, and it was all or nothing.
-    Rejected(Reply),
+    Rejected(JsonReply),
     /// The rows of these items take no seat, whatever is written into them.
     Unseated(Vec<(usize, Fault)>),
     Fault(Fault),
@@ -240,7 +269,7 @@ impl From<Fault> for Halt {
 /// Items whose rows take no seat: problem and remedy.
 type Unseated = BTreeMap<usize, (String, String)>;
 
-fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Reply, Fault> {
+fn assign_all(items: &[Item<'_>], all_or_nothing: bool) -> Result<JsonReply, Fault> {
     use_queues_of(items);
     let (mut busy, mut careful) = (None, false);
     let mut unseated = Unseated::new();
@@ -252,10 +281,14 @@ fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Reply, Fault> {
         let queues = queues_of(items)?;
         let now = now()?;
         let settle = || {
-            let attempt = || attempt(items, &queues, now, all_or_nothing, careful, &unseated);
-            let (mut reply, rows) = undoing(|| Halt::Lost, attempt)?;
+            let mut targets = Vec::new();
+            let (batch, outcomes) = undoing(
+                || Halt::Lost,
+                || attempt(items, &queues, now, all_or_nothing, careful, &unseated, &mut targets),
+            )?;
             // Not inside the attempt: an error of the application's own is none to try again for.
-            let targets: Vec<(&Target<'_>, &Slot)> = rows.iter().map(|row| (&row.target, &row.slot)).collect();
+            let rows = batch.rows(&outcomes);
+            let targets: Vec<(&Target<'_>, &Slot)> = rows.iter().map(|row| (row.target, &row.slot)).collect();
             let written = Target::all_scheduled(&targets, now)?;
             if !written.unseated.is_empty() {
                 let items = written.unseated.into_iter();
@@ -263,16 +296,7 @@ fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Reply, Fault> {
                     items.map(|(row, fault)| (rows[row].place, fault)).collect(),
                 ));
             }
-            let seats: Vec<Seat<'_>> = written
-                .others
-                .iter()
-                .filter_map(|own| {
-                    let queue = queues.values().find(|queue| queue.queue_id == own.queue_id)?;
-                    Some(Seat::of(own, queue))
-                })
-                .collect();
-            reply.correct(&seats);
-            Ok(reply)
+            Ok(batch.reply(&outcomes, &written.others, now, false))
         };
         // What is to be undone on account of some items is done again without them.
         let settled = if all_or_nothing { settle() } else { within(settle) };
@@ -301,32 +325,33 @@ fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Reply, Fault> {
 }
 
 /// A row of the application's, and the slot that is to be written into it.
-struct Settled<'a> {
+struct Settled<'a, 'i> {
     /// Of the item that it answers.
     place: usize,
-    target: Target<'a>,
+    target: &'a Target<'i>,
     slot: Slot,
 }
 
 /// Locks the application's rows first, in one order, and then books, in turn with other batches. An attempt that is undone
 /// gives the rows back too.
-fn attempt<'a>(
-    items: &'a [Item],
-    queues: &Queues<'a>,
+fn attempt<'a, 'i>(
+    items: &'i [Item<'i>],
+    queues: &'a Queues<'i>,
     now: Instant,
     all_or_nothing: bool,
     careful: bool,
     unseated: &'a Unseated,
-) -> Result<(Reply, Vec<Settled<'a>>), Halt> {
+    targets: &'a mut Vec<Target<'i>>,
+) -> Result<(Batch<'a, 'i>, Vec<Outcome>), Halt> {
     let names: Vec<(&str, Option<&str>)> = items
         .iter()
-        .map(|item| (item.content_id.as_str(), item.source.as_deref()))
+        .map(|item| (item.content_id.as_ref(), item.source.as_deref()))
         .collect();
-    let targets = Target::find_all(&names, |place, fault| fault.named_by(&At(place).to_string()))?;
-    let batch = Batch::of(items, queues, &targets, unseated)?;
+    *targets = Target::find_all(&names, |place, fault| fault.named_by(&At(place).to_string()))?;
+    let batch = Batch::of(items, queues, targets, unseated)?;
     if all_or_nothing && batch.answers.iter().any(Option::is_none) {
         let outcomes = rejected(Vec::new(), &batch.wanted)?;
-        return Err(Halt::Rejected(batch.reply(&outcomes, now, true)));
+        return Err(Halt::Rejected(batch.reply(&outcomes, &[], now, true)));
     }
     let outcomes = {
         let _turn = Brief::acquire(&Key::Batches);
@@ -334,15 +359,14 @@ fn attempt<'a>(
     };
     if all_or_nothing && outcomes.iter().any(Outcome::is_full) {
         let outcomes = rejected(outcomes, &batch.wanted)?;
-        return Err(Halt::Rejected(batch.reply(&outcomes, now, true)));
+        return Err(Halt::Rejected(batch.reply(&outcomes, &[], now, true)));
     }
-    let rows = batch.rows(&outcomes);
-    Ok((batch.reply(&outcomes, now, false), rows))
+    Ok((batch, outcomes))
 }
 
 /// The distinct contents of a batch, and which of them answers each item.
 struct Batch<'a, 'i> {
-    items: &'i [Item],
+    items: &'i [Item<'i>],
     queues: &'a Queues<'i>,
     wanted: Vec<Wanted<'a, 'i>>,
     /// For each item its content's place in `wanted`, and whether an earlier item has the same; none where the caller has
@@ -353,7 +377,7 @@ struct Batch<'a, 'i> {
 
 impl<'a, 'i> Batch<'a, 'i> {
     fn of(
-        items: &'i [Item],
+        items: &'i [Item<'i>],
         queues: &'a Queues<'i>,
         targets: &'a [Target<'i>],
         unseated: &'a Unseated,
@@ -416,7 +440,7 @@ impl<'a, 'i> Batch<'a, 'i> {
     }
 
     /// The rows of the application's for which something has been settled.
-    fn rows(&self, outcomes: &[Outcome]) -> Vec<Settled<'i>> {
+    fn rows(&self, outcomes: &[Outcome]) -> Vec<Settled<'a, 'i>> {
         let settled = self.wanted.iter().zip(outcomes);
         settled
             .filter(|(wanted, _)| wanted.target.may_adopt())
@@ -426,13 +450,14 @@ impl<'a, 'i> Batch<'a, 'i> {
                     Outcome::Adopted(booking) => booking.slot(),
                     Outcome::Already(_) | Outcome::Full | Outcome::Dropped => return None,
                 };
-                let (place, target) = (wanted.place, wanted.target.clone());
+                let (place, target) = (wanted.place, wanted.target);
                 Some(Settled { place, target, slot })
             })
             .collect()
     }
 
-    fn reply(&self, outcomes: &[Outcome], now: Instant, rejected: bool) -> Reply {
+    /// `moved` are bookings of the batch that have another place by now.
+    fn reply(&self, outcomes: &[Outcome], moved: &[Booking], now: Instant, rejected: bool) -> JsonReply {
         let refused = outcomes.iter().filter(|outcome| outcome.is_full()).count();
         let missing = self.answers.iter().filter(|answer| answer.is_none()).count();
         let outcome = match refused + missing {
@@ -441,64 +466,62 @@ impl<'a, 'i> Batch<'a, 'i> {
             n if n == outcomes.len() + missing => "rejected",
             _ => "partial",
         };
+        let moved: HashMap<i64, &Booking> = moved.iter().map(|own| (own.booking_id, own)).collect();
         let answers = self.answers.iter().zip(self.items).enumerate();
-        let results: Vec<Json> = answers
-            .filter_map(|(place, (answer, item))| {
-                let reply = match (*answer, self.unseated.get(&place)) {
-                    (Some((index, again)), _) => result(outcomes, &self.wanted, index, again, item, now)?,
-                    (None, Some((problem, remedy))) => Reply::new("rejected")
-                        .of_content(&item.content_id, self.queues.get(&item.queue_name())?)
-                        .with("problem", problem.as_str())
-                        .with("remedy", remedy.as_str()),
-                    (None, None) => not_found_in(&item.content_id, self.queues.get(&item.queue_name())?),
-                };
-                Some(reply.into_json())
-            })
-            .collect();
-        Reply::new(outcome).with("results", results)
+        let results = answers.filter_map(|(place, (answer, item))| {
+            let reply = match (*answer, self.unseated.get(&place)) {
+                (Some((index, again)), _) => {
+                    result(self.wanted.get(index)?, outcomes.get(index)?, &moved, again, item, now)
+                }
+                (None, Some((problem, remedy))) => Reply::new("rejected")
+                    .of_content(&item.content_id, self.queues.get(&item.queue_name())?)
+                    .with("problem", problem.as_str())
+                    .with("remedy", remedy.as_str()),
+                (None, None) => not_found_in(&item.content_id, self.queues.get(&item.queue_name())?),
+            };
+            Some(reply.into_json())
+        });
+        Reply::new(outcome).with_list("results", self.answers.len(), results)
     }
 }
 
 fn result(
-    outcomes: &[Outcome],
-    wanted: &[Wanted<'_, '_>],
-    index: usize,
+    wanted: &Wanted<'_, '_>,
+    outcome: &Outcome,
+    moved: &HashMap<i64, &Booking>,
     again: bool,
-    item: &Item,
+    item: &Item<'_>,
     now: Instant,
-) -> Option<Reply> {
-    let Wanted {
-        item: first,
-        queue,
-        content,
-        ..
-    } = wanted.get(index)?;
-    Some(match outcomes.get(index)? {
+) -> Reply {
+    let queue = wanted.queue;
+    let (outcome, mut seat) = match outcome {
         Outcome::Assigned { slot, booking_id } => {
-            let (content_id, user_id) = (content.content_id, first.user_id.as_deref());
             let seat = Seat {
                 queue,
-                content_id,
-                user_id,
+                content_id: wanted.content.content_id,
+                user_id: wanted.item.user_id.as_deref(),
                 slot_ref: None,
                 booking_id: None,
                 at: 0,
             };
             let outcome = if again { "already_assigned" } else { "assigned" };
-            Reply::new(outcome).with_seat(&seat.at_slot(slot, Some(*booking_id)))
+            (outcome, seat.at_slot(slot, Some(*booking_id)))
         }
-        Outcome::Already(booking) | Outcome::Adopted(booking) => {
-            Reply::new("already_assigned").with_seat(&Seat::of(booking, queue))
-        }
-        Outcome::Full => queue_full(&item.content_id, queue, now),
-        Outcome::Dropped => Reply::new("rejected").of_content(&item.content_id, queue),
-    })
+        Outcome::Already(booking) | Outcome::Adopted(booking) => ("already_assigned", Seat::of(booking, queue)),
+        Outcome::Full => return queue_full(&item.content_id, queue, now),
+        Outcome::Dropped => return Reply::new("rejected").of_content(&item.content_id, queue),
+    };
+    if let Some(moved) = seat.booking_id.and_then(|booking_id| moved.get(&booking_id)) {
+        seat.at = moved.scheduled_at;
+        seat.slot_ref = moved.slot_ref.as_deref();
+    }
+    Reply::new(outcome).with_seat(&seat)
 }
 
 type Queues<'a> = BTreeMap<(&'a str, &'a str), Rc<Queue>>;
 
 /// The queues of the batch stay until the transaction ends.
-fn use_queues_of(items: &[Item]) {
+fn use_queues_of(items: &[Item<'_>]) {
     let names: BTreeSet<(&str, &str)> = items.iter().map(Item::queue_name).collect();
     let mut keys: Vec<Key<'_>> = names
         .into_iter()
@@ -508,7 +531,7 @@ fn use_queues_of(items: &[Item]) {
 }
 
 /// The queues of the batch, as they are now.
-fn queues_of(items: &[Item]) -> Result<Queues<'_>, Fault> {
+fn queues_of<'a>(items: &'a [Item<'_>]) -> Result<Queues<'a>, Fault> {
     let mut queues = Queues::new();
     for (i, item) in items.iter().enumerate() {
         let name = item.queue_name();
