@@ -12,6 +12,7 @@ use crate::booking::{self, Booking, Bookings, Content, NewBooking, State};
 use crate::clock::{now, parse_instant};
 use crate::fault::Fault;
 use crate::ledger::Reader;
+use crate::luck::Luck;
 use crate::pg::json::{JsonReply, Jsonb, Part};
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::refuse_read_only;
@@ -28,7 +29,7 @@ use slotkeeper_core::slots::Slot;
 use slotkeeper_core::{Instant, Invalid};
 use std::borrow::Cow;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::rc::Rc;
 
@@ -200,6 +201,7 @@ fn invalid(path: &str, problem: &str) -> Fault {
 }
 
 /// One distinct content of the batch.
+#[derive(Clone, Copy)]
 struct Wanted<'a, 'i> {
     /// The item's place among all.
     place: usize,
@@ -270,7 +272,8 @@ impl From<Fault> for Halt {
 type Unseated = BTreeMap<usize, (String, String)>;
 
 fn assign_all(items: &[Item<'_>], all_or_nothing: bool) -> Result<JsonReply, Fault> {
-    use_queues_of(items);
+    let names = Names::of(items);
+    names.use_queues(items);
     let (mut busy, mut careful) = (None, false);
     let mut unseated = Unseated::new();
     loop {
@@ -278,7 +281,7 @@ fn assign_all(items: &[Item<'_>], all_or_nothing: bool) -> Result<JsonReply, Fau
             wait_for(transaction);
         }
         // Anew each time: while the batch waited, a queue may have been altered.
-        let queues = queues_of(items)?;
+        let queues = names.queues(items)?;
         let now = now()?;
         let settle = || {
             let mut targets = Vec::new();
@@ -336,7 +339,7 @@ struct Settled<'a, 'i> {
 /// gives the rows back too.
 fn attempt<'a, 'i>(
     items: &'i [Item<'i>],
-    queues: &'a Queues<'i>,
+    queues: &'a Queues<'a>,
     now: Instant,
     all_or_nothing: bool,
     careful: bool,
@@ -367,7 +370,7 @@ fn attempt<'a, 'i>(
 /// The distinct contents of a batch, and which of them answers each item.
 struct Batch<'a, 'i> {
     items: &'i [Item<'i>],
-    queues: &'a Queues<'i>,
+    queues: &'a Queues<'a>,
     wanted: Vec<Wanted<'a, 'i>>,
     /// For each item its content's place in `wanted`, and whether an earlier item has the same; none where the caller has
     /// no row of that content, or one that takes no seat.
@@ -378,7 +381,7 @@ struct Batch<'a, 'i> {
 impl<'a, 'i> Batch<'a, 'i> {
     fn of(
         items: &'i [Item<'i>],
-        queues: &'a Queues<'i>,
+        queues: &'a Queues<'a>,
         targets: &'a [Target<'i>],
         unseated: &'a Unseated,
     ) -> Result<Self, Fault> {
@@ -390,9 +393,7 @@ impl<'a, 'i> Batch<'a, 'i> {
                 answers.push(None);
                 continue;
             }
-            let Some(queue) = queues.get(&item.queue_name()) else {
-                return Err(Fault::Internal("an item without its queue".to_owned()));
-            };
+            let queue = queues.of_item(place);
             let named = |fault: Fault| fault.named_by(&At(place).to_string());
             let Some(content) = target.in_queue(queue).map_err(named)? else {
                 answers.push(None);
@@ -427,13 +428,14 @@ impl<'a, 'i> Batch<'a, 'i> {
     /// Contents of one queue follow each other, as they were given: what is read and written for one lies near what is for the
     /// next.
     fn sort_by_queue(&mut self) {
-        let mut order: Vec<usize> = (0..self.wanted.len()).collect();
-        order.sort_by_key(|&index| self.wanted[index].queue.queue_id);
+        let wanted = self.wanted.iter().enumerate();
+        let mut order: Vec<(i64, usize)> = wanted.map(|(index, wanted)| (wanted.queue.queue_id, index)).collect();
+        order.sort_unstable();
         let mut places = vec![0; order.len()];
-        for (place, &index) in order.iter().enumerate() {
+        for (place, &(_, index)) in order.iter().enumerate() {
             places[index] = place;
         }
-        self.wanted.sort_by_key(|wanted| wanted.queue.queue_id);
+        self.wanted = order.into_iter().map(|(_, index)| self.wanted[index]).collect();
         for (index, _) in self.answers.iter_mut().flatten() {
             *index = places[*index];
         }
@@ -474,10 +476,10 @@ impl<'a, 'i> Batch<'a, 'i> {
                     result(self.wanted.get(index)?, outcomes.get(index)?, &moved, again, item, now)
                 }
                 (None, Some((problem, remedy))) => Reply::new("rejected")
-                    .of_content(&item.content_id, self.queues.get(&item.queue_name())?)
+                    .of_content(&item.content_id, self.queues.of_item(place))
                     .with("problem", problem.as_str())
                     .with("remedy", remedy.as_str()),
-                (None, None) => not_found_in(&item.content_id, self.queues.get(&item.queue_name())?),
+                (None, None) => not_found_in(&item.content_id, self.queues.of_item(place)),
             };
             Some(reply.into_json())
         });
@@ -518,28 +520,61 @@ fn result(
     Reply::new(outcome).with_seat(&seat)
 }
 
-type Queues<'a> = BTreeMap<(&'a str, &'a str), Rc<Queue>>;
-
-/// The queues of the batch stay until the transaction ends.
-fn use_queues_of(items: &[Item<'_>]) {
-    let names: BTreeSet<(&str, &str)> = items.iter().map(Item::queue_name).collect();
-    let mut keys: Vec<Key<'_>> = names
-        .into_iter()
-        .map(|(profile_id, platform)| Key::Queue { profile_id, platform })
-        .collect();
-    use_queues(&mut keys);
+/// The queues that the items of a batch name.
+struct Names {
+    /// The first item of each.
+    firsts: Vec<usize>,
+    /// Which of them each item names.
+    of_items: Vec<usize>,
 }
 
-/// The queues of the batch, as they are now.
-fn queues_of<'a>(items: &'a [Item<'_>]) -> Result<Queues<'a>, Fault> {
-    let mut queues = Queues::new();
-    for (i, item) in items.iter().enumerate() {
-        let name = item.queue_name();
-        if let btree_map::Entry::Vacant(entry) = queues.entry(name) {
-            entry.insert(queue::require(name.0, name.1, Some(i))?);
-        }
+impl Names {
+    fn of(items: &[Item<'_>]) -> Self {
+        let mut numbers: HashMap<(&str, &str), usize> = HashMap::new();
+        let mut firsts = Vec::new();
+        let of_items = items.iter().enumerate().map(|(place, item)| {
+            *numbers.entry(item.queue_name()).or_insert_with(|| {
+                firsts.push(place);
+                firsts.len() - 1
+            })
+        });
+        let of_items = of_items.collect();
+        Self { firsts, of_items }
     }
-    Ok(queues)
+
+    /// The queues of the batch stay until the transaction ends.
+    fn use_queues(&self, items: &[Item<'_>]) {
+        let names = self.firsts.iter().map(|&first| items[first].queue_name());
+        let mut keys: Vec<Key<'_>> = names
+            .map(|(profile_id, platform)| Key::Queue { profile_id, platform })
+            .collect();
+        use_queues(&mut keys);
+    }
+
+    /// The queues of the batch, as they are now.
+    fn queues(&self, items: &[Item<'_>]) -> Result<Queues<'_>, Fault> {
+        let queue_of = |&first: &usize| {
+            let (profile_id, platform) = items[first].queue_name();
+            queue::require(profile_id, platform, Some(first))
+        };
+        Ok(Queues {
+            all: self.firsts.iter().map(queue_of).collect::<Result<_, _>>()?,
+            of_items: &self.of_items,
+        })
+    }
+}
+
+/// The same queues, looked up.
+struct Queues<'a> {
+    all: Vec<Rc<Queue>>,
+    of_items: &'a [usize],
+}
+
+impl Queues<'_> {
+    /// The one that this item names.
+    fn of_item(&self, place: usize) -> &Queue {
+        &self.all[self.of_items[place]]
+    }
 }
 
 /// A seeker and the rest of the slot that it is at.
@@ -661,6 +696,8 @@ fn book_all(
     let mut contents = booking::content_scan_to_book()?;
     let mut bookings = Bookings::open()?;
     let trusting = !careful && seem_new(wanted, &mut contents)? && bookings.tell_of_held();
+    let blindly = trusting && ALONE.with(Luck::is_good);
+    let mut alone = true;
     let mut chunks = wanted.chunks(CHUNK).peekable();
     while let Some(chunk) = chunks.next() {
         let mut keys: Vec<Key<'_>> = chunk.iter().map(|wanted| wanted.content.key()).collect();
@@ -701,14 +738,21 @@ fn book_all(
             };
             outcomes.push(outcome);
         }
-        look_again(&mut picks, &mut sources, &mut reader, &mut chosen)?;
+        if !blindly {
+            alone &= !look_again(&mut picks, &mut sources, &mut reader, &mut chosen)?;
+        }
         let without = outcomes.iter().rev().take(chunk.len());
         if trusting && without.filter(|outcome| outcome.is_full()).count() > picks.len() {
             // Something has no seat left, and needs none if it is booked already.
             return Err(Halt::Lost);
         }
         let rows: Vec<NewBooking<'_>> = picks.iter().map(|pick| pick.wanted.row(&pick.held, now)).collect();
-        let booking_ids = bookings.insert_all(&rows)?.ok_or(Halt::Lost)?;
+        let Some(booking_ids) = bookings.insert_all(&rows)? else {
+            if blindly {
+                ALONE.with(Luck::has_run_out);
+            }
+            return Err(Halt::Lost);
+        };
         for (pick, booking_id) in picks.iter().zip(booking_ids) {
             if let Some(outcome) = outcomes.get_mut(pick.outcome) {
                 *outcome = Outcome::Assigned {
@@ -726,17 +770,25 @@ fn book_all(
         leave_queues(&mut sources, &mut reader, next.map(|wanted| wanted.queue.queue_id))?;
         share_findings(&mut sources, &mut reader)?;
     }
+    if trusting && !blindly {
+        ALONE.with(if alone { Luck::was_right } else { Luck::was_wrong });
+    }
     Ok(outcomes)
 }
 
+thread_local! {
+    /// Of guesses that nobody else takes a seat between the search that has found it and its lock, in all of a batch.
+    static ALONE: Luck = const { Luck::new() };
+}
+
 /// Looks at the seats of a chunk again, now that their locks are held: with one read for each queue where they lie
-/// close together. A content whose seat has gone gets another.
+/// close together. A content whose seat has gone gets another; says whether there was one.
 fn look_again(
     picks: &mut Vec<Pick<'_>>,
     sources: &mut Sources<'_>,
     reader: &mut Reader,
     chosen: &mut Chosen,
-) -> Result<(), Fault> {
+) -> Result<bool, Fault> {
     let mut ranges: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
     for pick in picks.iter() {
         let (queue_id, granule, _) = pick.seat();
@@ -763,6 +815,9 @@ fn look_again(
             }
         }
     }
+    if gone.is_empty() {
+        return Ok(false);
+    }
     for pick in picks.iter().filter(|pick| gone.contains(&pick.outcome)) {
         if let Some(source) = sources.get_mut(&pick.wanted.source_key()) {
             source.seeker.distrust();
@@ -782,7 +837,7 @@ fn look_again(
         }
     }
     picks.retain(|pick| !gone.contains(&pick.outcome));
-    Ok(())
+    Ok(true)
 }
 
 /// Queues come one after the other: the searches of those before the next one are over, and what they have found out is stored.
