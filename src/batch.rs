@@ -19,7 +19,7 @@ use crate::pg::refuse_read_only;
 use crate::pg::scan::IndexScan;
 use crate::pg::subtransaction::{undoing, within};
 use crate::place::{HeldSeat, Places, Seeker};
-use crate::queue::{self, Queue};
+use crate::queue::{self, IsHash, Queue};
 use crate::reply::{Reply, Seat};
 use crate::schedule::not_found_in;
 use pgrx::pg_sys::TransactionId;
@@ -31,6 +31,7 @@ use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::rc::Rc;
 
 /// Contents that are booked by one statement; each costs two locks for as long.
@@ -210,6 +211,8 @@ struct Wanted<'a, 'i> {
     /// The application's row, where there is one.
     target: &'a Target<'i>,
     content: Content<'a>,
+    /// Of the content's key.
+    hash: u64,
 }
 
 impl Wanted<'_, '_> {
@@ -367,6 +370,19 @@ fn attempt<'a, 'i>(
     Ok((batch, outcomes))
 }
 
+/// A content, and the hash of its key.
+#[derive(PartialEq, Eq)]
+struct Hashed<'a> {
+    hash: u64,
+    content: Content<'a>,
+}
+
+impl Hash for Hashed<'_> {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        hasher.write_u64(self.hash);
+    }
+}
+
 /// The distinct contents of a batch, and which of them answers each item.
 struct Batch<'a, 'i> {
     items: &'i [Item<'i>],
@@ -386,7 +402,8 @@ impl<'a, 'i> Batch<'a, 'i> {
         unseated: &'a Unseated,
     ) -> Result<Self, Fault> {
         let mut wanted: Vec<Wanted<'a, 'i>> = Vec::with_capacity(items.len());
-        let mut first: HashMap<Content<'a>, usize> = HashMap::with_capacity(items.len());
+        let mut first: HashMap<Hashed<'a>, usize, BuildHasherDefault<IsHash>> =
+            HashMap::with_capacity_and_hasher(items.len(), BuildHasherDefault::default());
         let mut answers = Vec::with_capacity(items.len());
         for (place, (item, target)) in items.iter().zip(targets).enumerate() {
             if unseated.contains_key(&place) {
@@ -399,7 +416,8 @@ impl<'a, 'i> Batch<'a, 'i> {
                 answers.push(None);
                 continue;
             };
-            match first.entry(content) {
+            let hash = content.key().hash64();
+            match first.entry(Hashed { hash, content }) {
                 Entry::Occupied(entry) => answers.push(Some((*entry.get(), true))),
                 Entry::Vacant(entry) => {
                     entry.insert(wanted.len());
@@ -410,6 +428,7 @@ impl<'a, 'i> Batch<'a, 'i> {
                         queue,
                         target,
                         content,
+                        hash,
                     });
                 }
             }
@@ -700,9 +719,9 @@ fn book_all(
     let mut alone = true;
     let mut chunks = wanted.chunks(CHUNK).peekable();
     while let Some(chunk) = chunks.next() {
-        let mut keys: Vec<Key<'_>> = chunk.iter().map(|wanted| wanted.content.key()).collect();
-        keys.sort_by_cached_key(Key::hash64);
-        let _turns: Vec<Brief> = keys.iter().map(Brief::acquire).collect();
+        let mut hashes: Vec<u64> = chunk.iter().map(|wanted| wanted.hash).collect();
+        hashes.sort_unstable();
+        let _turns: Vec<Brief> = hashes.into_iter().map(Brief::acquire_hash).collect();
         let mut chosen = Chosen::new();
         let mut picks: Vec<Pick<'_>> = Vec::with_capacity(chunk.len());
         for wanted in chunk {
@@ -763,7 +782,7 @@ fn book_all(
         }
         bookings.flush();
         drop(picks);
-        if all_or_nothing && outcomes.iter().any(Outcome::is_full) {
+        if all_or_nothing && outcomes.iter().rev().take(chunk.len()).any(Outcome::is_full) {
             return Ok(outcomes);
         }
         let next = chunks.peek().and_then(|chunk| chunk.first());
