@@ -8,29 +8,30 @@
 use crate::arguments::{identifier, optional_identifier, platform_name};
 use crate::assign::queue_full;
 use crate::binding::row::{Target, spelled};
-use crate::booking::{self, Bookings, Content, NewBooking, State};
+use crate::booking::{self, Booking, Bookings, Content, NewBooking, State};
 use crate::clock::{now, parse_instant};
 use crate::fault::Fault;
 use crate::ledger::Reader;
-use crate::pg::json::{Json, JsonReply, Jsonb};
+use crate::luck::Luck;
+use crate::pg::json::{JsonReply, Jsonb, Part};
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::refuse_read_only;
 use crate::pg::scan::IndexScan;
 use crate::pg::subtransaction::{undoing, within};
 use crate::place::{HeldSeat, Places, Seeker};
-use crate::queue::{self, Queue};
+use crate::queue::{self, IsHash, Queue};
 use crate::reply::{Reply, Seat};
-use crate::request::tree;
 use crate::schedule::not_found_in;
 use pgrx::pg_sys::TransactionId;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use slotkeeper_core::request::Tree;
 use slotkeeper_core::slots::Slot;
 use slotkeeper_core::{Instant, Invalid};
+use std::borrow::Cow;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::rc::Rc;
 
 /// Contents that are booked by one statement; each costs two locks for as long.
@@ -44,7 +45,7 @@ fn assign_slots(
     p_items: Option<Jsonb>,
     p_mode: default!(Option<&str>, "'all_or_nothing'"),
 ) -> Result<JsonReply, ErrorReport> {
-    let items = tree("p_items", p_items.ok_or(Fault::Null { argument: "p_items" })?)?;
+    let items = p_items.ok_or(Fault::Null { argument: "p_items" })?;
     let all_or_nothing = match p_mode.ok_or(Fault::Null { argument: "p_mode" })? {
         "all_or_nothing" => true,
         "best_effort" => false,
@@ -55,19 +56,19 @@ fn assign_slots(
         })?,
     };
     refuse_read_only(c"assign_slots()");
-    Ok(assign_all(&parse_items(items)?, all_or_nothing)?.into())
+    Ok(assign_all(&parse_items(items.part())?, all_or_nothing)?)
 }
 
-struct Item {
-    profile_id: String,
+struct Item<'a> {
+    profile_id: Cow<'a, str>,
     platform: String,
-    content_id: String,
-    user_id: Option<String>,
+    content_id: Cow<'a, str>,
+    user_id: Option<Cow<'a, str>>,
     not_before: Option<Instant>,
-    source: Option<String>,
+    source: Option<Cow<'a, str>>,
 }
 
-impl Item {
+impl Item<'_> {
     fn queue_name(&self) -> (&str, &str) {
         (&self.profile_id, &self.platform)
     }
@@ -82,8 +83,8 @@ impl fmt::Display for At {
     }
 }
 
-fn parse_items(items: Tree) -> Result<Vec<Item>, Fault> {
-    let Tree::List(items) = items else {
+fn parse_items(items: Part<'_>) -> Result<Vec<Item<'_>>, Fault> {
+    let Part::List(items) = items else {
         return Err(invalid("p_items", "must be an array of objects"));
     };
     if items.len() > MAX_ITEMS {
@@ -92,60 +93,90 @@ fn parse_items(items: Tree) -> Result<Vec<Item>, Fault> {
             &format!("has {} items; at most {MAX_ITEMS} are allowed", items.len()),
         ));
     }
-    items
-        .into_iter()
-        .enumerate()
-        .map(|(i, item)| parse_item(&At(i), item))
-        .collect()
+    let mut all = Vec::with_capacity(items.len());
+    for (i, item) in items.elements().enumerate() {
+        all.push(parse_item(&At(i), item)?);
+    }
+    Ok(all)
 }
 
-fn parse_item(at: &At, item: Tree) -> Result<Item, Fault> {
-    const KEYS: [&str; 6] = [
-        "profile_id",
-        "platform",
-        "content_id",
-        "user_id",
-        "not_before",
-        "source",
-    ];
-    let Tree::Object(mut fields) = item else {
+const KEYS: [&str; 6] = [
+    "profile_id",
+    "platform",
+    "content_id",
+    "user_id",
+    "not_before",
+    "source",
+];
+
+/// What an item says, in the order of [`KEYS`].
+type Fields<'a> = [Option<Part<'a>>; KEYS.len()];
+
+fn parse_item<'a>(at: &At, item: Part<'a>) -> Result<Item<'a>, Fault> {
+    let Part::Object(members) = item else {
         return Err(invalid(&at.to_string(), "must be an object"));
     };
-    if let Some((unknown, _)) = fields.iter().find(|(key, _)| !KEYS.contains(&key.as_str())) {
-        return Err(invalid(
-            &format!("{at}.{unknown}"),
-            &format!("is unknown; known keys are {}", KEYS.join(", ")),
-        ));
+    let mut fields = Fields::default();
+    for (key, value) in members.members() {
+        match KEYS.iter().position(|known| *known == key) {
+            Some(known) => fields[known] = Some(value),
+            None => {
+                return Err(invalid(
+                    &format!("{at}.{key}"),
+                    &format!("is unknown; known keys are {}", KEYS.join(", ")),
+                ));
+            }
+        }
     }
-    let mut parse = || {
-        let mut text = |key| text_field(at, &mut fields, key);
-        let platform = text("platform")?;
-        let mut item = Item {
-            profile_id: identifier("profile_id", text("profile_id")?.as_deref())?.to_owned(),
-            platform: platform_name("platform", identifier("platform", platform.as_deref())?)?,
-            content_id: identifier("content_id", text("content_id")?.as_deref())?.to_owned(),
-            user_id: optional_identifier("user_id", text("user_id")?.as_deref())?.map(str::to_owned),
-            not_before: text("not_before")?.map(|text| instant_field(at, &text)).transpose()?,
-            source: optional_identifier("source", text("source")?.as_deref())?.map(str::to_owned),
+    let [profile_id, platform, content_id, user_id, not_before, source] = fields;
+    let parse = || {
+        let platform = text_field(at, "platform", platform)?;
+        let profile_id = required_field(at, "profile_id", profile_id)?;
+        let platform = platform_name("platform", identifier("platform", platform.as_deref())?)?;
+        let content_id = required_field(at, "content_id", content_id)?;
+        let user_id = optional_field(at, "user_id", user_id)?;
+        let not_before = text_field(at, "not_before", not_before)?;
+        let not_before = not_before.map(|text| instant_field(at, &text)).transpose()?;
+        let source = optional_field(at, "source", source)?;
+        let content_id = match spelled(&content_id, source.as_deref())? {
+            Cow::Owned(spelled) => Cow::Owned(spelled),
+            Cow::Borrowed(_) => content_id,
         };
-        item.content_id = spelled(&item.content_id, item.source.as_deref())?.into_owned();
-        Ok(item)
+        Ok(Item {
+            profile_id,
+            platform,
+            content_id,
+            user_id,
+            not_before,
+            source,
+        })
     };
     parse().map_err(|fault: Fault| fault.in_item(&at.to_string()))
 }
 
-/// Takes the text of a field.
-fn text_field(at: &At, fields: &mut [(String, Tree)], key: &str) -> Result<Option<String>, Fault> {
-    let Some((_, value)) = fields.iter_mut().find(|(name, _)| name == key) else {
-        return Ok(None);
-    };
-    match std::mem::replace(value, Tree::Null) {
-        Tree::Null => Ok(None),
-        Tree::Text(text) => Ok(Some(text)),
+/// The text of a field.
+fn text_field<'a>(at: &At, key: &str, value: Option<Part<'a>>) -> Result<Option<Cow<'a, str>>, Fault> {
+    match value {
+        None | Some(Part::Null) => Ok(None),
+        Some(Part::Text(text)) => Ok(Some(text)),
         // Applications with integer keys write them as JSON numbers.
-        Tree::Number(number) if number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok() => Ok(Some(number)),
-        _ => Err(invalid(&format!("{at}.{key}"), "must be a string")),
+        Some(Part::Number(number)) if number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok() => {
+            Ok(Some(Cow::Owned(number)))
+        }
+        Some(_) => Err(invalid(&format!("{at}.{key}"), "must be a string")),
     }
+}
+
+/// The identifier in a field.
+fn optional_field<'a>(at: &At, key: &'static str, value: Option<Part<'a>>) -> Result<Option<Cow<'a, str>>, Fault> {
+    let text = text_field(at, key, value)?;
+    optional_identifier(key, text.as_deref())?;
+    Ok(text)
+}
+
+/// The same of one that must be there.
+fn required_field<'a>(at: &At, key: &'static str, value: Option<Part<'a>>) -> Result<Cow<'a, str>, Fault> {
+    optional_field(at, key, value)?.ok_or(Fault::Null { argument: key })
 }
 
 fn instant_field(at: &At, text: &str) -> Result<Instant, Fault> {
@@ -171,14 +202,17 @@ fn invalid(path: &str, problem: &str) -> Fault {
 }
 
 /// One distinct content of the batch.
+#[derive(Clone, Copy)]
 struct Wanted<'a, 'i> {
     /// The item's place among all.
     place: usize,
-    item: &'i Item,
+    item: &'i Item<'i>,
     queue: &'a Queue,
     /// The application's row, where there is one.
     target: &'a Target<'i>,
     content: Content<'a>,
+    /// Of the content's key.
+    hash: u64,
 }
 
 impl Wanted<'_, '_> {
@@ -205,9 +239,9 @@ enum Outcome {
         slot: Slot,
         booking_id: i64,
     },
-    Already(Box<booking::Booking>),
+    Already(Box<Booking>),
     /// It was booked before its row was there.
-    Adopted(Box<booking::Booking>),
+    Adopted(Box<Booking>),
     Full,
     /// The batch was rejected for another item's sake.
     Dropped,
@@ -226,7 +260,7 @@ enum Halt {
     /// An insert met a row that no look had shown, or for which none had looked.
     Lost,
     /// Something is full or not found, and it was all or nothing.
-    Rejected(Reply),
+    Rejected(JsonReply),
     /// The rows of these items take no seat, whatever is written into them.
     Unseated(Vec<(usize, Fault)>),
     Fault(Fault),
@@ -241,8 +275,9 @@ impl From<Fault> for Halt {
 /// Items whose rows take no seat: problem and remedy.
 type Unseated = BTreeMap<usize, (String, String)>;
 
-fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Reply, Fault> {
-    use_queues_of(items);
+fn assign_all(items: &[Item<'_>], all_or_nothing: bool) -> Result<JsonReply, Fault> {
+    let names = Names::of(items);
+    names.use_queues(items);
     let (mut busy, mut careful) = (None, false);
     let mut unseated = Unseated::new();
     loop {
@@ -250,13 +285,17 @@ fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Reply, Fault> {
             wait_for(transaction);
         }
         // Anew each time: while the batch waited, a queue may have been altered.
-        let queues = queues_of(items)?;
+        let queues = names.queues(items)?;
         let now = now()?;
         let settle = || {
-            let attempt = || attempt(items, &queues, now, all_or_nothing, careful, &unseated);
-            let (mut reply, rows) = undoing(|| Halt::Lost, attempt)?;
+            let mut targets = Vec::new();
+            let (batch, outcomes) = undoing(
+                || Halt::Lost,
+                || attempt(items, &queues, now, all_or_nothing, careful, &unseated, &mut targets),
+            )?;
             // Not inside the attempt: an error of the application's own is none to try again for.
-            let targets: Vec<(&Target<'_>, &Slot)> = rows.iter().map(|row| (&row.target, &row.slot)).collect();
+            let rows = batch.rows(&outcomes);
+            let targets: Vec<(&Target<'_>, &Slot)> = rows.iter().map(|row| (row.target, &row.slot)).collect();
             let written = Target::all_scheduled(&targets, now)?;
             if !written.unseated.is_empty() {
                 let items = written.unseated.into_iter();
@@ -264,16 +303,7 @@ fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Reply, Fault> {
                     items.map(|(row, fault)| (rows[row].place, fault)).collect(),
                 ));
             }
-            let seats: Vec<Seat<'_>> = written
-                .others
-                .iter()
-                .filter_map(|own| {
-                    let queue = queues.values().find(|queue| queue.queue_id == own.queue_id)?;
-                    Some(Seat::of(own, queue))
-                })
-                .collect();
-            reply.correct(&seats);
-            Ok(reply)
+            Ok(batch.reply(&outcomes, &written.others, now, false))
         };
         // What is to be undone on account of some items is done again without them.
         let settled = if all_or_nothing { settle() } else { within(settle) };
@@ -302,32 +332,33 @@ fn assign_all(items: &[Item], all_or_nothing: bool) -> Result<Reply, Fault> {
 }
 
 /// A row of the application's, and the slot that is to be written into it.
-struct Settled<'a> {
+struct Settled<'a, 'i> {
     /// Of the item that it answers.
     place: usize,
-    target: Target<'a>,
+    target: &'a Target<'i>,
     slot: Slot,
 }
 
 /// Locks the application's rows first, in one order, and then books, in turn with other batches. An attempt that is undone
 /// gives the rows back too.
-fn attempt<'a>(
-    items: &'a [Item],
-    queues: &Queues<'a>,
+fn attempt<'a, 'i>(
+    items: &'i [Item<'i>],
+    queues: &'a Queues<'a>,
     now: Instant,
     all_or_nothing: bool,
     careful: bool,
     unseated: &'a Unseated,
-) -> Result<(Reply, Vec<Settled<'a>>), Halt> {
+    targets: &'a mut Vec<Target<'i>>,
+) -> Result<(Batch<'a, 'i>, Vec<Outcome>), Halt> {
     let names: Vec<(&str, Option<&str>)> = items
         .iter()
-        .map(|item| (item.content_id.as_str(), item.source.as_deref()))
+        .map(|item| (item.content_id.as_ref(), item.source.as_deref()))
         .collect();
-    let targets = Target::find_all(&names, |place, fault| fault.named_by(&At(place).to_string()))?;
-    let batch = Batch::of(items, queues, &targets, unseated)?;
+    *targets = Target::find_all(&names, |place, fault| fault.named_by(&At(place).to_string()))?;
+    let batch = Batch::of(items, queues, targets, unseated)?;
     if all_or_nothing && batch.answers.iter().any(Option::is_none) {
         let outcomes = rejected(Vec::new(), &batch.wanted)?;
-        return Err(Halt::Rejected(batch.reply(&outcomes, now, true)));
+        return Err(Halt::Rejected(batch.reply(&outcomes, &[], now, true)));
     }
     let outcomes = {
         let _turn = Brief::acquire(&Key::Batches);
@@ -335,16 +366,28 @@ fn attempt<'a>(
     };
     if all_or_nothing && outcomes.iter().any(Outcome::is_full) {
         let outcomes = rejected(outcomes, &batch.wanted)?;
-        return Err(Halt::Rejected(batch.reply(&outcomes, now, true)));
+        return Err(Halt::Rejected(batch.reply(&outcomes, &[], now, true)));
     }
-    let rows = batch.rows(&outcomes);
-    Ok((batch.reply(&outcomes, now, false), rows))
+    Ok((batch, outcomes))
+}
+
+/// A content, and the hash of its key.
+#[derive(PartialEq, Eq)]
+struct Hashed<'a> {
+    hash: u64,
+    content: Content<'a>,
+}
+
+impl Hash for Hashed<'_> {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        hasher.write_u64(self.hash);
+    }
 }
 
 /// The distinct contents of a batch, and which of them answers each item.
 struct Batch<'a, 'i> {
-    items: &'i [Item],
-    queues: &'a Queues<'i>,
+    items: &'i [Item<'i>],
+    queues: &'a Queues<'a>,
     wanted: Vec<Wanted<'a, 'i>>,
     /// For each item its content's place in `wanted`, and whether an earlier item has the same; none where the caller has
     /// no row of that content, or one that takes no seat.
@@ -354,28 +397,28 @@ struct Batch<'a, 'i> {
 
 impl<'a, 'i> Batch<'a, 'i> {
     fn of(
-        items: &'i [Item],
-        queues: &'a Queues<'i>,
+        items: &'i [Item<'i>],
+        queues: &'a Queues<'a>,
         targets: &'a [Target<'i>],
         unseated: &'a Unseated,
     ) -> Result<Self, Fault> {
         let mut wanted: Vec<Wanted<'a, 'i>> = Vec::with_capacity(items.len());
-        let mut first: HashMap<Content<'a>, usize> = HashMap::with_capacity(items.len());
+        let mut first: HashMap<Hashed<'a>, usize, BuildHasherDefault<IsHash>> =
+            HashMap::with_capacity_and_hasher(items.len(), BuildHasherDefault::default());
         let mut answers = Vec::with_capacity(items.len());
         for (place, (item, target)) in items.iter().zip(targets).enumerate() {
             if unseated.contains_key(&place) {
                 answers.push(None);
                 continue;
             }
-            let Some(queue) = queues.get(&item.queue_name()) else {
-                return Err(Fault::Internal("an item without its queue".to_owned()));
-            };
+            let queue = queues.of_item(place);
             let named = |fault: Fault| fault.named_by(&At(place).to_string());
             let Some(content) = target.in_queue(queue).map_err(named)? else {
                 answers.push(None);
                 continue;
             };
-            match first.entry(content) {
+            let hash = content.key().hash64();
+            match first.entry(Hashed { hash, content }) {
                 Entry::Occupied(entry) => answers.push(Some((*entry.get(), true))),
                 Entry::Vacant(entry) => {
                     entry.insert(wanted.len());
@@ -386,6 +429,7 @@ impl<'a, 'i> Batch<'a, 'i> {
                         queue,
                         target,
                         content,
+                        hash,
                     });
                 }
             }
@@ -404,20 +448,21 @@ impl<'a, 'i> Batch<'a, 'i> {
     /// Contents of one queue follow each other, as they were given: what is read and written for one lies near what is for the
     /// next.
     fn sort_by_queue(&mut self) {
-        let mut order: Vec<usize> = (0..self.wanted.len()).collect();
-        order.sort_by_key(|&index| self.wanted[index].queue.queue_id);
+        let wanted = self.wanted.iter().enumerate();
+        let mut order: Vec<(i64, usize)> = wanted.map(|(index, wanted)| (wanted.queue.queue_id, index)).collect();
+        order.sort_unstable();
         let mut places = vec![0; order.len()];
-        for (place, &index) in order.iter().enumerate() {
+        for (place, &(_, index)) in order.iter().enumerate() {
             places[index] = place;
         }
-        self.wanted.sort_by_key(|wanted| wanted.queue.queue_id);
+        self.wanted = order.into_iter().map(|(_, index)| self.wanted[index]).collect();
         for (index, _) in self.answers.iter_mut().flatten() {
             *index = places[*index];
         }
     }
 
     /// The rows of the application's for which something has been settled.
-    fn rows(&self, outcomes: &[Outcome]) -> Vec<Settled<'i>> {
+    fn rows(&self, outcomes: &[Outcome]) -> Vec<Settled<'a, 'i>> {
         let settled = self.wanted.iter().zip(outcomes);
         settled
             .filter(|(wanted, _)| wanted.target.may_adopt())
@@ -427,13 +472,14 @@ impl<'a, 'i> Batch<'a, 'i> {
                     Outcome::Adopted(booking) => booking.slot(),
                     Outcome::Already(_) | Outcome::Full | Outcome::Dropped => return None,
                 };
-                let (place, target) = (wanted.place, wanted.target.clone());
+                let (place, target) = (wanted.place, wanted.target);
                 Some(Settled { place, target, slot })
             })
             .collect()
     }
 
-    fn reply(&self, outcomes: &[Outcome], now: Instant, rejected: bool) -> Reply {
+    /// `moved` are bookings of the batch that have another place by now.
+    fn reply(&self, outcomes: &[Outcome], moved: &[Booking], now: Instant, rejected: bool) -> JsonReply {
         let refused = outcomes.iter().filter(|outcome| outcome.is_full()).count();
         let missing = self.answers.iter().filter(|answer| answer.is_none()).count();
         let outcome = match refused + missing {
@@ -442,82 +488,113 @@ impl<'a, 'i> Batch<'a, 'i> {
             n if n == outcomes.len() + missing => "rejected",
             _ => "partial",
         };
+        let moved: HashMap<i64, &Booking> = moved.iter().map(|own| (own.booking_id, own)).collect();
         let answers = self.answers.iter().zip(self.items).enumerate();
-        let results: Vec<Json> = answers
-            .filter_map(|(place, (answer, item))| {
-                let reply = match (*answer, self.unseated.get(&place)) {
-                    (Some((index, again)), _) => result(outcomes, &self.wanted, index, again, item, now)?,
-                    (None, Some((problem, remedy))) => Reply::new("rejected")
-                        .of_content(&item.content_id, self.queues.get(&item.queue_name())?)
-                        .with("problem", problem.as_str())
-                        .with("remedy", remedy.as_str()),
-                    (None, None) => not_found_in(&item.content_id, self.queues.get(&item.queue_name())?),
-                };
-                Some(reply.into_json())
-            })
-            .collect();
-        Reply::new(outcome).with("results", results)
+        let results = answers.filter_map(|(place, (answer, item))| {
+            let reply = match (*answer, self.unseated.get(&place)) {
+                (Some((index, again)), _) => {
+                    result(self.wanted.get(index)?, outcomes.get(index)?, &moved, again, item, now)
+                }
+                (None, Some((problem, remedy))) => Reply::new("rejected")
+                    .of_content(&item.content_id, self.queues.of_item(place))
+                    .with("problem", problem.as_str())
+                    .with("remedy", remedy.as_str()),
+                (None, None) => not_found_in(&item.content_id, self.queues.of_item(place)),
+            };
+            Some(reply.into_json())
+        });
+        Reply::new(outcome).with_list("results", self.answers.len(), results)
     }
 }
 
 fn result(
-    outcomes: &[Outcome],
-    wanted: &[Wanted<'_, '_>],
-    index: usize,
+    wanted: &Wanted<'_, '_>,
+    outcome: &Outcome,
+    moved: &HashMap<i64, &Booking>,
     again: bool,
-    item: &Item,
+    item: &Item<'_>,
     now: Instant,
-) -> Option<Reply> {
-    let Wanted {
-        item: first,
-        queue,
-        content,
-        ..
-    } = wanted.get(index)?;
-    Some(match outcomes.get(index)? {
+) -> Reply {
+    let queue = wanted.queue;
+    let (outcome, mut seat) = match outcome {
         Outcome::Assigned { slot, booking_id } => {
-            let (content_id, user_id) = (content.content_id, first.user_id.as_deref());
             let seat = Seat {
                 queue,
-                content_id,
-                user_id,
+                content_id: wanted.content.content_id,
+                user_id: wanted.item.user_id.as_deref(),
                 slot_ref: None,
                 booking_id: None,
                 at: 0,
             };
             let outcome = if again { "already_assigned" } else { "assigned" };
-            Reply::new(outcome).with_seat(&seat.at_slot(slot, Some(*booking_id)))
+            (outcome, seat.at_slot(slot, Some(*booking_id)))
         }
-        Outcome::Already(booking) | Outcome::Adopted(booking) => {
-            Reply::new("already_assigned").with_seat(&Seat::of(booking, queue))
-        }
-        Outcome::Full => queue_full(&item.content_id, queue, now),
-        Outcome::Dropped => Reply::new("rejected").of_content(&item.content_id, queue),
-    })
-}
-
-type Queues<'a> = BTreeMap<(&'a str, &'a str), Rc<Queue>>;
-
-/// The queues of the batch stay until the transaction ends.
-fn use_queues_of(items: &[Item]) {
-    let names: BTreeSet<(&str, &str)> = items.iter().map(Item::queue_name).collect();
-    let mut keys: Vec<Key<'_>> = names
-        .into_iter()
-        .map(|(profile_id, platform)| Key::Queue { profile_id, platform })
-        .collect();
-    use_queues(&mut keys);
-}
-
-/// The queues of the batch, as they are now.
-fn queues_of(items: &[Item]) -> Result<Queues<'_>, Fault> {
-    let mut queues = Queues::new();
-    for (i, item) in items.iter().enumerate() {
-        let name = item.queue_name();
-        if let btree_map::Entry::Vacant(entry) = queues.entry(name) {
-            entry.insert(queue::require(name.0, name.1, Some(i))?);
-        }
+        Outcome::Already(booking) | Outcome::Adopted(booking) => ("already_assigned", Seat::of(booking, queue)),
+        Outcome::Full => return queue_full(&item.content_id, queue, now),
+        Outcome::Dropped => return Reply::new("rejected").of_content(&item.content_id, queue),
+    };
+    if let Some(moved) = seat.booking_id.and_then(|booking_id| moved.get(&booking_id)) {
+        seat.at = moved.scheduled_at;
+        seat.slot_ref = moved.slot_ref.as_deref();
     }
-    Ok(queues)
+    Reply::new(outcome).with_seat(&seat)
+}
+
+/// The queues that the items of a batch name.
+struct Names {
+    /// The first item of each.
+    firsts: Vec<usize>,
+    /// Which of them each item names.
+    of_items: Vec<usize>,
+}
+
+impl Names {
+    fn of(items: &[Item<'_>]) -> Self {
+        let mut numbers: HashMap<(&str, &str), usize> = HashMap::new();
+        let mut firsts = Vec::new();
+        let of_items = items.iter().enumerate().map(|(place, item)| {
+            *numbers.entry(item.queue_name()).or_insert_with(|| {
+                firsts.push(place);
+                firsts.len() - 1
+            })
+        });
+        let of_items = of_items.collect();
+        Self { firsts, of_items }
+    }
+
+    /// The queues of the batch stay until the transaction ends.
+    fn use_queues(&self, items: &[Item<'_>]) {
+        let names = self.firsts.iter().map(|&first| items[first].queue_name());
+        let mut keys: Vec<Key<'_>> = names
+            .map(|(profile_id, platform)| Key::Queue { profile_id, platform })
+            .collect();
+        use_queues(&mut keys);
+    }
+
+    /// The queues of the batch, as they are now.
+    fn queues(&self, items: &[Item<'_>]) -> Result<Queues<'_>, Fault> {
+        let queue_of = |&first: &usize| {
+            let (profile_id, platform) = items[first].queue_name();
+            queue::require(profile_id, platform, Some(first))
+        };
+        Ok(Queues {
+            all: self.firsts.iter().map(queue_of).collect::<Result<_, _>>()?,
+            of_items: &self.of_items,
+        })
+    }
+}
+
+/// The same queues, looked up.
+struct Queues<'a> {
+    all: Vec<Rc<Queue>>,
+    of_items: &'a [usize],
+}
+
+impl Queues<'_> {
+    /// The one that this item names.
+    fn of_item(&self, place: usize) -> &Queue {
+        &self.all[self.of_items[place]]
+    }
 }
 
 /// A seeker and the rest of the slot that it is at.
@@ -639,11 +716,13 @@ fn book_all(
     let mut contents = booking::content_scan_to_book()?;
     let mut bookings = Bookings::open()?;
     let trusting = !careful && seem_new(wanted, &mut contents)? && bookings.tell_of_held();
+    let blindly = trusting && ALONE.with(Luck::is_good);
+    let mut alone = true;
     let mut chunks = wanted.chunks(CHUNK).peekable();
     while let Some(chunk) = chunks.next() {
-        let mut keys: Vec<Key<'_>> = chunk.iter().map(|wanted| wanted.content.key()).collect();
-        keys.sort_by_cached_key(Key::hash64);
-        let _turns: Vec<Brief> = keys.iter().map(Brief::acquire).collect();
+        let mut hashes: Vec<u64> = chunk.iter().map(|wanted| wanted.hash).collect();
+        hashes.sort_unstable();
+        let _turns: Vec<Brief> = hashes.into_iter().map(Brief::acquire_hash).collect();
         let mut chosen = Chosen::new();
         let mut picks: Vec<Pick<'_>> = Vec::with_capacity(chunk.len());
         for wanted in chunk {
@@ -679,7 +758,9 @@ fn book_all(
             };
             outcomes.push(outcome);
         }
-        look_again(&mut picks, &mut sources, &mut reader, &mut chosen)?;
+        if !blindly {
+            alone &= !look_again(&mut picks, &mut sources, &mut reader, &mut chosen)?;
+        }
         let without = outcomes.iter().rev().take(chunk.len());
         if trusting && without.filter(|outcome| outcome.is_full()).count() > picks.len() {
             // Something has no seat left, and needs none if it is booked already.
@@ -687,7 +768,12 @@ fn book_all(
         }
         say_how_far(&mut picks, &sources)?;
         let rows: Vec<NewBooking<'_>> = picks.iter().map(|pick| pick.wanted.row(&pick.held, now)).collect();
-        let booking_ids = bookings.insert_all(&rows)?.ok_or(Halt::Lost)?;
+        let Some(booking_ids) = bookings.insert_all(&rows)? else {
+            if blindly {
+                ALONE.with(Luck::has_run_out);
+            }
+            return Err(Halt::Lost);
+        };
         for (pick, booking_id) in picks.iter().zip(booking_ids) {
             if let Some(outcome) = outcomes.get_mut(pick.outcome) {
                 *outcome = Outcome::Assigned {
@@ -698,12 +784,15 @@ fn book_all(
         }
         bookings.flush();
         drop(picks);
-        if all_or_nothing && outcomes.iter().any(Outcome::is_full) {
+        if all_or_nothing && outcomes.iter().rev().take(chunk.len()).any(Outcome::is_full) {
             return Ok(outcomes);
         }
         let next = chunks.peek().and_then(|chunk| chunk.first());
         leave_queues(&mut sources, &mut reader, next.map(|wanted| wanted.queue.queue_id))?;
         share_findings(&mut sources, &mut reader)?;
+    }
+    if trusting && !blindly {
+        ALONE.with(if alone { Luck::was_right } else { Luck::was_wrong });
     }
     Ok(outcomes)
 }
@@ -720,14 +809,19 @@ fn say_how_far(picks: &mut [Pick<'_>], sources: &Sources<'_>) -> Result<(), Faul
     Ok(())
 }
 
+thread_local! {
+    /// Of guesses that nobody else takes a seat between the search that has found it and its lock, in all of a batch.
+    static ALONE: Luck = const { Luck::new() };
+}
+
 /// Looks at the seats of a chunk again, now that their locks are held: with one read for each queue where they lie
-/// close together. A content whose seat has gone gets another.
+/// close together. A content whose seat has gone gets another; says whether there was one.
 fn look_again(
     picks: &mut Vec<Pick<'_>>,
     sources: &mut Sources<'_>,
     reader: &mut Reader,
     chosen: &mut Chosen,
-) -> Result<(), Fault> {
+) -> Result<bool, Fault> {
     let mut ranges: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
     for pick in picks.iter() {
         let (queue_id, granule, _) = pick.seat();
@@ -754,6 +848,9 @@ fn look_again(
             }
         }
     }
+    if gone.is_empty() {
+        return Ok(false);
+    }
     for pick in picks.iter().filter(|pick| gone.contains(&pick.outcome)) {
         if let Some(source) = sources.get_mut(&pick.wanted.source_key()) {
             source.seeker.distrust();
@@ -773,7 +870,7 @@ fn look_again(
         }
     }
     picks.retain(|pick| !gone.contains(&pick.outcome));
-    Ok(())
+    Ok(true)
 }
 
 /// Queues come one after the other: the searches of those before the next one are over, and what they have found out is stored.

@@ -23,6 +23,11 @@ impl Luck {
         self.0.set((self.0.get() - 2).max(-MOST));
     }
 
+    /// One has not, at a price that is not to be paid again for a while.
+    pub(crate) fn has_run_out(&self) {
+        self.0.set(-MOST);
+    }
+
     /// Whether to guess.
     pub(crate) fn is_good(&self) -> bool {
         self.0.get() > 0

@@ -106,7 +106,7 @@ type Known = (u64, HashMap<u64, Rc<Queue>, BuildHasherDefault<IsHash>>);
 
 /// The hasher of what is a hash.
 #[derive(Default)]
-struct IsHash(u64);
+pub(crate) struct IsHash(u64);
 
 impl Hasher for IsHash {
     fn finish(&self) -> u64 {

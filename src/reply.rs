@@ -66,30 +66,9 @@ impl Reply {
             .with("time_zone", seat.queue.time_zone.as_str())
     }
 
-    /// Says of bookings among the results when they are by now.
-    pub(crate) fn correct(&mut self, seats: &[Seat<'_>]) {
-        let results = self.0.iter_mut().filter_map(|(_, value)| match value {
-            Json::List(results) => Some(results),
-            _ => None,
-        });
-        for result in results.flatten() {
-            let Json::Object(members) = result else { continue };
-            let booked = members.iter().find_map(|(key, value)| match value {
-                Json::Int(booking_id) if key == "booking_id" => Some(*booking_id),
-                _ => None,
-            });
-            let Some(seat) = seats.iter().find(|seat| booked.is_some() && seat.booking_id == booked) else {
-                continue;
-            };
-            for (key, value) in members {
-                match key.as_ref() {
-                    "scheduled_at" => *value = format_utc(seat.at).into(),
-                    "local_time" => *value = format_local(&seat.queue.zone, seat.at).into(),
-                    "slot_ref" => *value = seat.slot_ref.into(),
-                    _ => {}
-                }
-            }
-        }
+    /// Adds a list of so many elements, each of which is written as it comes.
+    pub(crate) fn with_list(self, key: &'static str, count: usize, elements: impl Iterator<Item = Json>) -> JsonReply {
+        JsonReply::with_list(self.0, key, count, elements)
     }
 
     pub(crate) fn into_json(self) -> Json {

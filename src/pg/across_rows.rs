@@ -57,7 +57,7 @@ pub(crate) trait Statement {
 }
 
 /// Something that rows of one statement have open.
-pub(crate) struct AcrossRows<T>(RefCell<Option<Kept<T>>>);
+pub(crate) struct AcrossRows<T>(RefCell<Option<Box<Kept<T>>>>);
 
 struct Kept<T> {
     value: ManuallyDrop<T>,
@@ -87,10 +87,12 @@ impl<T> AcrossRows<T> {
             .0
             .take()
             .filter(|kept| (kept.owner, kept.generation) == (owner, generation));
-        let mut kept = left.unwrap_or_else(|| Kept {
-            value: ManuallyDrop::new(make(memory.unwrap_or_else(Memory::current))),
-            owner,
-            generation,
+        let mut kept = left.unwrap_or_else(|| {
+            Box::new(Kept {
+                value: ManuallyDrop::new(make(memory.unwrap_or_else(Memory::current))),
+                owner,
+                generation,
+            })
         });
         let result = act(&mut kept.value)?;
         if memory.is_some() {

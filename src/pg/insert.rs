@@ -100,6 +100,10 @@ enum Equals {
     Told,
 }
 
+/// Marks a row as an attempt. The server holds a lock of this number for one, so that others sleep who meet it before it is
+/// confirmed or void; without it they look again until it is, a matter of microseconds. Who takes our locks meets none.
+const ATTEMPT: u32 = 1;
+
 /// So many rows are written into the table at once.
 const AT_ONCE: usize = 64;
 
@@ -172,7 +176,7 @@ impl Inserter {
                 By::Hand(_) => {
                     self.check(slot)?;
                     pg_sys::simple_table_tuple_insert(self.table, slot);
-                    self.enter(slot, Equals::Refused);
+                    self.enter(&[slot], Equals::Refused);
                 }
                 By::Executor(executor) => executor.insert(slot),
             }
@@ -188,16 +192,13 @@ impl Inserter {
         }
         self.fill(0, values)?;
         let slot = self.slots[0];
-        // SAFETY: the slot holds a row of this table. Who else meets the row before it is confirmed waits for the lock, which
-        // an abort gives back too, and not for the transaction.
+        // SAFETY: the slot holds a row of this table.
         unsafe {
             self.check(slot)?;
-            let (transaction, command) = (pg_sys::GetCurrentTransactionId(), pg_sys::GetCurrentCommandId(true));
-            let attempt = pg_sys::SpeculativeInsertionLockAcquire(transaction);
-            pg_sys::table_tuple_insert_speculative(self.table, slot, command, 0, std::ptr::null_mut(), attempt);
-            let alone = self.enter(slot, Equals::Told);
-            pg_sys::table_tuple_complete_speculative(self.table, slot, attempt, alone);
-            pg_sys::SpeculativeInsertionLockRelease(transaction);
+            let (command, none) = (pg_sys::GetCurrentCommandId(true), std::ptr::null_mut());
+            pg_sys::table_tuple_insert_speculative(self.table, slot, command, 0, none, ATTEMPT);
+            let alone = self.enter(&[slot], Equals::Told);
+            pg_sys::table_tuple_complete_speculative(self.table, slot, ATTEMPT, alone);
             Ok(alone)
         }
     }
@@ -273,7 +274,6 @@ impl Inserter {
         if rows == 0 {
             return Ok(true);
         }
-        let mut alone = true;
         // SAFETY: the slots hold rows of this table, and know their places after the insert.
         unsafe {
             for &slot in &self.slots[..rows] {
@@ -281,11 +281,8 @@ impl Inserter {
             }
             let (command, none) = (pg_sys::GetCurrentCommandId(true), std::ptr::null_mut());
             pg_sys::table_multi_insert(self.table, self.slots.as_mut_ptr(), rows as i32, command, 0, none);
-            for &slot in &self.slots[..rows] {
-                alone &= self.enter(slot, self.equals);
-            }
+            Ok(self.enter(&self.slots[..rows], self.equals))
         }
-        Ok(alone)
     }
 
     /// Refuses a row without a value that it must have.
@@ -303,48 +300,54 @@ impl Inserter {
         Ok(())
     }
 
-    /// Makes the row's entries in the indexes. Btrees ask for nothing more, as the server's own for toasted values do. False
-    /// where there is an equal key, and that is to be told: the rest of the indexes don't know the row then.
+    /// Makes the rows' entries in the indexes, in one after the other. Btrees ask for nothing more, as the server's own for
+    /// toasted values do. False where there is an equal key, and that is to be told: the rest of the entries is not made then.
     ///
     /// # Safety
-    /// The slot must hold a row that was just inserted into this table.
-    unsafe fn enter(&self, slot: *mut pg_sys::TupleTableSlot, equals: Equals) -> bool {
+    /// The slots must hold rows that were just inserted into this table.
+    unsafe fn enter(&self, slots: &[*mut pg_sys::TupleTableSlot], equals: Equals) -> bool {
         let (Some(plain), By::Hand(open)) = (&self.layout.plain, &self.by) else {
             return true;
         };
-        // SAFETY: as our caller promises. Inserting has made a tuple of the values, which is taken apart again.
-        unsafe { pg_sys::slot_getsomeattrs(slot, (*(*slot).tts_tupleDescriptor).natts) };
+        // SAFETY: as our caller promises. Inserting has made tuples of the values, which are taken apart again.
+        unsafe {
+            for &slot in slots {
+                pg_sys::slot_getsomeattrs(slot, (*(*slot).tts_tupleDescriptor).natts);
+            }
+        }
+        let mut values = [pg_sys::Datum::from(0); pg_sys::INDEX_MAX_KEYS as usize];
+        let mut nulls = [false; pg_sys::INDEX_MAX_KEYS as usize];
         for (index, &relation) in plain.indexes.iter().zip(open) {
-            let mut values = [pg_sys::Datum::from(0); pg_sys::INDEX_MAX_KEYS as usize];
-            let mut nulls = [false; pg_sys::INDEX_MAX_KEYS as usize];
             let unique = match (index.unique, equals) {
                 (false, _) => pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO,
                 (true, Equals::Refused) => pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES,
                 (true, Equals::Told) => pg_sys::IndexUniqueCheck::UNIQUE_CHECK_PARTIAL,
             };
-            // SAFETY: as our caller promises; columns are the table's, and no index has more than there is room for.
-            unsafe {
-                let is_null = |column: usize| *(*slot).tts_isnull.add(column);
-                if index.only_if.iter().any(|&(column, null)| is_null(column) != null) {
-                    continue;
-                }
-                for (place, &column) in index.columns.iter().enumerate() {
-                    values[place] = *(*slot).tts_values.add(column);
-                    nulls[place] = is_null(column);
-                }
-                let is_new = pg_sys::index_insert(
-                    relation,
-                    values.as_mut_ptr(),
-                    nulls.as_mut_ptr(),
-                    &raw mut (*slot).tts_tid,
-                    self.table,
-                    unique,
-                    false,
-                    std::ptr::null_mut(),
-                );
-                // What an index says that is not asked means nothing.
-                if !is_new && unique == pg_sys::IndexUniqueCheck::UNIQUE_CHECK_PARTIAL {
-                    return false;
+            for &slot in slots {
+                // SAFETY: as our caller promises; columns are the table's, and no index has more than there is room for.
+                unsafe {
+                    let is_null = |column: usize| *(*slot).tts_isnull.add(column);
+                    if index.only_if.iter().any(|&(column, null)| is_null(column) != null) {
+                        continue;
+                    }
+                    for (place, &column) in index.columns.iter().enumerate() {
+                        values[place] = *(*slot).tts_values.add(column);
+                        nulls[place] = is_null(column);
+                    }
+                    let is_new = pg_sys::index_insert(
+                        relation,
+                        values.as_mut_ptr(),
+                        nulls.as_mut_ptr(),
+                        &raw mut (*slot).tts_tid,
+                        self.table,
+                        unique,
+                        false,
+                        std::ptr::null_mut(),
+                    );
+                    // What an index says that is not asked means nothing.
+                    if !is_new && unique == pg_sys::IndexUniqueCheck::UNIQUE_CHECK_PARTIAL {
+                        return false;
+                    }
                 }
             }
         }

@@ -1,7 +1,11 @@
 //! `jsonb` arguments and replies.
 //!
-//! Replies are built as the server's own jsonb, without a text in between that would be written and parsed again.
+//! Replies are written as the server's own jsonb, without a text in between that would be written and parsed again.
 
+mod form;
+
+pub(crate) use self::form::Part;
+use self::form::Writer;
 use crate::fault::Fault;
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::{FromDatum, IntoDatum, direct_function_call, direct_function_call_as_datum, pg_sys};
@@ -90,124 +94,36 @@ impl Jsonb {
         unsafe { direct_function_call(pg_sys::jsonb_object_field, &[Some(self.0), name.into_datum()]) }
     }
 
-    fn root(&self) -> *mut pg_sys::JsonbContainer {
-        // SAFETY: a plain jsonb begins with its length word, which the container follows.
-        unsafe { &raw mut (*self.0.cast_mut_ptr::<pg_sys::Jsonb>()).root }
+    /// Its bytes behind the length word.
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: a plain jsonb, which stays as long as the call.
+        unsafe { pgrx::varlena::varlena_to_byte_slice(self.0.cast_mut_ptr()) }
+    }
+
+    /// What it is, where it lies.
+    pub(crate) fn part(&self) -> Part<'_> {
+        // SAFETY: the bytes are a whole jsonb's.
+        unsafe { Part::root(self.bytes()) }
     }
 
     /// The value as a tree; the reason where it is nested too deeply.
     pub(crate) fn tree(&self) -> Result<Tree, String> {
-        let mut open: Vec<Open> = Vec::new();
-        let mut value = null();
-        // SAFETY: the iterator walks over a complete jsonb and fills in `value`, of which only the member is read that
-        // its type says.
-        unsafe {
-            let mut iterator = pg_sys::JsonbIteratorInit(self.root());
-            loop {
-                use pg_sys::JsonbIteratorToken as Token;
-                let closed = match pg_sys::JsonbIteratorNext(&mut iterator, &mut value, false) {
-                    Token::WJB_DONE => return Err("it has no value".to_owned()),
-                    Token::WJB_BEGIN_ARRAY => {
-                        open.push(Open::List(Vec::new(), value.val.array.rawScalar));
-                        None
-                    }
-                    Token::WJB_BEGIN_OBJECT => {
-                        open.push(Open::Object(Vec::new(), String::new()));
-                        None
-                    }
-                    Token::WJB_KEY => {
-                        if let Some(Open::Object(_, key)) = open.last_mut() {
-                            *key = text_of(&value);
-                        }
-                        None
-                    }
-                    Token::WJB_END_ARRAY | Token::WJB_END_OBJECT => open.pop().map(Open::close),
-                    _ => Some(scalar_of(&value)),
-                };
-                if open.len() > DEEPEST {
-                    return Err(format!("it is nested more than {DEEPEST} levels deep"));
-                }
-                match (closed, open.last_mut()) {
-                    (None, _) => {}
-                    (Some(value), None) => return Ok(value),
-                    (Some(value), Some(Open::List(list, _))) => list.push(value),
-                    (Some(value), Some(Open::Object(members, key))) => members.push((std::mem::take(key), value)),
-                }
-            }
-        }
-    }
-
-    /// The value in the form that a larger one is built from.
-    fn node(&self) -> pg_sys::JsonbValue {
-        let mut value = null();
-        // SAFETY: what is built here refers to this jsonb's memory, which lives as long as the call.
-        unsafe {
-            if pg_sys::JsonbExtractScalar(self.root(), &mut value) {
-                return value;
-            }
-            let mut state = std::ptr::null_mut();
-            let mut built = std::ptr::null_mut();
-            let mut iterator = pg_sys::JsonbIteratorInit(self.root());
-            loop {
-                use pg_sys::JsonbIteratorToken as Token;
-                let token = pg_sys::JsonbIteratorNext(&mut iterator, &mut value, false);
-                let scalar: *mut pg_sys::JsonbValue = match token {
-                    Token::WJB_DONE => break,
-                    Token::WJB_KEY | Token::WJB_VALUE | Token::WJB_ELEM => &mut value,
-                    _ => std::ptr::null_mut(),
-                };
-                built = pg_sys::pushJsonbValue(&mut state, token, scalar);
-            }
-            if built.is_null() { null() } else { *built }
-        }
+        let tree = self.part().tree(0);
+        tree.ok_or_else(|| format!("it is nested more than {DEEPEST} levels deep"))
     }
 }
 
-/// An array or object that is being read.
-enum Open {
-    /// The elements, and whether this is but the shell of a scalar.
-    List(Vec<Tree>, bool),
-    /// The members, and the name of the next one.
-    Object(Vec<(String, Tree)>, String),
-}
-
-impl Open {
-    fn close(self) -> Tree {
-        match self {
-            Self::List(mut list, true) => list.pop().unwrap_or(Tree::Null),
-            Self::List(list, false) => Tree::List(list),
-            Self::Object(members, _) => Tree::Object(members),
-        }
-    }
-}
-
+/// A number in JSON's spelling.
+///
 /// # Safety
-/// The value must be a string.
-unsafe fn text_of(value: &pg_sys::JsonbValue) -> String {
-    // SAFETY: as our caller promises; the bytes lie in the jsonb.
-    unsafe {
-        let string = value.val.string;
-        let bytes = std::slice::from_raw_parts(string.val.cast::<u8>(), string.len as usize);
-        String::from_utf8_lossy(bytes).into_owned()
-    }
-}
-
-/// # Safety
-/// The value must be a scalar out of a jsonb.
-unsafe fn scalar_of(value: &pg_sys::JsonbValue) -> Tree {
-    // SAFETY: only the member that the type says is read.
-    unsafe {
-        match value.type_ {
-            pg_sys::jbvType::jbvBool => Tree::Bool(value.val.boolean),
-            pg_sys::jbvType::jbvString => Tree::Text(text_of(value)),
-            pg_sys::jbvType::jbvNumeric => {
-                let number = Some(pg_sys::Datum::from(value.val.numeric));
-                let text = direct_function_call::<&CStr>(pg_sys::numeric_out, &[number]);
-                Tree::Number(text.map_or_else(String::new, |text| text.to_string_lossy().into_owned()))
-            }
-            _ => Tree::Null,
-        }
-    }
+/// The bytes must be a numeric's, and lie where one may.
+unsafe fn spelling(numeric: &[u8]) -> String {
+    // SAFETY: as our caller promises; numeric_out returns a fresh C string.
+    let text = unsafe {
+        let numeric = Some(pg_sys::Datum::from(numeric.as_ptr()));
+        direct_function_call::<&CStr>(pg_sys::numeric_out, &[numeric])
+    };
+    text.map_or_else(String::new, |text| text.to_string_lossy().into_owned())
 }
 
 impl FromDatum for Jsonb {
@@ -266,77 +182,18 @@ impl Json {
     }
 
     fn into_jsonb(mut self) -> pg_sys::Datum {
-        let mut nodes = Nodes::default();
-        let mut top = nodes.node(&mut self);
-        // SAFETY: all that the tree points to lives in `self` and `nodes` until the jsonb is written.
-        unsafe { pg_sys::Datum::from(pg_sys::JsonbValueToJsonb(&mut top)) }
-    }
-}
-
-/// The inner nodes of a value, in the form that the server writes jsonb from.
-#[derive(Default)]
-struct Nodes {
-    pairs: Vec<Vec<pg_sys::JsonbPair>>,
-    elements: Vec<Vec<pg_sys::JsonbValue>>,
-}
-
-impl Nodes {
-    fn node(&mut self, json: &mut Json) -> pg_sys::JsonbValue {
-        let mut node = null();
-        match json {
-            Json::Null => {}
-            Json::Text(text) => node = string(text),
-            Json::Bool(value) => (node.type_, node.val.boolean) = (pg_sys::jbvType::jbvBool, *value),
-            Json::Int(value) => {
-                // SAFETY: makes a numeric in the current memory context.
-                node.val.numeric = unsafe { pg_sys::int64_to_numeric(*value) };
-                node.type_ = pg_sys::jbvType::jbvNumeric;
-            }
-            Json::Float(value) => {
-                let datum = value.into_datum();
-                // SAFETY: the server's float8 to numeric; the result is a numeric in the current memory context.
-                let number = unsafe { direct_function_call_as_datum(pg_sys::float8_numeric, &[datum]) };
-                if let Some(number) = number {
-                    node.val.numeric = number.cast_mut_ptr();
-                    node.type_ = pg_sys::jbvType::jbvNumeric;
-                }
-            }
-            Json::Number(spelling) => match numeric(spelling) {
-                Some(number) => (node.type_, node.val.numeric) = (pg_sys::jbvType::jbvNumeric, number.cast_mut_ptr()),
-                None => node = string(spelling),
-            },
-            Json::Raw(value) => node = value.node(),
-            Json::List(list) => {
-                let mut elements: Vec<_> = list.iter_mut().map(|element| self.node(element)).collect();
-                node.type_ = pg_sys::jbvType::jbvArray;
-                node.val.array = pg_sys::JsonbValue__bindgen_ty_1__bindgen_ty_2 {
-                    nElems: elements.len() as i32,
-                    elems: elements.as_mut_ptr(),
-                    rawScalar: false,
-                };
-                self.elements.push(elements);
-            }
-            Json::Object(members) => {
-                // The order that jsonb keeps its keys in: shorter ones first. Replies name each key once.
-                members.sort_by(|(a, _), (b, _)| (a.len(), a).cmp(&(b.len(), b)));
-                let mut pairs: Vec<_> = members
-                    .iter_mut()
-                    .map(|(key, value)| pg_sys::JsonbPair {
-                        key: string(key),
-                        value: self.node(value),
-                        order: 0,
-                    })
-                    .collect();
-                node.type_ = pg_sys::jbvType::jbvObject;
-                node.val.object = pg_sys::JsonbValue__bindgen_ty_1__bindgen_ty_3 {
-                    nPairs: pairs.len() as i32,
-                    pairs: pairs.as_mut_ptr(),
-                };
-                self.pairs.push(pairs);
-            }
+        if let Self::Raw(jsonb) = self {
+            return jsonb.0;
         }
-        node
+        let mut writer = Writer::new();
+        writer.root(&mut self);
+        writer.finish()
     }
+}
+
+fn numeric_of_float(value: f64) -> Option<pg_sys::Datum> {
+    // SAFETY: the server's float8 to numeric; the result is a numeric in the current memory context.
+    unsafe { direct_function_call_as_datum(pg_sys::float8_numeric, &[value.into_datum()]) }
 }
 
 fn numeric(spelling: &str) -> Option<pg_sys::Datum> {
@@ -349,25 +206,6 @@ fn numeric(spelling: &str) -> Option<pg_sys::Datum> {
             &[spelling.as_c_str().into_datum(), any_type, any_scale],
         )
     }
-}
-
-fn null() -> pg_sys::JsonbValue {
-    pg_sys::JsonbValue {
-        type_: pg_sys::jbvType::jbvNull,
-        val: pg_sys::JsonbValue__bindgen_ty_1 {
-            numeric: std::ptr::null_mut(),
-        },
-    }
-}
-
-fn string(text: &str) -> pg_sys::JsonbValue {
-    let mut scalar = null();
-    scalar.type_ = pg_sys::jbvType::jbvString;
-    scalar.val.string = pg_sys::JsonbValue__bindgen_ty_1__bindgen_ty_1 {
-        len: text.len() as i32,
-        val: text.as_ptr().cast_mut().cast(),
-    };
-    scalar
 }
 
 impl From<&str> for Json {
@@ -455,6 +293,21 @@ impl From<Value> for Json {
 /// An object: the `jsonb` that a function returns.
 #[derive(Debug)]
 pub(crate) struct JsonReply(pub(crate) Json);
+
+impl JsonReply {
+    /// An object with one more member, a list of so many elements: each is written as it comes, and is kept in no other form.
+    pub(crate) fn with_list(
+        mut members: Vec<(Cow<'static, str>, Json)>,
+        name: &'static str,
+        count: usize,
+        elements: impl Iterator<Item = Json>,
+    ) -> Self {
+        members.push((Cow::Borrowed(name), Json::Null));
+        let mut writer = Writer::new();
+        writer.root_with_list(&mut members, name, count, elements);
+        Self(Json::Raw(Jsonb(writer.finish())))
+    }
+}
 
 // SAFETY: returns a jsonb datum in the current memory context.
 unsafe impl BoxRet for JsonReply {

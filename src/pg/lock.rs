@@ -78,16 +78,20 @@ impl Key<'_> {
     }
 
     fn tag(&self) -> pg_sys::LOCKTAG {
-        let hash = self.hash64();
-        pg_sys::LOCKTAG {
-            // SAFETY: a plain global that is set once at backend start.
-            locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
-            locktag_field2: (hash >> 32) as u32,
-            locktag_field3: hash as u32,
-            locktag_field4: CLASS,
-            locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
-            locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
-        }
+        tag_of(self.hash64())
+    }
+}
+
+/// The lock of the key that has this hash.
+fn tag_of(hash: u64) -> pg_sys::LOCKTAG {
+    pg_sys::LOCKTAG {
+        // SAFETY: a plain global that is set once at backend start.
+        locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+        locktag_field2: (hash >> 32) as u32,
+        locktag_field3: hash as u32,
+        locktag_field4: CLASS,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
+        locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
     }
 }
 
@@ -103,7 +107,12 @@ pub(crate) struct Brief(pg_sys::LOCKTAG);
 impl Brief {
     /// Waits for the lock. Holders never wait for transactions, so this is a matter of microseconds.
     pub(crate) fn acquire(key: &Key<'_>) -> Self {
-        let tag = key.tag();
+        Self::acquire_hash(key.hash64())
+    }
+
+    /// The same where the key's hash is known already.
+    pub(crate) fn acquire_hash(hash: u64) -> Self {
+        let tag = tag_of(hash);
         acquire(&tag, pg_sys::ExclusiveLock, true);
         Self(tag)
     }

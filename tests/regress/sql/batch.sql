@@ -153,3 +153,21 @@ SELECT slotkeeper.assign_slots('[{"profile_id": "batch", "platform": "stale", "c
 SELECT count(*) AS holes FROM slotkeeper.hole JOIN slotkeeper.queue USING (queue_id) WHERE profile_id = 'batch' AND platform = 'stale';
 
 SELECT count(slotkeeper.drop_queue(profile_id, platform, true)) AS dropped FROM slotkeeper.queue WHERE profile_id = 'batch';
+
+-- Replies are written in the form in which the server keeps jsonb: what it makes of their text has the same size, and each part is
+-- found where it should be, behind numbers and after more than 32 others, too.
+SELECT slotkeeper.create_queue('form', 'tiktok', 'UTC', '{"every": "1 hour"}') ->> 'outcome';
+CREATE TEMP TABLE said (r jsonb, again jsonb);
+ALTER TABLE said ALTER r SET STORAGE EXTERNAL, ALTER again SET STORAGE EXTERNAL;
+INSERT INTO said SELECT r, r::text::jsonb FROM slotkeeper.assign_slots((
+    SELECT jsonb_agg(jsonb_build_object('profile_id', 'form', 'platform', 'tiktok', 'content_id', CASE n % 3 WHEN 0 THEN to_jsonb(n) ELSE to_jsonb(repeat('ü', n) || n) END,
+                                        'user_id', CASE WHEN n % 2 = 0 THEN 'user' END) ORDER BY n)
+    FROM generate_series(1, 200) AS n)) AS r;
+SELECT r ->> 'outcome', jsonb_array_length(r -> 'results'), r = again AS same, pg_column_size(r) = pg_column_size(again) AS size FROM said;
+SELECT count(*), bool_and(e = r -> 'results' -> (n::int - 1)) AS by_place,
+       bool_and(e ->> 'content_id' = CASE n % 3 WHEN 0 THEN '' ELSE repeat('ü', n::int) END || n) AS content,
+       bool_and((e -> 'user_id' = 'null') = (n % 2 = 1)) AS who,
+       bool_and((e -> 'booking_id')::bigint = (r #>> ARRAY['results', '0', 'booking_id'])::bigint + n - 1) AS ids
+FROM said, jsonb_array_elements(r -> 'results') WITH ORDINALITY AS a (e, n);
+DROP TABLE said;
+SELECT slotkeeper.drop_queue('form', 'tiktok', true) ->> 'outcome';
