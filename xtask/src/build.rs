@@ -170,12 +170,35 @@ pub(crate) fn sql_fingerprint(install: &Path) -> Result<u64> {
     }
     let mut files = Vec::new();
     walk(install, &mut files)?;
-    files.sort();
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut sum = 0;
     for file in files {
-        for byte in fs::read(&file).with_context(|| format!("cannot read {}", file.display()))? {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
+        let sql = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        sum = sum_of_lines(sum, &sql);
     }
-    Ok(hash)
+    Ok(sum)
+}
+
+/// The same in whatever order the lines come: each build writes the functions in another one. Comments don't count.
+fn sum_of_lines(sum: u64, sql: &str) -> u64 {
+    sql.lines()
+        .filter(|line| !line.starts_with("--"))
+        .map(|line| {
+            line.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+            })
+        })
+        .fold(sum, u64::wrapping_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sum_of_lines;
+
+    #[test]
+    fn sql_in_another_order_is_the_same_and_other_sql_is_not() {
+        let sql = "-- src/a.rs:1\nCREATE FUNCTION a()\nAS 'a';\n\n-- src/b.rs:2\nCREATE FUNCTION b()\nAS 'b';\n";
+        let reordered = "-- src/b.rs:7\nCREATE FUNCTION b()\nAS 'b';\n\n-- src/a.rs:1\nCREATE FUNCTION a()\nAS 'a';\n";
+        assert_eq!(sum_of_lines(0, sql), sum_of_lines(0, reordered));
+        assert_ne!(sum_of_lines(0, sql), sum_of_lines(0, &sql.replace("b()", "b(int)")));
+    }
 }
