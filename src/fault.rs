@@ -10,6 +10,8 @@ use slotkeeper_core::Invalid;
 /// The most characters an identifier of the application may have.
 pub(crate) const MAX_IDENTIFIER: usize = 255;
 
+const NO_SUCH_QUEUE: &str = "No queue has this profile and this platform, which is lower-cased.";
+
 /// A fault of the caller's request, or (`Internal`) of slotkeeper.
 #[derive(Debug)]
 pub(crate) enum Fault {
@@ -225,7 +227,7 @@ impl Fault {
             Self::Null { argument } => parts(
                 Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
                 format!("{argument} must not be null"),
-                "",
+                "It is required, and NULL does not stand for a default.",
                 format!("Give {argument} a value."),
             ),
             Self::Empty { argument } => parts(
@@ -253,7 +255,7 @@ impl Fault {
             } => parts(
                 Code::ERRCODE_INVALID_PARAMETER_VALUE,
                 format!("{argument} is not valid: {value}"),
-                "",
+                format!("{argument} takes some values only, and this is none of them."),
                 format!("Allowed: {allowed}."),
             ),
             Self::InItem { path, fault } => {
@@ -282,13 +284,16 @@ impl Fault {
             } => parts(
                 Code::ERRCODE_UNDEFINED_OBJECT,
                 format!("queue ({profile_id}, {platform}) does not exist"),
-                item.map_or(String::new(), |i| format!("Named by p_items[{i}].")),
+                match item {
+                    Some(i) => format!("{NO_SUCH_QUEUE} Named by p_items[{i}]."),
+                    None => NO_SUCH_QUEUE.to_owned(),
+                },
                 "Create it with slotkeeper.create_queue(p_profile_id, p_platform, p_time_zone, p_timetable).",
             ),
             Self::QueueExists { profile_id, platform } => parts(
                 Code::ERRCODE_DUPLICATE_OBJECT,
                 format!("queue ({profile_id}, {platform}) exists already"),
-                "",
+                "A profile has one queue on a platform.",
                 "Change it with slotkeeper.alter_queue().",
             ),
             Self::LiveBookings {
@@ -326,12 +331,15 @@ impl Fault {
             Self::NoTable { oid } => parts(
                 Code::ERRCODE_UNDEFINED_TABLE,
                 format!("there is no table with OID {oid}"),
-                "",
+                "Nothing has this OID, or not any more.",
                 "Pass the table's name, such as 'public.posts'.",
             ),
-            Self::WrongTable { table, problem, hint } => {
-                parts(Code::ERRCODE_WRONG_OBJECT_TYPE, format!("{table} {problem}"), "", hint)
-            }
+            Self::WrongTable { table, problem, hint } => parts(
+                Code::ERRCODE_WRONG_OBJECT_TYPE,
+                format!("{table} {problem}"),
+                "It takes an ordinary table, which this session can write.",
+                hint,
+            ),
             Self::ColumnType {
                 table,
                 column,
@@ -340,7 +348,7 @@ impl Fault {
             } => parts(
                 Code::ERRCODE_DATATYPE_MISMATCH,
                 format!("column {column:?} of {table} {problem}"),
-                "",
+                "Not every column can be used for this.",
                 hint,
             ),
             Self::NoUniqueIndex {
@@ -385,13 +393,13 @@ impl Fault {
             Self::TriggerExists { table, trigger } => parts(
                 Code::ERRCODE_DUPLICATE_OBJECT,
                 format!("{table} has another trigger named {trigger:?}"),
-                "",
+                "slotkeeper's own trigger has to have this name.",
                 "Rename that trigger.",
             ),
             Self::Denied { what, hint } => parts(
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
                 format!("permission denied: {what}"),
-                "",
+                "The current role may not do this there.",
                 hint,
             ),
             Self::NoKey { table, hint } => parts(
@@ -410,7 +418,7 @@ impl Fault {
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "the row was not stored",
                 format!("It refers to dependent {dependent}, which was not stored either."),
-                "",
+                "See why that one was not.",
             ),
             Self::NoSlugLeft { slug, max_length } => parts(
                 Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
@@ -443,13 +451,13 @@ impl Fault {
             Self::NoColumn { table, column } => parts(
                 Code::ERRCODE_UNDEFINED_COLUMN,
                 format!("column {column:?} of {table} does not exist"),
-                "",
+                "No column of the table is spelled exactly so.",
                 "Names are taken as they are written, upper and lower case included, and are not quoted.",
             ),
             Self::Clock { value } => parts(
                 Code::ERRCODE_INVALID_DATETIME_FORMAT,
                 format!("slotkeeper.now is no timestamp: {value}"),
-                "",
+                "The setting replaces the clock, which this call needs.",
                 "Write it with its offset, such as 2026-01-15T23:00:00+00:00.",
             ),
             Self::Predicate { path, problem } => parts(

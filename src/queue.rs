@@ -195,7 +195,7 @@ fn not_a_trigger() -> Fault {
     Fault::unbindable(
         PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
         "slotkeeper.tell_of_queues() is not called by a trigger",
-        "",
+        "It tells of the row that a trigger fires for.",
         "It is for slotkeeper.queue alone.",
     )
 }

@@ -7,7 +7,7 @@ BEGIN
     -- Not SQL_ASCII either: it takes any bytes for text, and ids that are none could not be told apart.
     IF current_setting('server_encoding') <> 'UTF8' THEN
         RAISE EXCEPTION 'slotkeeper needs a database in UTF8, not %', current_setting('server_encoding')
-            USING ERRCODE = '0A000', HINT = 'Create one with ENCODING ''UTF8'' TEMPLATE template0.';
+            USING ERRCODE = '0A000', DETAIL = 'Elsewhere two ids that differ could be one text.', HINT = 'Create one with ENCODING ''UTF8'' TEMPLATE template0.';
     END IF;
 END
 $body$;

@@ -30,17 +30,20 @@ DECLARE
 BEGIN
     IF p_role IS NULL OR p_kind IS NULL THEN
         RAISE EXCEPTION '% must not be null', CASE WHEN p_role IS NULL THEN 'p_role' ELSE 'p_kind' END
-            USING ERRCODE = '22004', HINT = 'Call slotkeeper.grant_access(''role'', ''kind'').';
+            USING ERRCODE = '22004', DETAIL = 'A role and a kind are required.',
+                  HINT = 'Call slotkeeper.grant_access(''role'', ''kind'').';
     END IF;
     granted := CASE p_kind WHEN 'reader' THEN reader WHEN 'worker' THEN worker
                            WHEN 'user' THEN writer WHEN 'admin' THEN admin END;
     IF granted IS NULL THEN
         RAISE EXCEPTION 'p_kind is not valid: "%"', p_kind
-            USING ERRCODE = '22023', HINT = 'Allowed: reader, user, worker, admin.';
+            USING ERRCODE = '22023', DETAIL = 'p_kind takes some values only, and this is none of them.',
+                  HINT = 'Allowed: reader, user, worker, admin.';
     END IF;
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = p_role) THEN
         RAISE EXCEPTION 'role "%" does not exist', p_role
-            USING ERRCODE = '42704', HINT = 'Create it first; access is granted to roles, never to PUBLIC.';
+            USING ERRCODE = '42704', DETAIL = 'Names of roles are taken as they are written, upper and lower case included.',
+                  HINT = 'Create it first; access is granted to roles, never to PUBLIC.';
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA slotkeeper TO %I', p_role);
     FOR function IN
@@ -90,12 +93,14 @@ DECLARE
     others jsonb;
 BEGIN
     IF p_role IS NULL THEN
-        RAISE EXCEPTION 'p_role must not be null' USING ERRCODE = '22004', HINT = 'Call slotkeeper.revoke_access(''role'').';
+        RAISE EXCEPTION 'p_role must not be null'
+            USING ERRCODE = '22004', DETAIL = 'A role is required.', HINT = 'Call slotkeeper.revoke_access(''role'').';
     END IF;
     SELECT r.oid INTO role FROM pg_roles AS r WHERE r.rolname = p_role;
     IF role IS NULL THEN
         RAISE EXCEPTION 'role "%" does not exist', p_role
-            USING ERRCODE = '42704', HINT = 'Nothing is granted to a role that is not there, nor to PUBLIC.';
+            USING ERRCODE = '42704', DETAIL = 'Names of roles are taken as they are written, upper and lower case included.',
+                  HINT = 'Nothing is granted to a role that is not there, nor to PUBLIC.';
     END IF;
     SELECT ARRAY[e.extowner, n.nspowner, 'pg_database_owner'::regrole::oid] INTO kept
     FROM pg_extension AS e, pg_namespace AS n WHERE e.extname = 'slotkeeper' AND n.nspname = 'slotkeeper';

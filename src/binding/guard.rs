@@ -83,7 +83,7 @@ fn not_a_trigger() -> Fault {
     Fault::unbindable(
         PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
         "slotkeeper.guard_row() is not called by a trigger",
-        "",
+        "It looks at the row that a trigger fires for.",
         "Triggers on bound tables are made by slotkeeper.attach_table().",
     )
 }

@@ -315,7 +315,7 @@ fn not_attached(table: &Table) -> Fault {
     Fault::unbindable(
         PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
         format!("table {}.{} is not attached", table.schema, table.name),
-        "",
+        "No binding has this table.",
         "slotkeeper.binding_health lists the tables that are.",
     )
 }

@@ -21,7 +21,8 @@ BEGIN
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
                             detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-    RETURN concat_ws(E'\n', state || ': ' || message, 'DETAIL: ' || nullif(detail, ''), 'HINT: ' || nullif(hint, ''));
+    RETURN concat_ws(E'\n', state || ': ' || message, coalesce('DETAIL: ' || nullif(detail, ''), 'without DETAIL'),
+                     coalesce('HINT: ' || nullif(hint, ''), 'without HINT'));
 END
 $$;
 SELECT slotkeeper.create_queue('faults', 'x', 'UTC', '{"daily": ["09:00"]}') ->> 'outcome' AS outcome;
