@@ -40,7 +40,7 @@ WITH again AS (
 )
 INSERT INTO slotkeeper.queue (queue_id, profile_id, platform, time_zone, timetable, options)
 SELECT coalesce((SELECT again.queue_id FROM again), pg_catalog.nextval('slotkeeper.queue_id_seq')), $1, $2, $3, $4, $5
-ON CONFLICT DO NOTHING
+ON CONFLICT (profile_id, platform) DO NOTHING
 RETURNING queue_id,
           EXISTS (SELECT FROM again WHERE (again.granule OPERATOR(pg_catalog.=) ($5 OPERATOR(pg_catalog.->>) 'granule')) IS NOT TRUE)") };
 
@@ -60,10 +60,6 @@ WHERE queue_id OPERATOR(pg_catalog.=) $1") };
 UPDATE slotkeeper.queue
 SET status = $2, status_reason = $3, updated_at = pg_catalog.clock_timestamp()
 WHERE queue_id OPERATOR(pg_catalog.=) $1") };
-
-    static COUNT_LIVE: Statement = const { Statement::by_index(c"
-SELECT pg_catalog.count(*) FROM slotkeeper.booking
-WHERE queue_id OPERATOR(pg_catalog.=) $1 AND released_at IS NULL") };
 
     // What was published keeps its booking, and nothing is lost with it.
     static COUNT_OPEN: Statement = const { Statement::new(c"
@@ -150,7 +146,7 @@ fn insert(values: &[Arg<'_>; 5], granule_secs: i64) -> Result<Option<i64>, Fault
         return Ok(None);
     };
     if seats_differ {
-        publish::queue_created_again(queue_id, granule_secs)?;
+        publish::seat_anew(queue_id, granule_secs)?;
     }
     Ok(Some(queue_id))
 }
@@ -253,7 +249,7 @@ fn alter(
                 platform: platform.to_owned(),
             });
         }
-        let live = count(&COUNT_LIVE, row.queue_id)?;
+        let live = count(&COUNT_OPEN, row.queue_id)?;
         if live > 0 {
             let (profile_id, platform) = (profile_id.to_owned(), platform.to_owned());
             return Err(Fault::GranuleInUse {
@@ -262,6 +258,8 @@ fn alter(
                 live,
             });
         }
+        // What was published keeps its booking, for ever.
+        publish::seat_anew(row.queue_id, options.granule_secs)?;
     }
     let name = zone.map_or(row.time_zone, |zone| zone.name());
     let options = options.to_json();

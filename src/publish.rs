@@ -29,7 +29,7 @@ pub(crate) use application::{
     PutBack, ToldByRow, also_published, close_all, heed, in_hand, is_failed, is_scheduled_again, lease_void,
     published_by_application, put_back, take_up,
 };
-pub(crate) use dropped::{queue_created_again, queue_dropped};
+pub(crate) use dropped::{queue_dropped, seat_anew};
 pub(crate) use person::{Movable, moved, taken_back};
 pub(crate) use untold::{forget_source, tell_again};
 

@@ -87,8 +87,8 @@ pub(super) fn give_back(booking_id: i64, now: Instant) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A queue that was dropped has been created again with another granule: the bookings that it has kept get seats in it.
-pub(crate) fn queue_created_again(queue_id: i64, granule_secs: i64) -> Result<(), Fault> {
+/// A queue has another granule now, in which the bookings that it has kept get seats: nobody else books in it.
+pub(crate) fn seat_anew(queue_id: i64, granule_secs: i64) -> Result<(), Fault> {
     let values = [Value::Int8(queue_id), Value::Int8(granule_secs)];
     SEAT_ANEW.with(|seat| seat.write(&values, |_| Ok(())))?;
     Ok(())

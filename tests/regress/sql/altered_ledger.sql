@@ -39,3 +39,10 @@ SELECT content_id, seat, to_char(scheduled_at AT TIME ZONE 'UTC', 'MM-DD HH24:MI
 JOIN slotkeeper.queue AS q USING (queue_id) WHERE q.profile_id = 'altered' ORDER BY scheduled_at, content_id;
 DELETE FROM slotkeeper.booking WHERE queue_id = (SELECT queue_id FROM slotkeeper.queue WHERE profile_id = 'altered');
 SELECT slotkeeper.drop_queue('altered', 'tiktok') ->> 'outcome';
+
+-- A sequence that is behind (replicated tables bring none) makes an error of its own, and no false reply.
+SELECT slotkeeper.create_queue('altered', 'first', 'UTC', '{}') ->> 'outcome';
+SELECT setval('slotkeeper.queue_id_seq', queue_id, false) = queue_id AS behind FROM slotkeeper.queue WHERE profile_id = 'altered';
+SELECT slotkeeper.create_queue('altered', 'second', 'UTC', '{}') ->> 'outcome';
+SELECT slotkeeper.create_queue('altered', 'second', 'UTC', '{}') ->> 'outcome';
+SELECT platform, slotkeeper.drop_queue('altered', platform) ->> 'outcome' FROM slotkeeper.queue WHERE profile_id = 'altered' ORDER BY platform;

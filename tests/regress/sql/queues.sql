@@ -119,6 +119,22 @@ SELECT slotkeeper.schedule_content('queues', 'fine', 'f2', '2026-01-16T09:14:59Z
 SET slotkeeper.now = '2026-02-01T00:00:00Z';
 SELECT pg_temp.fault($$SELECT slotkeeper.alter_queue('queues', 'fine', p_options => '{"granule": "30 s"}')$$);
 SET slotkeeper.now = '2026-01-15T12:00:00+00:00';
+-- What was published keeps its seat for ever and can't be unscheduled: it is no obstacle, and counted in the new granule.
+BEGIN;
+SET LOCAL slotkeeper.now = '2026-01-16T09:20:00Z';
+SELECT slotkeeper.claim_content('f2', 'w', p_profile_id => 'queues', p_platform => 'fine') AS claimed \gset
+SELECT pg_temp.fault($$SELECT slotkeeper.alter_queue('queues', 'fine', p_options => '{"granule": "30 s"}')$$);
+SELECT slotkeeper.begin_publish(:'claimed'::jsonb ->> 'lease_token') ->> 'outcome' AS begun;
+SELECT slotkeeper.confirm_publish(:'claimed'::jsonb ->> 'lease_token') ->> 'outcome' AS confirmed;
+SELECT slotkeeper.alter_queue('queues', 'fine', p_options => '{"granule": "30 s"}') -> 'options' ->> 'granule' AS granule;
+SELECT b.scheduled_at = to_timestamp(b.granule * 30 + 29) AS counted_anew, b.seat FROM slotkeeper.booking AS b
+WHERE b.content_id = 'f2' AND b.released_at IS NULL;
+SET LOCAL slotkeeper.now = '2026-01-15T12:00:00Z';
+SELECT r ->> 'outcome' AS outcome, r ->> 'scheduled_at' AS at
+FROM unnest(ARRAY['2026-01-16T09:14:31Z', '2026-01-16T09:14:29Z']::timestamptz[]) WITH ORDINALITY AS wish (at, n),
+     slotkeeper.schedule_content('queues', 'fine', 'f' || n + 2, wish.at, p_on_conflict => 'next_free') AS r;
+SELECT slotkeeper.assign_next_available_slot('queues', 'fine', 'f2') ->> 'outcome' AS outcome;
+ROLLBACK;
 
 -- Dropping: refused while bookings are live; with force they are lost, and said so.
 SELECT pg_temp.fault($$SELECT slotkeeper.drop_queue('queues', 'fine')$$);
