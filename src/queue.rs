@@ -34,6 +34,8 @@ const CACHED_QUEUES: usize = 4096;
 pub(crate) struct Queue {
     pub(crate) queue_id: i64,
     pub(crate) version: i64,
+    /// When the row was written. Versions begin anew where somebody has restored the table, or emptied it with its sequences.
+    written_at: Option<Instant>,
     pub(crate) profile_id: String,
     pub(crate) platform: String,
     pub(crate) time_zone: String,
@@ -64,6 +66,7 @@ impl Queue {
         Ok(Self {
             queue_id: NO_QUEUE,
             version: 0,
+            written_at: None,
             profile_id: profile_id.to_owned(),
             platform: platform.to_owned(),
             zone,
@@ -288,11 +291,12 @@ pub(crate) fn is_named(queue_id: i64, which: &Which<'_>) -> Result<bool, Fault> 
 
 fn cached(row: &QueueRow<'_>) -> Result<Rc<Queue>, Fault> {
     let (key, version): (_, i64) = ((row.table(), row.get(3)?), row.get(4)?);
+    let written_at = row.time(c"updated_at")?;
     let hit = CACHE.with_borrow(|cache| cache.get(&key).cloned());
-    if let Some(queue) = hit.filter(|queue| queue.version == version) {
+    if let Some(queue) = hit.filter(|queue| (queue.version, queue.written_at) == (version, written_at)) {
         return Ok(queue);
     }
-    let queue = Rc::new(parse(row)?);
+    let queue = Rc::new(parse(row, written_at)?);
     CACHE.with_borrow_mut(|cache| {
         if cache.len() >= CACHED_QUEUES {
             cache.clear();
@@ -326,7 +330,7 @@ fn shared_rules(row: &QueueRow<'_>) -> Result<Rc<Rules>, Fault> {
     Ok(rules)
 }
 
-fn parse(row: &QueueRow<'_>) -> Result<Queue, Fault> {
+fn parse(row: &QueueRow<'_>, written_at: Option<Instant>) -> Result<Queue, Fault> {
     let rules = shared_rules(row)?;
     let time_zone: String = row.must_have(c"time_zone")?;
     let zone = ServerZone::named(&time_zone).ok_or_else(|| Fault::Zone {
@@ -337,6 +341,7 @@ fn parse(row: &QueueRow<'_>) -> Result<Queue, Fault> {
     Ok(Queue {
         queue_id: row.get(3)?,
         version: row.get(4)?,
+        written_at,
         profile_id: row.get(1)?,
         platform: row.get(2)?,
         zone,

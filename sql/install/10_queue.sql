@@ -16,8 +16,8 @@ CREATE TABLE slotkeeper.queue (
                   CHECK (status IN ('active', 'paused', 'disabled', 'needs_refresh')),
     status_reason text,
     version       bigint NOT NULL DEFAULT nextval('slotkeeper.queue_version_seq'),
-    created_at    timestamptz NOT NULL DEFAULT now(),
-    updated_at    timestamptz NOT NULL DEFAULT now()
+    created_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    updated_at    timestamptz NOT NULL DEFAULT clock_timestamp()
 ) USING heap;
 -- What calls ask first, answered by the index and one row: the queue and whether the cached timetable holds.
 CREATE UNIQUE INDEX queue_name ON slotkeeper.queue (profile_id, platform) INCLUDE (queue_id, version);

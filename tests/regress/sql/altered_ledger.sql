@@ -46,3 +46,13 @@ SELECT setval('slotkeeper.queue_id_seq', queue_id, false) = queue_id AS behind F
 SELECT slotkeeper.create_queue('altered', 'second', 'UTC', '{}') ->> 'outcome';
 SELECT slotkeeper.create_queue('altered', 'second', 'UTC', '{}') ->> 'outcome';
 SELECT platform, slotkeeper.drop_queue('altered', platform) ->> 'outcome' FROM slotkeeper.queue WHERE profile_id = 'altered' ORDER BY platform;
+
+-- Emptied with its sequences, or restored: ids and versions begin anew, and what backends remember of queues is not theirs.
+BEGIN;
+TRUNCATE slotkeeper.queue, slotkeeper.booking, slotkeeper.full_run, slotkeeper.hole RESTART IDENTITY;
+SELECT slotkeeper.create_queue('altered', 'x', 'UTC', '{"daily": ["09:00"]}') ->> 'outcome';
+SELECT r ->> 'booking_id', r ->> 'scheduled_at' FROM slotkeeper.assign_next_available_slot('altered', 'x', 'one') AS r;
+TRUNCATE slotkeeper.queue, slotkeeper.booking, slotkeeper.full_run, slotkeeper.hole RESTART IDENTITY;
+SELECT slotkeeper.create_queue('altered', 'x', 'UTC', '{"daily": ["11:00"]}') ->> 'outcome';
+SELECT r ->> 'booking_id', r ->> 'scheduled_at' FROM slotkeeper.assign_next_available_slot('altered', 'x', 'one') AS r;
+ROLLBACK;
