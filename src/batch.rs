@@ -604,10 +604,12 @@ struct Source<'q> {
     slot: Option<Slot>,
     seats: std::vec::IntoIter<i16>,
     used: usize,
+    /// What the other searches had booked up to this round is known.
+    round: u32,
 }
 
 impl<'q> Source<'q> {
-    fn new(queue: &'q Queue, not_before: Option<Instant>, now: Instant) -> Self {
+    fn new(queue: &'q Queue, not_before: Option<Instant>, now: Instant, round: u32) -> Self {
         let from = not_before.map_or(now, |at| at.max(now));
         let seeker = Seeker::new(queue, Places::of(queue), from, queue.horizon(now));
         Self {
@@ -616,7 +618,17 @@ impl<'q> Source<'q> {
             slot: None,
             seats: Vec::new().into_iter(),
             used: 0,
+            round,
         }
+    }
+
+    /// Learns what the others have booked, when a round has passed.
+    fn catch_up(&mut self, reader: &mut Reader, round: u32) -> Result<(), Fault> {
+        if std::mem::replace(&mut self.round, round) != round {
+            self.seeker.forget();
+            self.drop_taken_seats(reader)?;
+        }
+        Ok(())
     }
 
     /// The next seat that can be locked; with `look` it is also seen to be free still.
@@ -719,6 +731,7 @@ fn book_all(
     let blindly = trusting && ALONE.with(Luck::is_good);
     let mut alone = true;
     let mut chunks = wanted.chunks(CHUNK).peekable();
+    let mut round = 0;
     while let Some(chunk) = chunks.next() {
         let mut hashes: Vec<u64> = chunk.iter().map(|wanted| wanted.hash).collect();
         hashes.sort_unstable();
@@ -743,7 +756,8 @@ fn book_all(
                 State::Free => {
                     let source = sources
                         .entry(wanted.source_key())
-                        .or_insert_with(|| Source::new(wanted.queue, wanted.item.not_before, now));
+                        .or_insert_with(|| Source::new(wanted.queue, wanted.item.not_before, now, round));
+                    source.catch_up(&mut reader, round)?;
                     if let Some(held) = source.next(&mut reader, &chosen, careful)? {
                         let pick = Pick {
                             outcome: outcomes.len(),
@@ -783,13 +797,17 @@ fn book_all(
             }
         }
         bookings.flush();
+        let used: BTreeSet<_> = picks.iter().map(|pick| pick.wanted.source_key()).collect();
         drop(picks);
         if all_or_nothing && outcomes.iter().rev().take(chunk.len()).any(Outcome::is_full) {
             return Ok(outcomes);
         }
         let next = chunks.peek().and_then(|chunk| chunk.first());
         leave_queues(&mut sources, &mut reader, next.map(|wanted| wanted.queue.queue_id))?;
-        share_findings(&mut sources, &mut reader)?;
+        if sources.len() > 1 {
+            share_findings(&mut sources, &used, &mut reader)?;
+            round += 1;
+        }
     }
     if trusting && !blindly {
         ALONE.with(if alone { Luck::was_right } else { Luck::was_wrong });
@@ -876,27 +894,32 @@ fn look_again(
 /// Queues come one after the other: the searches of those before the next one are over, and what they have found out is stored.
 fn leave_queues(sources: &mut Sources<'_>, reader: &mut Reader, next: Option<i64>) -> Result<(), Fault> {
     let under_way = next.map_or_else(Sources::new, |queue_id| sources.split_off(&(queue_id, None)));
-    for source in std::mem::replace(sources, under_way).values_mut() {
+    let mut left = std::mem::replace(sources, under_way);
+    keep_findings(left.values_mut().collect(), reader)
+}
+
+/// Stores what these searches, in the order of their queues, have found out.
+fn keep_findings(mut sources: Vec<&mut Source<'_>>, reader: &mut Reader) -> Result<(), Fault> {
+    for source in &mut sources {
         source.settle();
-        source.seeker.keep_findings(reader)?;
+    }
+    for over_one in sources.chunk_by_mut(|a, b| a.queue_id == b.queue_id) {
+        Seeker::keep_findings_of(over_one.iter_mut().map(|source| &mut source.seeker), reader)?;
     }
     Ok(())
 }
 
-/// Where several searches go over the queue that the batch is at, each is told what the others have booked, and what one has
-/// walked over saves the others the walk.
-fn share_findings(sources: &mut Sources<'_>, reader: &mut Reader) -> Result<(), Fault> {
-    if sources.len() < 2 {
-        return Ok(());
-    }
-    for source in sources.values_mut() {
-        source.seeker.forget();
-        source.drop_taken_seats(reader)?;
-        if source.is_between_slots() {
-            source.settle();
-            source.seeker.keep_findings(reader)?;
-        }
-    }
+/// Where several searches go over the queue that the batch is at, what one has walked over saves the others the walk. They are
+/// told of it, and of what has been booked, when their turn comes: each chunk costs what it has used, not what there is.
+fn share_findings(
+    sources: &mut Sources<'_>,
+    used: &BTreeSet<(i64, Option<Instant>)>,
+    reader: &mut Reader,
+) -> Result<(), Fault> {
+    let mut used: Vec<_> = used.iter().filter_map(|key| sources.remove_entry(key)).collect();
+    let all = used.iter_mut().map(|(_, source)| source);
+    keep_findings(all.filter(|source| source.is_between_slots()).collect(), reader)?;
+    sources.extend(used);
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use crate::luck::Luck;
 use crate::pg::lock::{Brief, Key};
 use crate::queue::{self, Queue};
 use slotkeeper_core::Instant;
+use slotkeeper_core::run::apart;
 use slotkeeper_core::search::{Candidate, EveryGranule, Grid, Search};
 use slotkeeper_core::slots::Slot;
 use std::collections::BTreeSet;
@@ -320,5 +321,26 @@ impl<'q> Seeker<'q> {
     pub(crate) fn keep_findings(&mut self, reader: &mut Reader) -> Result<(), Fault> {
         let findings = self.search.findings();
         keep_findings(reader, self.queue, self.places == Places::Granules, findings)
+    }
+
+    /// Stores what several searches over the same places have found out: little more than one of them, for each row of a
+    /// transaction that rewrites its runs again and again is in the way of the next search.
+    pub(crate) fn keep_findings_of<'s>(
+        seekers: impl Iterator<Item = &'s mut Self>,
+        reader: &mut Reader,
+    ) -> Result<(), Fault>
+    where
+        'q: 's,
+    {
+        let (mut over, mut runs, mut stale) = (None, Vec::new(), BTreeSet::new());
+        for seeker in seekers {
+            let (full, holes) = seeker.search.findings();
+            runs.extend(full);
+            stale.extend(holes);
+            over = Some((seeker.queue, seeker.places));
+        }
+        let Some((queue, places)) = over else { return Ok(()) };
+        let findings = (apart(runs), stale.into_iter().collect());
+        keep_findings(reader, queue, places == Places::Granules, findings)
     }
 }

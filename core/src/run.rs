@@ -4,6 +4,9 @@
 //! also records a hole: **a slot inside a run is either held, or has a hole**. A search may therefore jump over a run
 //! and look only at the holes in it. Losing a run (rollback, crash, deletion) costs time, never correctness.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 /// The fewest slots that must have been walked one by one before it pays to write a run.
 pub const WORTH_WRITING: i64 = 16;
 
@@ -169,6 +172,20 @@ impl Chain {
     }
 }
 
+/// The largest of these runs, as far as they don't overlap. Searches over one stretch have found out much the same: what is lost
+/// is walked once more by whoever needs it.
+pub fn apart(mut runs: Vec<Run>) -> Vec<Run> {
+    runs.sort_by_key(|run| Reverse(run.slots));
+    let mut kept: BTreeMap<i64, Run> = BTreeMap::new();
+    for run in runs {
+        let before = kept.range(..run.to).next_back();
+        if before.is_none_or(|(_, before)| before.to <= run.from) {
+            kept.insert(run.from, run);
+        }
+    }
+    kept.into_values().collect()
+}
+
 struct Group {
     run: Run,
     walked: i64,
@@ -295,6 +312,20 @@ mod tests {
         (5..9).for_each(|g| chain.full(g));
         chain.jump(run(0, 100));
         assert_eq!(chain.take_new_runs(), []);
+    }
+
+    #[test]
+    fn of_runs_that_overlap_the_largest_stays() {
+        let runs = vec![
+            run(5, 30),
+            run(0, 40),
+            run(40, 50),
+            run(39, 48),
+            run(60, 61),
+            run(55, 70),
+        ];
+        assert_eq!(apart(runs), [run(0, 40), run(40, 50), run(55, 70)]);
+        assert_eq!(apart(Vec::new()), []);
     }
 
     /// A queue that only grows keeps few runs, and rewrites each slot few times.

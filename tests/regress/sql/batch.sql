@@ -152,6 +152,24 @@ SELECT slotkeeper.assign_slots('[{"profile_id": "batch", "platform": "stale", "c
     {"profile_id": "batch", "platform": "stale", "content_id": "st204", "not_before": "2026-01-15T12:10:00Z"}]') ->> 'outcome' AS outcome;
 SELECT count(*) AS holes FROM slotkeeper.hole JOIN slotkeeper.queue USING (queue_id) WHERE profile_id = 'batch' AND platform = 'stale';
 
+-- As many searches over one queue as there are items: each item gets what it would get alone, and what the searches have found out
+-- is not written for each of them.
+SELECT slotkeeper.create_queue('batch', 'many', 'UTC', '{"every": "30 minutes"}') ->> 'outcome' AS outcome;
+CREATE TEMP TABLE many AS SELECT 'mn' || n AS id, '2026-02-01T00:00:00Z'::timestamptz + n * interval '1 minute' AS not_before FROM generate_series(1, 640) AS n;
+BEGIN;
+CREATE TEMP TABLE alone ON COMMIT PRESERVE ROWS AS
+    SELECT id, slotkeeper.assign_next_available_slot('batch', 'many', id, p_not_before => not_before) ->> 'scheduled_at' AS at FROM many ORDER BY not_before;
+SELECT string_agg(at, ' ' ORDER BY id) AS alone FROM alone \gset
+ROLLBACK;
+BEGIN;
+SELECT coalesce(sum(n_tup_ins), 0) AS written FROM pg_stat_xact_user_tables WHERE relid = 'slotkeeper.full_run'::regclass \gset
+SELECT string_agg(result ->> 'scheduled_at', ' ' ORDER BY result ->> 'content_id') = :'alone' AS the_same
+FROM jsonb_array_elements(slotkeeper.assign_slots((SELECT jsonb_agg(jsonb_build_object('profile_id', 'batch', 'platform', 'many', 'content_id', id,
+    'not_before', not_before) ORDER BY not_before) FROM many)) -> 'results') AS result;
+SELECT n_tup_ins - :written < 32 AS few_runs_written FROM pg_stat_xact_user_tables WHERE relid = 'slotkeeper.full_run'::regclass;
+COMMIT;
+DROP TABLE many;
+
 SELECT count(slotkeeper.drop_queue(profile_id, platform, true)) AS dropped FROM slotkeeper.queue WHERE profile_id = 'batch';
 
 -- Replies are written in the form in which the server keeps jsonb: what it makes of their text has the same size, and each part is
