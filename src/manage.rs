@@ -21,7 +21,7 @@ use slotkeeper_core::Instant;
 use slotkeeper_core::binding::{ACTIVE, QueueDefaults};
 use slotkeeper_core::options::QueueOptions;
 use slotkeeper_core::timetable::Timetable;
-use slotkeeper_core::zone::{ZoneName, format_utc, suggest, zone_name};
+use slotkeeper_core::zone::{USE_A_REGION, ZoneName, format_utc, suggest, zone_name};
 use std::thread::LocalKey;
 
 /// `alter_queue` names so many bookings that are off the timetable now; it counts all of them.
@@ -528,16 +528,23 @@ pub(crate) fn zone(name: &str) -> Result<ServerZone, Fault> {
         reason,
         hint,
     };
+    let near = || -> Result<Option<String>, Fault> {
+        let names = ZONE_NAMES.with(|names| names.show(&[], |row| row.must::<String>(1)))?;
+        Ok(suggest(name, names.into_iter()).map(|near| format!("Perhaps you mean {near}.")))
+    };
     match zone_name(name) {
-        ZoneName::Refused { reason, hint } => Err(refused(reason, hint)),
+        ZoneName::Refused {
+            reason,
+            hint: Some(hint),
+        } => Err(refused(reason, hint)),
+        ZoneName::Refused { reason, hint: None } => {
+            Err(refused(reason, near()?.unwrap_or_else(|| USE_A_REGION.to_owned())))
+        }
         ZoneName::Region(region) => match ServerZone::named(&region) {
             Some(zone) => Ok(zone),
             None => {
-                let names = ZONE_NAMES.with(|names| names.show(&[], |row| row.must::<String>(1)))?;
-                let hint = match suggest(name, names.into_iter()) {
-                    Some(near) => format!("Perhaps you mean {near}."),
-                    None => "SELECT name FROM pg_timezone_names lists the names.".to_owned(),
-                };
+                let all = "SELECT name FROM pg_timezone_names lists the names.";
+                let hint = near()?.unwrap_or_else(|| all.to_owned());
                 Err(refused("is no time zone that the server knows".to_owned(), hint))
             }
         },

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::invalid::{Invalid, element, kind_of, member, quoted};
 use crate::span::Span;
-use crate::zone::{ZoneName, zone_name};
+use crate::zone::{USE_A_REGION, ZoneName, zone_name};
 
 const KEYS: [&str; 9] = [
     "max_attempts",
@@ -484,6 +484,7 @@ fn zone(value: &Value, path: &str) -> Result<String, Invalid> {
     match zone_name(name) {
         ZoneName::Region(region) => Ok(region),
         ZoneName::Refused { reason, hint } => {
+            let hint = hint.unwrap_or_else(|| USE_A_REGION.to_owned());
             Err(Invalid::new(path, format!("is {}, which {reason}", quoted(name))).with_hint(hint))
         }
     }

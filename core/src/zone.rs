@@ -6,7 +6,7 @@ mod name;
 mod text;
 mod wall;
 
-pub use name::{ZoneName, suggest, zone_name};
+pub use name::{USE_A_REGION, ZoneName, suggest, zone_name};
 pub use text::{format_local, format_utc};
 pub(crate) use wall::{Period, Periods, Placed};
 pub use wall::{WallTime, day_exists, instant_of_wall, wall_time};

@@ -13,8 +13,8 @@ pub enum ZoneName {
     Refused {
         /// What is wrong with it, as a clause.
         reason: String,
-        /// What to write instead.
-        hint: String,
+        /// What to write instead, where the name tells.
+        hint: Option<String>,
     },
 }
 
@@ -110,24 +110,24 @@ const ABBREVIATIONS: &[(&str, &[&str])] = &[
 
 /// Judges a zone name by its shape; an alias is replaced by the region it means. Case does not matter.
 pub fn zone_name(name: &str) -> ZoneName {
-    let refused = |reason: String, hint: &str| ZoneName::Refused {
-        reason,
-        hint: hint.to_owned(),
-    };
+    let refused = |reason: String| ZoneName::Refused { reason, hint: None };
     if name.is_empty() {
-        return refused("is empty".to_owned(), USE_A_REGION);
+        return refused("is empty".to_owned());
     }
     if name.len() > LONGEST_NAME {
-        return refused(format!("is longer than {LONGEST_NAME} characters"), USE_A_REGION);
+        return refused(format!("is longer than {LONGEST_NAME} characters"));
     }
     if is_posix_rule(name) {
-        return refused("is a POSIX offset, not a zone name".to_owned(), POSIX_HINT);
+        return ZoneName::Refused {
+            reason: "is a POSIX offset, not a zone name".to_owned(),
+            hint: Some(POSIX_HINT.to_owned()),
+        };
     }
     if let Some(other) = name
         .chars()
         .find(|&c| !(c.is_ascii_alphabetic() || "/_+-".contains(c) || c.is_ascii_digit()))
     {
-        return refused(format!("contains {other:?}, which no zone name does"), USE_A_REGION);
+        return refused(format!("contains {other:?}, which no zone name does"));
     }
     if let Some((_, region)) = find(&ALIASES, name) {
         return ZoneName::Region((*region).to_owned());
@@ -138,7 +138,8 @@ pub fn zone_name(name: &str) -> ZoneName {
     ZoneName::Region(name.to_owned())
 }
 
-const USE_A_REGION: &str = "use a region's name such as Asia/Jakarta; pg_timezone_names lists them";
+/// What to write where a name tells nothing.
+pub const USE_A_REGION: &str = "use a region's name such as Asia/Jakarta; pg_timezone_names lists them";
 
 const POSIX_HINT: &str = "in such names the sign means the opposite of what it looks like (UTC+7 is seven hours \
      west of Greenwich): use a region's name such as Asia/Jakarta";
@@ -150,7 +151,7 @@ fn abbreviation(regions: &[&str]) -> ZoneName {
     };
     ZoneName::Refused {
         reason: reason.to_owned(),
-        hint: format!("use {}", regions.join(" or ")),
+        hint: Some(format!("use {}", regions.join(" or "))),
     }
 }
 
@@ -174,14 +175,20 @@ fn find<'t, T>(table: &'t [(&str, T)], name: &str) -> Option<&'t (&'t str, T)> {
 const NEAR: f64 = 0.75;
 
 /// The name among `names` that is most like `wanted`, as a whole or by its last component (`Jakarta` is near
-/// `Asia/Jakarta`); of equally near ones the shortest. `None` if none is near.
+/// `Asia/Jakarta`); of equally near ones the shortest. `None` if none is near, or if it is a folder of zones.
 pub fn suggest(wanted: &str, names: impl Iterator<Item = String>) -> Option<String> {
     if wanted.len() > LONGEST_NAME {
         return None;
     }
     let wanted = wanted.trim().to_ascii_lowercase().replace(' ', "_");
     let last_wanted = last_component(&wanted);
+    let names: Vec<String> = names.collect();
+    let folder = format!("{wanted}/");
+    if names.iter().any(|name| name.to_ascii_lowercase().starts_with(&folder)) {
+        return None;
+    }
     names
+        .into_iter()
         .map(|name| {
             let candidate = name.to_ascii_lowercase();
             let whole = strsim::normalized_damerau_levenshtein(&wanted, &candidate);
@@ -203,7 +210,7 @@ mod tests {
 
     fn refused(name: &str) -> (String, String) {
         match zone_name(name) {
-            ZoneName::Refused { reason, hint } => (reason, hint),
+            ZoneName::Refused { reason, hint } => (reason, hint.unwrap_or_default()),
             ZoneName::Region(region) => panic!("{name} was accepted as {region}"),
         }
     }
@@ -343,6 +350,7 @@ mod tests {
                 "Asia/Tokyo",
                 "America/New_York",
                 "Europe/Kyiv",
+                "Pacific/Apia",
                 "UTC",
             ]
             .into_iter()
@@ -354,6 +362,7 @@ mod tests {
         assert_eq!(nearest("Indonesia/Jakarta").as_deref(), Some("Asia/Jakarta"));
         assert_eq!(nearest("new york").as_deref(), Some("America/New_York"));
         assert_eq!(nearest("Asia/Jogja"), None);
+        assert_eq!(nearest("Asia"), None);
         assert_eq!(nearest(""), None);
         assert_eq!(nearest(&"x".repeat(100_000)), None);
     }

@@ -129,7 +129,7 @@ WHERE n.name !~ '^Etc/GMT[+-][1-9]\d*$' AND n.name NOT LIKE 'posix%' AND pg_temp
 SELECT '"' || z || E'"\n' || pg_temp.fault('{}', z) AS fault
 FROM unnest(ARRAY['Etc/GMT+7', 'etc/gmt-7', '+07', '-07:00', '7', 'UTC+7', 'UTC-7', 'GMT+7', '<+07>-7', 'WIB-7', 'EST5', 'EST5EDT,M3.2.0,M11.1.0',
                   'IST', 'cst', 'BST', 'EDT', 'JST',
-                  'Asia/Djakarta', 'Jakarta', 'Asia/Jakarta ', 'Europe/Berln', 'new york', 'Mars/Olympus', 'Nowhere', '', ' ', '../../etc/passwd', 'Asia//Jakarta', '/Asia/Jakarta', 'Größe', '00:00', 'DEFAULT', 'local', 'right/Asia/Jakarta']) AS z;
+                  'Asia/Djakarta', 'Jakarta', 'Asia/Jakarta ', 'Europe/Berln', 'new york', 'Asia', 'America/Argentina', 'Mars/Olympus', 'Nowhere', '', ' ', '../../etc/passwd', 'Asia//Jakarta', '/Asia/Jakarta', 'Größe', '00:00', 'DEFAULT', 'local', 'right/Asia/Jakarta']) AS z;
 SELECT pg_temp.fault('{}', repeat('z', 256));
 SELECT pg_temp.fault('{}', repeat('ü', 256));
 SELECT pg_temp.fault('{}', E'Asia/Jakarta\n; DROP TABLE slotkeeper.queue');
