@@ -1,6 +1,8 @@
 //! Rows that occupy an instant which another content holds: remembered, until they move or are moved.
 
-use super::existing::{Changes, Claim, Collision, Occupant, Rows, Seen, Unbooked, close_published, occupants};
+use super::existing::{
+    Changes, Claim, Collision, Occupant, QueueIds, Rows, Seen, Unbooked, close_published, occupants,
+};
 use super::row::{Target, is_visible};
 use super::table::Table;
 use super::{Binding, queue_of};
@@ -119,7 +121,7 @@ pub(super) fn reconcile(
         }
     };
     let mut differs: Vec<Occupant> = Vec::new();
-    let mut queues: HashMap<(String, Option<String>), Option<i64>> = HashMap::new();
+    let mut queues = QueueIds::of(binding);
     let mut done = Reconciled::default();
     occupants(binding, Rows::Holding, moment, only, |row, claim| {
         if let Claim::Cannot(why) = claim {
@@ -134,14 +136,7 @@ pub(super) fn reconcile(
             }
             return Ok(());
         }
-        let name = (row.profile_id.clone(), row.platform.clone());
-        let queue_id = match queues.get(&name) {
-            Some(known) => *known,
-            None => {
-                let queue = queue_of(binding, &row.profile_id, row.platform.as_deref(), true)?;
-                *queues.entry(name).or_insert(queue.map(|queue| queue.queue_id))
-            }
-        };
+        let queue_id = queues.named_by(&row)?;
         match seen {
             Some(seen) if seen.at == Some(row.at) && Some(seen.queue_id) == queue_id => {
                 ledger.insert(row.content_id, seen);
@@ -207,16 +202,8 @@ pub(super) fn reconcile(
             done.unbooked.push(Unbooked::without_queue(&row));
             continue;
         };
-        let collision = Collision {
-            content_id: row.content_id,
-            queue_id: queue.queue_id,
-            profile_id: queue.profile_id.clone(),
-            platform: queue.platform.clone(),
-            at: row.at,
-        };
-        // The seat that it had is none at its time.
-        done.released += release_content(binding, &collision.content_id, now)?;
-        remember(&binding.source, &collision, found_by, now)?;
+        let (collision, released) = unseat(binding, &row, &queue, found_by, now)?;
+        done.released += released;
         let seen = Seen {
             queue_id: collision.queue_id,
             at: Some(collision.at),
@@ -406,6 +393,34 @@ pub(super) fn settle_exactly(binding: &Binding, row: &Occupant, queue: &Queue, n
         }
         _ => Exactly::Taken,
     })
+}
+
+/// The same; where another holds the instant the row is remembered, and holds none.
+pub(super) fn settle_or_remember(
+    binding: &Binding,
+    row: &Occupant,
+    queue: &Queue,
+    found_by: &str,
+    now: Instant,
+) -> Result<(), Fault> {
+    if let Exactly::Taken = settle_exactly(binding, row, queue, now)? {
+        unseat(binding, row, queue, found_by, now)?;
+    }
+    Ok(())
+}
+
+/// Another holds the row's instant: the seat that it had is none at its time. Returns how many were given back.
+fn unseat(
+    binding: &Binding,
+    row: &Occupant,
+    queue: &Queue,
+    found_by: &str,
+    now: Instant,
+) -> Result<(Collision, i64), Fault> {
+    let released = release_content(binding, &row.content_id, now)?;
+    let collision = Collision::of(row, queue);
+    remember(&binding.source, &collision, found_by, now)?;
+    Ok((collision, released))
 }
 
 #[pg_extern(schema = "slotkeeper")]

@@ -47,6 +47,19 @@ pub(super) struct Collision {
     pub(super) at: Instant,
 }
 
+impl Collision {
+    /// The row, at the instant that it asks for in its queue.
+    pub(super) fn of(row: &Occupant, queue: &Queue) -> Self {
+        Self {
+            content_id: row.content_id.clone(),
+            queue_id: queue.queue_id,
+            profile_id: queue.profile_id.clone(),
+            platform: queue.platform.clone(),
+            at: row.at,
+        }
+    }
+}
+
 /// Which rows to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rows {
@@ -168,6 +181,31 @@ pub(super) fn occupants(
     })
 }
 
+/// Ids of the queues that rows name, each looked up once.
+pub(super) struct QueueIds<'b> {
+    binding: &'b Binding,
+    known: HashMap<(String, Option<String>), Option<i64>>,
+}
+
+impl<'b> QueueIds<'b> {
+    pub(super) fn of(binding: &'b Binding) -> Self {
+        Self {
+            binding,
+            known: HashMap::new(),
+        }
+    }
+
+    /// The queue that a row names; none where it does not exist.
+    pub(super) fn named_by(&mut self, row: &Occupant) -> Result<Option<i64>, Fault> {
+        let name = (row.profile_id.clone(), row.platform.clone());
+        if let Some(known) = self.known.get(&name) {
+            return Ok(*known);
+        }
+        let queue = queue_of(self.binding, &row.profile_id, row.platform.as_deref(), true)?;
+        Ok(*self.known.entry(name).or_insert(queue.map(|queue| queue.queue_id)))
+    }
+}
+
 /// So many contents are closed by one statement.
 const CLOSED_AT_ONCE: usize = 10_000;
 
@@ -183,7 +221,7 @@ pub(super) fn close_published(
     }
     let (now, source) = (now()?, binding.source.as_str());
     let in_hand = publish::in_hand(source)?;
-    let mut queues: HashMap<(String, Option<String>), Option<i64>> = HashMap::new();
+    let mut queues = QueueIds::of(binding);
     let mut waiting: Vec<(String, i64)> = Vec::new();
     let mut closed = 0;
     let close = |waiting: &mut Vec<(String, i64)>| {
@@ -193,15 +231,9 @@ pub(super) fn close_published(
         closed
     };
     occupants(binding, Rows::Published, moment, only, |row, _| {
-        let name = (row.profile_id, row.platform);
-        let queue_id = match queues.get(&name) {
-            Some(known) => *known,
-            None => {
-                let queue = queue_of(binding, &name.0, name.1.as_deref(), true)?;
-                *queues.entry(name).or_insert(queue.map(|queue| queue.queue_id))
-            }
+        let Some(queue_id) = queues.named_by(&row)? else {
+            return Ok(());
         };
-        let Some(queue_id) = queue_id else { return Ok(()) };
         let content = (row.content_id, queue_id);
         if in_hand.contains(&content) {
             let found = booking::find(&Content {
@@ -377,13 +409,7 @@ pub(super) fn survey(binding: &Binding, moment: &Moment, book: bool) -> Result<S
                 }
             }
             Seated::Contended => seen.at = None,
-            Seated::Not => survey.collisions.push(Collision {
-                content_id: row.content_id.clone(),
-                queue_id: place.queue.queue_id,
-                profile_id: place.queue.profile_id.clone(),
-                platform: place.queue.platform.clone(),
-                at: row.at,
-            }),
+            Seated::Not => survey.collisions.push(Collision::of(&row, &place.queue)),
         }
         if book {
             survey.ledger.insert(row.content_id, seen);

@@ -1,9 +1,11 @@
 //! `guard_row`: the trigger function of bound tables. Runs as the writer, as do the conditions that say which rows matter;
 //! what it does to the ledger runs with slotkeeper's rights.
 
-use super::collisions::{self, Exactly, give_back, move_booking, release_content, release_in, settle_exactly};
+use super::collisions::{
+    self, Exactly, give_back, move_booking, release_content, release_in, settle_exactly, settle_or_remember,
+};
 use super::decide::Decide;
-use super::existing::{Collision, Occupant};
+use super::existing::Occupant;
 use super::follow::{PutBack, give_up, heed};
 use super::release::release_all;
 use super::row::is_own_write;
@@ -921,17 +923,7 @@ impl<'a> Writer<'a> {
         if let (true, Some(old)) = (self.fired.is_update(), self.fired.old_row()) {
             self.leave_old_place(&old, &row.content_id, queue)?;
         }
-        if let Exactly::Taken = settle_exactly(self.binding, row, queue, now)? {
-            release_content(self.binding, &row.content_id, now)?;
-            let collision = Collision {
-                content_id: row.content_id.clone(),
-                queue_id: queue.queue_id,
-                profile_id: queue.profile_id.clone(),
-                platform: queue.platform.clone(),
-                at: row.at,
-            };
-            collisions::remember(&self.binding.source, &collision, "replica", now)?;
-        }
+        settle_or_remember(self.binding, row, queue, "replica", now)?;
         Ok(self.new)
     }
 }

@@ -1,8 +1,8 @@
 //! UPDATEs that another trigger may yet change, or keep from being stored, after the guard has settled them. Attaching refuses such
 //! triggers; one may be made later.
 
-use super::collisions::{self, Exactly, release_content, settle_exactly};
-use super::existing::{Collision, Occupant};
+use super::collisions::{release_content, settle_or_remember};
+use super::existing::Occupant;
 use super::{Binding, queue_of};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -92,18 +92,7 @@ impl Unproven {
         let Some(queue) = queue_of(binding, &row.profile_id, row.platform.as_deref(), false)? else {
             return Ok(());
         };
-        if let Exactly::Taken = settle_exactly(binding, row, &queue, now)? {
-            // Another row of the same transaction has it.
-            release_content(binding, &row.content_id, now)?;
-            let collision = Collision {
-                content_id: row.content_id.clone(),
-                queue_id: queue.queue_id,
-                profile_id: queue.profile_id.clone(),
-                platform: queue.platform.clone(),
-                at: row.at,
-            };
-            collisions::remember(&binding.source, &collision, "reconcile", now)?;
-        }
-        Ok(())
+        // Another row of the same transaction may have it.
+        settle_or_remember(binding, row, &queue, "reconcile", now)
     }
 }
