@@ -18,6 +18,7 @@ pub(crate) mod row;
 mod table;
 mod triggers;
 mod unproven;
+mod until_end;
 
 use crate::arguments::platform_name;
 use crate::fault::Fault;
