@@ -5,6 +5,7 @@
 //! whether a key is there, which the unique index tells everybody who may insert, and nothing else of a row: row
 //! security and SELECT rights have no say.
 
+use super::running::Upsert;
 use super::table::{Column, RegClass, Table, UniqueIndex, input};
 use super::trigger::Record;
 use crate::fault::Fault;
@@ -190,13 +191,42 @@ impl Probe {
         }
     }
 
-    /// Whether a row has this key that no other open transaction has put there.
-    fn is_settled(&mut self) -> bool {
-        self.rescan();
-        // SAFETY: scan and slot belong together.
-        unsafe {
-            pg_sys::index_getnext_slot(self.scan, pg_sys::ScanDirection::ForwardScanDirection, self.slot)
-                && self.snapshot.xmin == pg_sys::InvalidTransactionId
+    /// Whether a row has this key, and who is at it. One that is to be updated is locked, unless it is this transaction's own.
+    fn meet(&mut self, upsert: Upsert) -> Met {
+        loop {
+            self.rescan();
+            // SAFETY: scan and slot belong together, and the slot holds a heap tuple.
+            let (row, holders) = unsafe {
+                if !pg_sys::index_getnext_slot(self.scan, pg_sys::ScanDirection::ForwardScanDirection, self.slot) {
+                    return Met::Nothing;
+                }
+                for other in [self.snapshot.xmin, self.snapshot.xmax] {
+                    if other != pg_sys::InvalidTransactionId {
+                        return Met::Busy(other);
+                    }
+                }
+                if upsert == Upsert::LeavesIt {
+                    return Met::Row;
+                }
+                let mut copied = false;
+                let header = &*(*pg_sys::ExecFetchSlotHeapTuple(self.slot, false, &mut copied)).t_data;
+                if pg_sys::TransactionIdIsCurrentTransactionId(pg_sys::HeapTupleHeaderGetXmin(header)) {
+                    return Met::Row;
+                }
+                let mut holders = Vec::new();
+                lockers(header, &mut holders);
+                let row = FreeRow {
+                    place: (*self.slot).tts_tid,
+                    is_null: false,
+                };
+                (row, holders)
+            };
+            if let Some(&holder) = holders.first() {
+                return Met::Busy(holder);
+            }
+            if self.lock(row) {
+                return Met::Row;
+            }
         }
     }
 
@@ -229,12 +259,34 @@ impl Drop for Probe {
     }
 }
 
-/// Whether the table has a row with which this one, about to be inserted, has a unique key in common: an INSERT fails then, or
-/// goes on with that row. Indexes over expressions or some of the rows are not asked.
-pub(crate) fn meets_a_row(table: pg_sys::Oid, row: &Record) -> Result<bool, Fault> {
+/// What a row that is about to be inserted meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Met {
+    Nothing,
+    /// This open transaction is at the row: only its end tells whether it is there.
+    Busy(pg_sys::TransactionId),
+    /// The INSERT fails, or goes on with that row. If it is to update it the row is locked, as it will be by then.
+    Row,
+}
+
+/// Which of a table's unique keys are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keys {
+    All,
+    /// Those that this column is a part of.
+    With(i16),
+}
+
+/// Whether the table has a row with which this one has a unique key in common. Indexes over expressions or some of the rows are
+/// not asked.
+pub(crate) fn meets_a_row(table: pg_sys::Oid, row: &Record, keys: Keys, upsert: Upsert) -> Result<Met, Fault> {
     let table = Table::open(RegClass(table))?;
     for index in table.unique_indexes() {
-        if index.flaw.is_some() {
+        let is_asked = match keys {
+            Keys::All => true,
+            Keys::With(column) => index.columns.contains(&column),
+        };
+        if index.flaw.is_some() || !is_asked {
             continue;
         }
         let parts = index.columns.iter().map(|&number| {
@@ -247,11 +299,16 @@ pub(crate) fn meets_a_row(table: pg_sys::Oid, row: &Record) -> Result<bool, Faul
         let Some(parts) = parts.collect::<Option<Vec<_>>>() else {
             continue;
         };
-        if Probe::open(&table, &index, &parts, Use::Look)?.is_settled() {
-            return Ok(true);
+        let to = match upsert {
+            Upsert::LeavesIt => Use::Look,
+            Upsert::UpdatesIt => Use::Lock,
+        };
+        let met = Probe::open(&table, &index, &parts, to)?.meet(upsert);
+        if met != Met::Nothing {
+            return Ok(met);
         }
     }
-    Ok(false)
+    Ok(Met::Nothing)
 }
 
 /// Equality with a part, by the operator, collation and type that the index itself uses for its n-th column, from 0.

@@ -13,13 +13,14 @@ use crate::fault::Fault;
 use crate::history;
 use crate::mover::{Mover, Settled, Wish};
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
-use crate::pg::probe::meets_a_row;
+use crate::pg::probe::{Keys, Met, meets_a_row};
 use crate::pg::running::is_upsert;
 use crate::pg::scan::{Present, present_row};
 use crate::pg::trigger::{Fired, Record, Version, is_replica};
 use crate::place::Known;
 use crate::publish::Movable;
 use crate::queue::Queue;
+use pgrx::pg_sys::TransactionId;
 use pgrx::{PgLogLevel, PgSqlErrorCode, ereport};
 use slotkeeper_core::Instant;
 use slotkeeper_core::binding::OnConflict as Wanted;
@@ -70,6 +71,8 @@ enum InTheWay {
     Ghost(Pending),
     /// The row meets another one with the same unique key: it is not going to be inserted.
     EqualKey,
+    /// This open transaction is at that row.
+    Busy(TransactionId),
 }
 
 /// A row that takes a seat, on its way into the table.
@@ -82,6 +85,11 @@ pub(in crate::binding) struct Writer<'a> {
 impl<'a> Writer<'a> {
     pub(super) fn of(binding: &'a Rc<Binding>, fired: &'a Fired<'a>, new: Record) -> Self {
         Self { binding, fired, new }
+    }
+
+    /// Whether the row is yet to be inserted, if it is at all.
+    fn is_inserted_later(&self) -> bool {
+        self.fired.is_before() && !self.fired.is_update()
     }
 
     /// Whether it is an UPDATE of a row that took a seat under this id.
@@ -170,7 +178,14 @@ impl<'a> Writer<'a> {
     /// Takes the row's seat; returns the row as it is to be stored.
     pub(in crate::binding) fn take(&self) -> Result<Record, Fault> {
         if is_replica() {
-            return self.mirror();
+            return match self.is_inserted_later() {
+                // It is stored as it is, or not at all: that is followed then.
+                true => Ok(self.new),
+                false => self.mirror(),
+            };
+        }
+        if self.updates_its_row()? {
+            return Ok(self.new);
         }
         let (occupant, at, queue) = self.wanted()?;
         use_queues(&mut [Key::Queue {
@@ -186,23 +201,46 @@ impl<'a> Writer<'a> {
         })
     }
 
+    /// Whether an upsert meets a row of the same id: it is that row's UPDATE that counts, if there is one, and not what would have
+    /// been inserted. The row comes before the booking, for it is waited for: whoever has it may be about to book its content.
+    fn updates_its_row(&self) -> Result<bool, Fault> {
+        let Some(upsert) = is_upsert().filter(|_| self.is_inserted_later()) else {
+            return Ok(false);
+        };
+        loop {
+            match meets_a_row(
+                self.fired.table(),
+                &self.new,
+                Keys::With(self.binding.id.number),
+                upsert,
+            )? {
+                Met::Nothing => return Ok(false),
+                Met::Row => return Ok(true),
+                Met::Busy(transaction) => wait_for(transaction),
+            }
+        }
+    }
+
     /// The row is stored: its booking stays.
-    pub(super) fn confirm(&self) -> Result<Option<Record>, Fault> {
+    pub(super) fn confirm(&self) -> Result<(), Fault> {
         let binding = self.binding;
         let Some(content_id) = self.new.text(binding.id.number) else {
-            return Ok(None);
+            return Ok(());
         };
+        if is_replica() {
+            return self.mirror().map(drop);
+        }
         let expected = pending::take_out(binding, &content_id);
         let at = self.new.time(binding.at.number, &binding.time);
-        if is_replica() || expected.is_some_and(|expected| Some(expected.at) == at) {
-            return Ok(None);
+        if expected.is_some_and(|expected| Some(expected.at) == at) {
+            return Ok(());
         }
         // It had its booking before it was inserted; or a statement that ended inside this one has taken it for a
         // ghost; or a trigger that fires after the guard has changed its time.
         let (row, _, queue) = self.wanted()?;
         match settle_exactly(binding, &row, &queue, now()?)? {
             Exactly::Taken => Err(taken(row.at, &queue, None)),
-            Exactly::Booked | Exactly::Moved | Exactly::Right | Exactly::Closed => Ok(None),
+            Exactly::Booked | Exactly::Moved | Exactly::Right | Exactly::Closed => Ok(()),
         }
     }
 
@@ -241,7 +279,7 @@ impl<'a> Writer<'a> {
                 wait_for(transaction);
                 continue;
             }
-            if own.is_some() && !self.fired.is_update() && self.fired.is_before() {
+            if own.is_some() && self.is_inserted_later() {
                 // An upsert of a row that is there: its UPDATE comes next, if there is one. It would wait for whoever
                 // deletes the row, too; what there is to do is known only then.
                 let there = match held.own {
@@ -323,6 +361,7 @@ impl<'a> Writer<'a> {
                     InTheWay::Nothing => {}
                     InTheWay::Ghost(ghost) => release_in(binding, &ghost.content_id, ghost.queue_id, now)?,
                     InTheWay::EqualKey => return Ok(self.new),
+                    InTheWay::Busy(transaction) => wait_for(transaction),
                 }
                 continue;
             };
@@ -347,10 +386,14 @@ impl<'a> Writer<'a> {
             return Ok(InTheWay::Ghost(ghost));
         }
         // The row that it is going to update may be the one that holds the instant: what it is given is for its UPDATE.
-        let may_conflict = !is_booked && !self.fired.is_update() && self.fired.is_before() && is_upsert();
-        Ok(match may_conflict && meets_a_row(self.fired.table(), &self.new)? {
-            true => InTheWay::EqualKey,
-            false => InTheWay::Nothing,
+        let may_conflict = !is_booked && self.is_inserted_later();
+        let Some(upsert) = is_upsert().filter(|_| may_conflict) else {
+            return Ok(InTheWay::Nothing);
+        };
+        Ok(match meets_a_row(self.fired.table(), &self.new, Keys::All, upsert)? {
+            Met::Nothing => InTheWay::Nothing,
+            Met::Row => InTheWay::EqualKey,
+            Met::Busy(transaction) => InTheWay::Busy(transaction),
         })
     }
 

@@ -92,4 +92,18 @@ COPY keyed (id, at) FROM STDIN;
 13	2026-09-01 10:00Z
 \.
 SELECT id, at FROM keyed WHERE id = 13;
+-- In replica role, too, nothing is booked for what is not inserted, and the row that is met keeps its seat.
+CREATE TABLE copied (id text PRIMARY KEY, ext text UNIQUE, at timestamptz);
+SELECT slotkeeper.attach_table('copied', '{"content_id": "id", "profile_id": {"value": "z"}, "platform": {"value": "x"}, "at": "at"}')->>'outcome' AS outcome;
+INSERT INTO copied VALUES ('A', 'a', '2026-10-01 10:00Z'), ('B', 'b', '2026-10-02 10:00Z');
+SET session_replication_role = replica;
+INSERT INTO copied VALUES ('A', 'a', '2026-10-05 10:00Z') ON CONFLICT DO NOTHING;
+INSERT INTO copied VALUES ('A', 'a', '2026-10-05 10:00Z') ON CONFLICT (id) DO UPDATE SET ext = 'a2';
+INSERT INTO copied VALUES ('C', 'b', '2026-10-07 10:00Z') ON CONFLICT (ext) DO UPDATE SET at = excluded.at;
+INSERT INTO copied VALUES ('D', 'b', '2026-10-08 10:00Z') ON CONFLICT (ext) DO NOTHING;
+INSERT INTO copied VALUES ('E', 'e', '2026-10-07 10:00Z'), ('F', 'f', '2026-10-09 10:00Z');
+RESET session_replication_role;
+SELECT c.id, c.at, b.content_id, b.scheduled_at FROM copied AS c
+FULL JOIN (SELECT * FROM slotkeeper.booking WHERE source = 'upserts.copied' AND released_at IS NULL) AS b ON b.content_id = c.id ORDER BY c.id;
+SELECT content_id, at, found_by FROM slotkeeper.collision WHERE source = 'upserts.copied';
 DROP SCHEMA upserts CASCADE;
