@@ -225,6 +225,9 @@ pub(crate) fn take<'w>(which: &'w Which<'_>, for_change: bool) -> Result<Option<
         if target.is_hidden() {
             return Ok(None);
         }
+        if for_change {
+            Target::settle_unbound([&target]);
+        }
         match booking::take(&which.with_source(&source), for_change)? {
             Some(mine) => return Ok(Some((target, mine))),
             // It may have been adopted by a binding meanwhile.

@@ -482,6 +482,7 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
     // which writers have to wait, and the little that has changed since.
     let parts = parts_of(&binding.table)?;
     let mut then = Moment::now();
+    let began = then.oldest_transaction();
     let first = survey(&binding, &then, true)?;
     if let Some((profile_id, platform)) = first.unknown_queues.first() {
         return Err(Fault::NoQueue {
@@ -514,8 +515,12 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
             })?;
             if !is_held {
                 // What they write meanwhile is looked at before the next try.
-                let (oid, name) = (table.oid, relation.as_str());
-                patience.go_on(&Sought::Table { oid, name, against })?;
+                patience.go_on(&Sought::Table {
+                    oid: table.oid,
+                    name: &relation,
+                    against,
+                    source: Some(&binding.source),
+                })?;
             }
         }
         if is_held {
@@ -526,6 +531,14 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
                 if !ledger.get(&content_id).is_some_and(as_known) {
                     also.insert(content_id.clone());
                     ledger.insert(content_id, seen);
+                }
+            }
+            // Or under none, without knowing that their contents have rows here. What a call has said comes of it is kept.
+            for (content_id, queue_id) in collisions::unbound_since(began)? {
+                if let Some(seen) = ledger.get_mut(&content_id).filter(|seen| seen.queue_id == queue_id) {
+                    seen.at = None;
+                    collisions::release_in(&binding, &content_id, queue_id, now)?;
+                    also.insert(content_id);
                 }
             }
         }

@@ -60,6 +60,12 @@ UPDATE slotkeeper.binding SET unbooked = $2
 WHERE source OPERATOR(pg_catalog.=) $1 AND kind OPERATOR(pg_catalog.=) 'content'
   AND (unbooked OPERATOR(pg_catalog.=) $2) IS NOT TRUE AND (unbooked IS NOT NULL OR $2 IS NOT NULL)") };
 
+    static UNBOUND_SINCE: Statement = const { Statement::new(c"
+SELECT b.content_id, b.queue_id
+FROM slotkeeper.booking AS b
+WHERE b.source OPERATOR(pg_catalog.=) '' AND b.released_at IS NULL
+  AND pg_catalog.age(b.xmin) OPERATOR(pg_catalog.<=) pg_catalog.age($1::pg_catalog.text::pg_catalog.xid)") };
+
     static LIVE: Statement = const { Statement::new(c"
 SELECT b.content_id, b.scheduled_at, b.queue_id
 FROM slotkeeper.booking AS b
@@ -232,6 +238,15 @@ pub(super) fn live(source: &str) -> Result<HashMap<String, Seen>, Fault> {
         })
     })?;
     Ok(all)
+}
+
+/// Contents of no table that were booked, or moved, by this transaction and later ones, and their queues.
+pub(super) fn unbound_since(transaction: u32) -> Result<Vec<(String, i64)>, Fault> {
+    UNBOUND_SINCE.with(|all| {
+        all.read(&[Value::Text(&transaction.to_string())], |row| {
+            Ok((row.must(1)?, row.must(2)?))
+        })
+    })
 }
 
 /// Gives back what a content without a row was seen to hold. What it holds by now, somebody has booked since.

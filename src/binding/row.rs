@@ -15,6 +15,7 @@ use crate::arguments::NO_SOURCE;
 use crate::booking::{Booking, Content};
 use crate::fault::Fault;
 use crate::pg::dynamic::{self, See};
+use crate::pg::lock::use_source;
 use crate::pg::predicate::RowOf;
 use crate::pg::role::Privilege;
 use crate::pg::scan::row_exists;
@@ -59,7 +60,13 @@ impl<'a> Target<'a> {
         if let (true, Some(source)) = (for_change, source) {
             settle_source(source)?;
         }
-        under_its_binding(|| Self::find_now(content_id, source, for_change))
+        under_its_binding(|| {
+            let found = Self::find_now(content_id, source, for_change)?;
+            if for_change {
+                Self::settle_unbound([&found]);
+            }
+            Ok(found)
+        })
     }
 
     fn find_now(content_id: &'a str, source: Option<&'a str>, for_change: bool) -> Result<Self, Fault> {
@@ -105,6 +112,18 @@ impl<'a> Target<'a> {
         Ok(Self::without_row(content_id, hidden))
     }
 
+    /// Contents that no table was found to have: each may be a row of one that is just being attached. That is waited for, and none
+    /// is attached until the transaction ends.
+    pub(crate) fn settle_unbound<'t>(targets: impl IntoIterator<Item = &'t Self>)
+    where
+        'a: 't,
+    {
+        let is_unbound = |target: &Self| matches!(target, Self::Unbound { source: NO_SOURCE, .. });
+        if targets.into_iter().any(is_unbound) {
+            use_source(NO_SOURCE);
+        }
+    }
+
     fn without_row(content_id: &'a str, hidden: bool) -> Self {
         if hidden {
             Self::Hidden { content_id }
@@ -128,7 +147,11 @@ impl<'a> Target<'a> {
         for source in sources {
             settle_source(source)?;
         }
-        under_its_binding(|| Self::find_all_now(wanted, &named))
+        under_its_binding(|| {
+            let all = Self::find_all_now(wanted, &named)?;
+            Self::settle_unbound(&all);
+            Ok(all)
+        })
     }
 
     fn find_all_now(

@@ -13,6 +13,7 @@
 //!   which bounds them.
 
 use super::subtransaction::unless;
+use crate::arguments::NO_SOURCE;
 use crate::fault::Fault;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use siphasher::sip::SipHasher13;
@@ -50,7 +51,7 @@ pub(crate) enum Key<'a> {
     Queue { profile_id: &'a str, platform: &'a str },
     /// No queue of this bucket may.
     Bucket(u64),
-    /// One of the sources that no table is attached under: shared by whoever books for it.
+    /// One of the sources that no table is attached under, or none at all: shared by whoever books for it.
     Source(u64),
     /// One slug of a column of an application's table: held by the transaction that it was given to.
     Slug {
@@ -253,11 +254,19 @@ fn held_by_me(tag: &pg_sys::LOCKTAG, mode: u32) -> bool {
 impl Key<'_> {
     /// How `pg_locks` shows the locks of a queue: objsubid, then classid and objid of its own and of its bucket's.
     pub(crate) fn shown_of_queue(&self) -> [i64; 5] {
-        let (own, bucket) = (self.tag(), Key::Bucket(self.bucket()).tag());
-        let halves = |tag: &pg_sys::LOCKTAG| [i64::from(tag.locktag_field2), i64::from(tag.locktag_field3)];
-        let ([a, b], [c, d]) = (halves(&own), halves(&bucket));
-        [i64::from(CLASS), a, b, c, d]
+        shown(self, &Key::Bucket(self.bucket()))
     }
+}
+
+/// The same of the locks that [`take_source`] asks for.
+pub(crate) fn shown_of_source(source: &str) -> [i64; 5] {
+    shown(&source_key(source), &source_key(NO_SOURCE))
+}
+
+fn shown(one: &Key<'_>, other: &Key<'_>) -> [i64; 5] {
+    let halves = |tag: &pg_sys::LOCKTAG| [i64::from(tag.locktag_field2), i64::from(tag.locktag_field3)];
+    let ([a, b], [c, d]) = (halves(&one.tag()), halves(&other.tag()));
+    [i64::from(CLASS), a, b, c, d]
 }
 
 /// From here to the end of the transaction nobody else books in this queue. False when a transaction that did is
@@ -269,21 +278,29 @@ pub(crate) fn take_queue(key: &Key<'_>, wait: bool) -> bool {
 }
 
 fn source_key(source: &str) -> Key<'static> {
+    if source == NO_SOURCE {
+        return Key::Source(BUCKETS);
+    }
     // By buckets: a transaction may name any number of sources.
     let mut hasher = SipHasher13::new();
     source.hash(&mut hasher);
     Key::Source(hasher.finish() % BUCKETS)
 }
 
-/// Until the transaction ends no table is attached under this source; waits for one that just is.
+/// Until the transaction ends no table is attached under this source, nor any if it is none; waits for one that just is, and hears
+/// of it.
 pub(crate) fn use_source(source: &str) {
     acquire(&source_key(source).tag(), pg_sys::ShareLock, true);
+    // SAFETY: the server does the same whenever a relation is locked.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
 }
 
-/// Waits for everyone who has booked under this source while no table was attached under it, and keeps others from it
+/// Waits for everyone who has booked under this source, or under none, while no table was attached, and keeps others from it
 /// until the transaction ends.
 pub(crate) fn take_source(source: &str) {
-    acquire(&source_key(source).tag(), pg_sys::ExclusiveLock, true);
+    for source in [source, NO_SOURCE] {
+        acquire(&source_key(source).tag(), pg_sys::ExclusiveLock, true);
+    }
 }
 
 /// Locks a relation until the transaction ends.

@@ -5,7 +5,7 @@
 //! subtransaction of its own, and between two tries everybody else has longer than the try took.
 
 use super::dynamic::{See, query};
-use super::lock::{Key, Waiting, hold_relation};
+use super::lock::{Key, Waiting, hold_relation, shown_of_source};
 use super::statement::{Statement, Value};
 use super::subtransaction::unless;
 use super::time::pause;
@@ -34,6 +34,8 @@ pub(crate) enum Sought<'a> {
         oid: pg_sys::Oid,
         name: &'a str,
         against: Against,
+        /// The source under which it is attached, from those who book without its rows.
+        source: Option<&'a str>,
     },
     /// A queue, from those who book in it.
     Queue { profile_id: &'a str, platform: &'a str },
@@ -50,7 +52,13 @@ ORDER BY tree.level, tree.relid") };
 /// Keeps others away from a table and its partitions until the transaction ends, as making triggers does. 55P03 where there
 /// is no getting it.
 pub(crate) fn hold_table(oid: pg_sys::Oid, name: &str, against: Against) -> Result<(), Fault> {
-    Patience::get(&Sought::Table { oid, name, against }, || try_hold_table(oid, against))
+    let sought = Sought::Table {
+        oid,
+        name,
+        against,
+        source: None,
+    };
+    Patience::get(&sought, || try_hold_table(oid, against))
 }
 
 /// One try of [`hold_table`].
@@ -150,7 +158,7 @@ const OF_TABLE: &str = "
        OR l.relation OPERATOR(pg_catalog.=) ANY (SELECT tree.relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass) AS tree))
 ORDER BY 1 LIMIT 10";
 
-const OF_QUEUE: &str = "
+const OF_KEYS: &str = "
   AND l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.objsubid OPERATOR(pg_catalog.=) $1
   AND (l.classid::pg_catalog.int8 OPERATOR(pg_catalog.=) $2 AND l.objid::pg_catalog.int8 OPERATOR(pg_catalog.=) $3
        OR l.classid::pg_catalog.int8 OPERATOR(pg_catalog.=) $4 AND l.objid::pg_catalog.int8 OPERATOR(pg_catalog.=) $5)
@@ -164,13 +172,21 @@ impl Sought<'_> {
             })
         };
         match self {
-            Self::Table { oid, against, .. } => {
+            Self::Table {
+                oid, against, source, ..
+            } => {
                 let oid = Value::Int8(i64::from(oid.to_u32()));
-                holders(OF_TABLE, &[oid, Value::Texts(against.harmless())])
+                let mut of_table = holders(OF_TABLE, &[oid, Value::Texts(against.harmless())])?;
+                if let Some(source) = source {
+                    of_table.extend(holders(OF_KEYS, &shown_of_source(source).map(Value::Int8))?);
+                    of_table.sort_unstable();
+                    of_table.dedup();
+                }
+                Ok(of_table)
             }
             Self::Queue { profile_id, platform } => {
                 let numbers = Key::Queue { profile_id, platform }.shown_of_queue();
-                holders(OF_QUEUE, &numbers.map(Value::Int8))
+                holders(OF_KEYS, &numbers.map(Value::Int8))
             }
         }
     }
