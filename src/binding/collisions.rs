@@ -1,7 +1,7 @@
 //! Rows that occupy an instant which another content holds: remembered, until they move or are moved.
 
 use super::existing::{
-    Changes, Claim, Collision, Occupant, QueueIds, Rows, Seen, Unbooked, close_published, occupants,
+    Changes, Claim, Collision, Occupant, QueueIds, Rows, Seen, Unbooked, close_published, is_kept, occupants,
 };
 use super::row::{Target, is_visible};
 use super::table::Table;
@@ -106,6 +106,8 @@ pub(super) struct Reconciled {
     pub(super) released: i64,
     pub(super) collisions: Vec<Collision>,
     pub(super) unbooked: Vec<Unbooked>,
+    /// Rows whose contents keep their seats in queues that were dropped.
+    pub(super) kept: i64,
     /// Rows of which nothing is known any more but what this says.
     pub(super) looked_at: HashSet<String>,
 }
@@ -171,6 +173,10 @@ pub(super) fn reconcile(
         let (mut again, rows) = (Vec::new(), std::mem::take(&mut differs));
         for row in rows {
             let Some(queue) = queue_of(binding, &row.profile_id, row.platform.as_deref(), true)? else {
+                if is_kept(binding, &row)? {
+                    done.kept += 1;
+                    continue;
+                }
                 done.released += release_content(binding, &row.content_id, now)?;
                 forget(&binding.source, &row.content_id)?;
                 done.unbooked.push(Unbooked::without_queue(&row));
@@ -469,6 +475,7 @@ fn reconcile_table(p_table: Option<RegClass>) -> Result<JsonReply, ErrorReport> 
         .with("collision_count", done.collisions.len() as i64)
         .with("unbooked", listed_unbooked(&done.unbooked))
         .with("unbooked_count", done.unbooked.len() as i64)
+        .with_some("kept_count", (done.kept > 0).then_some(done.kept))
         .with_some("told_count", (told > 0).then_some(told))
         .with_some("untold_count", (untold > 0).then_some(untold))
         .into())

@@ -10,6 +10,7 @@ use crate::pg::dynamic::{Moment, each, literal};
 use crate::pg::lock::{Brief, Key, use_queues};
 use crate::pg::predicate::RowOf;
 use crate::pg::scan::IndexScan;
+use crate::pg::statement::{Statement, Value};
 use crate::publish;
 use crate::queue::Queue;
 use pgrx::{PgLogLevel, ereport};
@@ -206,6 +207,30 @@ impl<'b> QueueIds<'b> {
     }
 }
 
+thread_local! {
+    static KEPT: Statement = const { Statement::by_index(c"
+SELECT 1
+FROM slotkeeper.booking AS b
+JOIN slotkeeper.dropped_queue AS d ON d.queue_id OPERATOR(pg_catalog.=) b.queue_id
+WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) $2 AND b.released_at IS NULL
+  AND d.profile_id OPERATOR(pg_catalog.=) $3 AND ($4 IS NULL OR d.platform OPERATOR(pg_catalog.=) $4)
+LIMIT 1") };
+}
+
+/// Whether the row's content keeps its seat in the queue of this name that was dropped: it was published there, or what came of
+/// it is unknown.
+pub(super) fn is_kept(binding: &Binding, row: &Occupant) -> Result<bool, Fault> {
+    let platform = row.platform.as_deref().map(|name| platform_name("platform", name));
+    let platform = platform.transpose()?;
+    let values = [
+        Value::Text(&row.content_id),
+        Value::Text(&binding.source),
+        Value::Text(&row.profile_id),
+        Value::OptionalText(platform.as_deref()),
+    ];
+    Ok(!KEPT.with(|kept| kept.read(&values, |_| Ok(())))?.is_empty())
+}
+
 /// So many contents are closed by one statement.
 const CLOSED_AT_ONCE: usize = 10_000;
 
@@ -383,6 +408,10 @@ pub(super) fn survey(binding: &Binding, moment: &Moment, book: bool) -> Result<S
             }
         }
         let Some(place) = &mut place else {
+            if is_kept(binding, &row)? {
+                survey.known += 1;
+                return Ok(());
+            }
             survey
                 .unknown_queues
                 .insert((row.profile_id.clone(), row.platform.clone().unwrap_or_default()));
