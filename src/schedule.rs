@@ -226,7 +226,7 @@ pub(crate) fn take<'w>(which: &'w Which<'_>, for_change: bool) -> Result<Option<
             return Ok(None);
         }
         if for_change {
-            Target::settle_unbound([&target]);
+            Target::settle_unbound([&target])?;
         }
         match booking::take(&which.with_source(&source), for_change)? {
             Some(mine) => return Ok(Some((target, mine))),

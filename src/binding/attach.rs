@@ -510,8 +510,7 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
             let patience = patience.get_or_insert_with(Patience::begin);
             is_held = patience.has_got(|| {
                 try_hold_table(table.oid, against)?;
-                take_source(&binding.source);
-                Ok(())
+                take_source(&binding.source)
             })?;
             if !is_held {
                 // What they write meanwhile is looked at before the next try.

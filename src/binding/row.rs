@@ -15,7 +15,7 @@ use crate::arguments::NO_SOURCE;
 use crate::booking::{Booking, Content};
 use crate::fault::Fault;
 use crate::pg::dynamic::{self, See};
-use crate::pg::lock::use_source;
+use crate::pg::lock::use_no_source;
 use crate::pg::predicate::RowOf;
 use crate::pg::role::Privilege;
 use crate::pg::scan::row_exists;
@@ -63,7 +63,7 @@ impl<'a> Target<'a> {
         under_its_binding(|| {
             let found = Self::find_now(content_id, source, for_change)?;
             if for_change {
-                Self::settle_unbound([&found]);
+                Self::settle_unbound([&found])?;
             }
             Ok(found)
         })
@@ -114,13 +114,14 @@ impl<'a> Target<'a> {
 
     /// Contents that no table was found to have: each may be a row of one that is just being attached. That is waited for, and none
     /// is attached until the transaction ends.
-    pub(crate) fn settle_unbound<'t>(targets: impl IntoIterator<Item = &'t Self>)
+    pub(crate) fn settle_unbound<'t>(targets: impl IntoIterator<Item = &'t Self>) -> Result<(), Fault>
     where
         'a: 't,
     {
         let is_unbound = |target: &Self| matches!(target, Self::Unbound { source: NO_SOURCE, .. });
-        if targets.into_iter().any(is_unbound) {
-            use_source(NO_SOURCE);
+        match targets.into_iter().any(is_unbound) {
+            true => use_no_source(),
+            false => Ok(()),
         }
     }
 
@@ -149,7 +150,7 @@ impl<'a> Target<'a> {
         }
         under_its_binding(|| {
             let all = Self::find_all_now(wanted, &named)?;
-            Self::settle_unbound(&all);
+            Self::settle_unbound(&all)?;
             Ok(all)
         })
     }

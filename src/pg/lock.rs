@@ -12,14 +12,15 @@
 //! - **kept** locks say what no row says yet, until the transaction ends or the row is there: see `src/slug/held.rs`,
 //!   which bounds them.
 
+use super::relation_oid;
 use super::subtransaction::unless;
-use crate::arguments::NO_SOURCE;
 use crate::fault::Fault;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use siphasher::sip::SipHasher13;
 use slotkeeper_core::Instant;
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::ffi::CStr;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ pub(crate) enum Key<'a> {
     Queue { profile_id: &'a str, platform: &'a str },
     /// No queue of this bucket may.
     Bucket(u64),
-    /// One of the sources that no table is attached under, or none at all: shared by whoever books for it.
+    /// One of the sources that no table is attached under: shared by whoever books for it.
     Source(u64),
     /// One slug of a column of an application's table: held by the transaction that it was given to.
     Slug {
@@ -258,9 +259,10 @@ impl Key<'_> {
     }
 }
 
-/// The same of the locks that [`take_source`] asks for.
+/// The same of a source's lock.
 pub(crate) fn shown_of_source(source: &str) -> [i64; 5] {
-    shown(&source_key(source), &source_key(NO_SOURCE))
+    let key = source_key(source);
+    shown(&key, &key)
 }
 
 fn shown(one: &Key<'_>, other: &Key<'_>) -> [i64; 5] {
@@ -278,29 +280,34 @@ pub(crate) fn take_queue(key: &Key<'_>, wait: bool) -> bool {
 }
 
 fn source_key(source: &str) -> Key<'static> {
-    if source == NO_SOURCE {
-        return Key::Source(BUCKETS);
-    }
     // By buckets: a transaction may name any number of sources.
     let mut hasher = SipHasher13::new();
     source.hash(&mut hasher);
     Key::Source(hasher.finish() % BUCKETS)
 }
 
-/// Until the transaction ends no table is attached under this source, nor any if it is none; waits for one that just is, and hears
-/// of it.
+/// Until the transaction ends no table is attached under this source; waits for one that just is.
 pub(crate) fn use_source(source: &str) {
     acquire(&source_key(source).tag(), pg_sys::ShareLock, true);
-    // SAFETY: the server does the same whenever a relation is locked.
-    unsafe { pg_sys::AcceptInvalidationMessages() };
+}
+
+/// The table that stands for all tables: whoever books a content of none keeps any from being attached. Its weak locks cost next to
+/// nothing, however many share them, for the server keeps those of relations with each backend; and whoever gets one has heard of
+/// what was attached before.
+pub(super) const ALL_TABLES: &CStr = c"bound_relation";
+
+/// Until the transaction ends no table is attached; waits for one that just is, and hears of it.
+pub(crate) fn use_no_source() -> Result<(), Fault> {
+    hold_relation(relation_oid(ALL_TABLES)?, pg_sys::RowShareLock as pg_sys::LOCKMODE);
+    Ok(())
 }
 
 /// Waits for everyone who has booked under this source, or under none, while no table was attached, and keeps others from it
 /// until the transaction ends.
-pub(crate) fn take_source(source: &str) {
-    for source in [source, NO_SOURCE] {
-        acquire(&source_key(source).tag(), pg_sys::ExclusiveLock, true);
-    }
+pub(crate) fn take_source(source: &str) -> Result<(), Fault> {
+    acquire(&source_key(source).tag(), pg_sys::ExclusiveLock, true);
+    hold_relation(relation_oid(ALL_TABLES)?, pg_sys::ExclusiveLock as pg_sys::LOCKMODE);
+    Ok(())
 }
 
 /// Locks a relation until the transaction ends.

@@ -5,7 +5,8 @@
 //! subtransaction of its own, and between two tries everybody else has longer than the try took.
 
 use super::dynamic::{See, query};
-use super::lock::{Key, Waiting, hold_relation, shown_of_source};
+use super::lock::{ALL_TABLES, Key, Waiting, hold_relation, shown_of_source};
+use super::relation_oid;
 use super::statement::{Statement, Value};
 use super::subtransaction::unless;
 use super::time::pause;
@@ -175,14 +176,18 @@ impl Sought<'_> {
             Self::Table {
                 oid, against, source, ..
             } => {
-                let oid = Value::Int8(i64::from(oid.to_u32()));
-                let mut of_table = holders(OF_TABLE, &[oid, Value::Texts(against.harmless())])?;
+                let of_relation = |oid: pg_sys::Oid, harmless: &[Option<&str>]| {
+                    let oid = Value::Int8(i64::from(oid.to_u32()));
+                    holders(OF_TABLE, &[oid, Value::Texts(harmless)])
+                };
+                let mut all = of_relation(*oid, against.harmless())?;
                 if let Some(source) = source {
-                    of_table.extend(holders(OF_KEYS, &shown_of_source(source).map(Value::Int8))?);
-                    of_table.sort_unstable();
-                    of_table.dedup();
+                    all.extend(of_relation(relation_oid(ALL_TABLES)?, &[Some("AccessShareLock")])?);
+                    all.extend(holders(OF_KEYS, &shown_of_source(source).map(Value::Int8))?);
+                    all.sort_unstable();
+                    all.dedup();
                 }
-                Ok(of_table)
+                Ok(all)
             }
             Self::Queue { profile_id, platform } => {
                 let numbers = Key::Queue { profile_id, platform }.shown_of_queue();
