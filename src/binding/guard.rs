@@ -11,7 +11,7 @@ use super::follow::{give_up, heed};
 use super::release::release_all;
 use super::row::is_own_write;
 use super::triggers::{Carried, EXEMPT};
-use super::{Binding, attach, broken, ids_of_broken, of_guarded, parts_beside, unproven};
+use super::{Binding, attach, broken, ids_of_broken, of_guarded, parts_of, unproven};
 use crate::booking::{self, OpenLedger};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -338,8 +338,8 @@ pub(super) fn leave(binding: &Binding, fired: &Fired<'_>, old: &Record) -> Resul
     if pending::is_on_its_way(binding, &content_id, fired.table())? {
         return Ok(());
     }
-    // A row that held nothing takes no seat away from one of the same id in another partition.
-    if !parts_beside(binding, fired.table())?.is_empty()
+    // A row that held nothing takes no seat away from another one of the same id.
+    if !parts_of(binding, fired.table())?.is_empty()
         && decide(fired, &binding.source).is_ok_and(|decide| !decide.holds(Version::Old))
         && row_beside(binding, fired, &content_id)?.is_some()
     {
@@ -352,10 +352,19 @@ pub(super) fn leave(binding: &Binding, fired: &Fired<'_>, old: &Record) -> Resul
     Ok(())
 }
 
-/// A row of the same id in another partition.
+/// Another row of the same id in a partitioned table.
 fn row_beside(binding: &Binding, fired: &Fired<'_>, content_id: &str) -> Result<Option<Present>, Fault> {
-    for &(table, column) in parts_beside(binding, fired.table())?.iter() {
-        if let Some(present) = present_row(table, column, content_id)? {
+    // The row itself is there, unless it is yet to be inserted or given this id.
+    let stored = if fired.is_before() {
+        fired.old_row()
+    } else {
+        fired.new_row()
+    };
+    let is_there = stored.is_some_and(|row| row.text(binding.id.number).as_deref() == Some(content_id));
+    for &(table, column) in parts_of(binding, fired.table())?.iter() {
+        let itself = usize::from(is_there && table == fired.table());
+        let present = present_row(table, column, content_id)?;
+        if let Some(present) = present.filter(|present| present.versions > itself) {
             return Ok(Some(present));
         }
     }

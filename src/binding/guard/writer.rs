@@ -6,7 +6,7 @@ use crate::arguments::{OnConflict, identifier};
 use crate::binding::collisions::{self, Exactly, move_booking, release_in, settle_exactly};
 use crate::binding::existing::Occupant;
 use crate::binding::follow::PutBack;
-use crate::binding::{Binding, Source, parts_beside, queue_of};
+use crate::binding::{Binding, Source, parts_of, queue_of};
 use crate::booking::{self, Booking, Content, NewBooking, OpenLedger};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -14,7 +14,7 @@ use crate::history;
 use crate::mover::{Mover, Settled, Wish};
 use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::probe::{Keys, Met, meets_a_row};
-use crate::pg::running::is_upsert;
+use crate::pg::running::{Upsert, is_upsert};
 use crate::pg::scan::{Present, present_row};
 use crate::pg::trigger::{Fired, Record, Version, is_replica};
 use crate::place::Known;
@@ -31,10 +31,7 @@ use std::rc::Rc;
 fn id_twice(binding: &Binding, content_id: &str) -> Fault {
     Fault::unbindable(
         PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION,
-        format!(
-            "content {content_id} has a row in another partition of {}",
-            binding.source
-        ),
+        format!("content {content_id} has another row in {}", binding.source),
         "Two rows with one id would be one content, and share a seat.",
         "Give the row an id of its own, or delete the other one.",
     )
@@ -103,17 +100,23 @@ impl<'a> Writer<'a> {
             && decide(self.fired, &self.binding.source).is_ok_and(|decide| decide.takes(Version::Old))
     }
 
-    /// Whose the content's booking is, if not this row's: it took no seat before, and another partition has its id, too.
+    /// Whose the content's booking is, if not this row's: it took no seat before, and another row of the table has its id, too.
     fn owner_beside(&self, row: &Occupant, is_booked: bool) -> Result<Option<Present>, Fault> {
         let binding = self.binding;
-        if parts_beside(binding, self.fired.table())?.is_empty() || self.took() {
+        if parts_of(binding, self.fired.table())?.is_empty() || self.took() {
             return Ok(None);
         }
         // Perhaps in another queue.
         if !is_booked && booking::of_source(&row.content_id, &binding.source)?.is_empty() {
             return Ok(None);
         }
-        row_beside(binding, self.fired, &row.content_id)
+        let beside = row_beside(binding, self.fired, &row.content_id)?;
+        // Where they have a unique key in common the server refuses it, and says which.
+        let is_refused = beside.is_some() && self.is_inserted_later() && {
+            let keys = Keys::With(binding.id.number);
+            meets_a_row(self.fired.table(), &self.new, keys, Upsert::LeavesIt)? == Met::Row
+        };
+        Ok(beside.filter(|_| !is_refused))
     }
 
     fn value(&self, source: &Source) -> Option<String> {
