@@ -115,8 +115,10 @@ ORDER BY c.oid") };
 DELETE FROM slotkeeper.bound_relation WHERE binding_id OPERATOR(pg_catalog.=) $1") };
 
     static REMEMBER_RELATIONS: Statement = const { Statement::new(c"
-INSERT INTO slotkeeper.bound_relation (binding_id, relid, is_root, filenode, triggers)
-SELECT $1, c.oid, c.oid OPERATOR(pg_catalog.=) $2::pg_catalog.oid, c.relfilenode, slotkeeper.trigger_digest(c.oid, b.kind)
+INSERT INTO slotkeeper.bound_relation (binding_id, relid, is_root, filenode, triggers, predicates)
+SELECT $1, c.oid, c.oid OPERATOR(pg_catalog.=) $2::pg_catalog.oid, c.relfilenode, slotkeeper.trigger_digest(c.oid, b.kind),
+       CASE WHEN b.kind OPERATOR(pg_catalog.=) 'content' AND c.oid OPERATOR(pg_catalog.=) $2::pg_catalog.oid
+            THEN slotkeeper.predicate_digest(c.oid) END
 FROM pg_catalog.pg_class AS c
 JOIN slotkeeper.binding AS b ON b.binding_id OPERATOR(pg_catalog.=) $1
 WHERE c.oid OPERATOR(pg_catalog.=) $2::pg_catalog.oid

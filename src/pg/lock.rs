@@ -291,10 +291,10 @@ pub(crate) fn use_source(source: &str) {
     acquire(&source_key(source).tag(), pg_sys::ShareLock, true);
 }
 
-/// The table that stands for all tables: whoever books a content of none keeps any from being attached. Its weak locks cost next to
-/// nothing, however many share them, for the server keeps those of relations with each backend; and whoever gets one has heard of
-/// what was attached before.
-pub(super) const ALL_TABLES: &CStr = c"bound_relation";
+/// The view that stands for all tables: whoever books a content of none keeps any from being attached. Nobody else locks it but to
+/// read it. Weak locks of relations cost next to nothing, however many share them, for the server keeps them with each backend; and
+/// whoever gets one has heard of what was attached before.
+pub(super) const ALL_TABLES: &CStr = c"binding_health";
 
 /// Until the transaction ends no table is attached; waits for one that just is, and hears of it.
 pub(crate) fn use_no_source() -> Result<(), Fault> {

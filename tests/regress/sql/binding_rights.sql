@@ -143,6 +143,9 @@ SELECT pg_temp.try($c$DELETE FROM regress_mallory.stranger$c$);
 -- Nor does a view, a table that has been given the name, or a trigger with odd arguments on a bound table get anything.
 CREATE VIEW regress_mallory.shown AS SELECT 1 AS id, now() AS at;
 SELECT pg_temp.try(format('SELECT slotkeeper.attach_table(%L, %L)', 'regress_mallory.shown', :'plain'));
+-- Whoever may attach everything attaches nothing of slotkeeper's or of the server's.
+SELECT pg_temp.try(format('SELECT slotkeeper.attach_table(%L, %L)', t, :'plain')) FROM unnest(ARRAY['slotkeeper.booking', 'pg_catalog.pg_class', 'information_schema.sql_features']) AS t;
+SELECT pg_temp.try(format('SELECT slotkeeper.attach_queues(%L, %L)', 'slotkeeper.queue', '{"profile_id": "profile_id", "platform": "platform", "time_zone": "time_zone", "timetable": "timetable"}'));
 CREATE TEMP TABLE passing (id int PRIMARY KEY, at timestamptz);
 SELECT regexp_replace(pg_temp.try(format('SELECT slotkeeper.attach_table(%L, %L)', 'passing', :'plain')), 'pg_temp_\d+', 'pg_temp') AS try;
 CREATE TABLE regress_mallory.base (id int PRIMARY KEY, at timestamptz);
