@@ -498,6 +498,12 @@ pub(crate) fn is_visible(source: &str, content_id: &str) -> Result<bool, Fault> 
     Ok(!dynamic::query(&sql, See::Latest, &[Value::Text(content_id)], |_| Ok(()))?.is_empty())
 }
 
+/// Whether row security hides the row of a content from the caller.
+pub(crate) fn is_hidden(source: &str, content_id: &str) -> Result<bool, Fault> {
+    let hides = source != NO_SOURCE && matches!(of_source(source), Ok(Some(binding)) if binding.table.hides_rows());
+    Ok(hides && !is_visible(source, content_id)?)
+}
+
 impl Row {
     fn names(&self, profile_id: &str, platform: &str) -> bool {
         let own = self.platform.as_ref().map(|platform| platform.to_lowercase());

@@ -136,8 +136,12 @@ impl Table {
                 "Name the table that the rows are stored in.",
             )
         };
-        let table = Self::find(oid)?
-            .ok_or_else(|| refused("p_table is no table", "Only ordinary and partitioned tables can be bound."))?;
+        let table = Self::find(oid)?.ok_or_else(|| {
+            refused(
+                "p_table is no table",
+                "Only ordinary and partitioned tables can be bound.",
+            )
+        })?;
         // Who writes there would be guarded by what he is about to write.
         if table.schema == "slotkeeper" || oid.to_u32() < pg_sys::FirstNormalObjectId {
             return Err(refused(
