@@ -255,7 +255,10 @@ SELECT c.source, c.content_id, q.profile_id, q.platform, c.at, c.found_at, c.fou
        (SELECT array_agg(b.content_id ORDER BY b.seat) FROM slotkeeper.booking AS b
         WHERE b.queue_id = c.queue_id AND b.released_at IS NULL AND b.scheduled_at = c.at) AS held_by
 FROM slotkeeper.collision AS c
-JOIN slotkeeper.queue AS q ON q.queue_id = c.queue_id;
+JOIN slotkeeper.queue AS q ON q.queue_id = c.queue_id
+-- A call may have given it a seat since.
+WHERE NOT EXISTS (SELECT FROM slotkeeper.booking AS own
+                  WHERE own.content_id = c.content_id AND own.source = c.source AND own.queue_id = c.queue_id AND own.released_at IS NULL);
 
 COMMENT ON VIEW slotkeeper.slot_collisions IS 'Rows of bound tables without a seat, because another content holds their instant. move_collisions() gives them another.';
 
