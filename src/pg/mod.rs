@@ -10,6 +10,7 @@ pub(crate) mod condition;
 pub(crate) mod durable;
 pub(crate) mod dynamic;
 mod executor;
+mod index_key;
 
 pub(crate) mod insert;
 pub(crate) mod json;

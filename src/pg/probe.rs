@@ -5,8 +5,9 @@
 //! whether a key is there, which the unique index tells everybody who may insert, and nothing else of a row: row
 //! security and SELECT rights have no say.
 
+use super::index_key::with_key;
 use super::running::Upsert;
-use super::table::{Column, RegClass, Table, UniqueIndex, input};
+use super::table::{Column, Flaw, RegClass, Table, UniqueIndex, input};
 use super::trigger::Record;
 use crate::fault::Fault;
 use pgrx::{FromDatum, pg_sys};
@@ -81,12 +82,18 @@ pub(crate) struct Probe {
 impl Probe {
     /// Opens an index of this table; `parts` has one for each of its key columns, in any order.
     pub(crate) fn open(table: &Table, index: &UniqueIndex, parts: &[Part], to: Use) -> Result<Self, Fault> {
-        let ordered: Option<Vec<&Part>> = index
+        let ordered: Option<Vec<Option<pg_sys::Datum>>> = index
             .columns
             .iter()
             .map(|&number| parts.iter().find(|part| part.column.number == number))
+            .map(|part| part.map(|part| part.value))
             .collect();
         let ordered = ordered.ok_or_else(|| Fault::Internal(format!("a key of {} has no value", index.name)))?;
+        Ok(Self::open_key(table, index, &ordered, to))
+    }
+
+    /// The same for a key whose parts are in the order of the index's columns, and of their types.
+    fn open_key(table: &Table, index: &UniqueIndex, key: &[Option<pg_sys::Datum>], to: Use) -> Self {
         let mut snapshot = Box::new(pg_sys::SnapshotData {
             snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY,
             ..Default::default()
@@ -100,24 +107,21 @@ impl Probe {
             };
             let heap = pg_sys::table_open(table.oid(), mode as pg_sys::LOCKMODE);
             let relation = pg_sys::index_open(index.oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-            let keys: Vec<_> = (0..)
-                .zip(&ordered)
-                .map(|(n, part)| scan_key(relation, n, part))
-                .collect();
+            let keys: Vec<_> = (0..).zip(key).map(|(n, &value)| scan_key(relation, n, value)).collect();
             let (raw, count): (pg_sys::Snapshot, _) = (&mut *snapshot, keys.len() as i32);
             #[cfg(not(feature = "pg18"))]
             let scan = pg_sys::index_beginscan(heap, relation, raw, count, 0);
             #[cfg(feature = "pg18")]
             let scan = pg_sys::index_beginscan(heap, relation, raw, std::ptr::null_mut(), count, 0);
             let slot = pg_sys::table_slot_create(heap, std::ptr::null_mut());
-            Ok(Self {
+            Self {
                 heap,
                 index: relation,
                 slot,
                 scan,
                 snapshot,
                 keys,
-            })
+            }
         }
     }
 
@@ -277,33 +281,38 @@ pub(crate) enum Keys {
     With(i16),
 }
 
-/// Whether the table has a row with which this one has a unique key in common. Indexes over expressions or some of the rows are
-/// not asked.
+/// Whether the table has a row with which this one has a unique key in common.
 pub(crate) fn meets_a_row(table: pg_sys::Oid, row: &Record, keys: Keys, upsert: Upsert) -> Result<Met, Fault> {
     let table = Table::open(RegClass(table))?;
+    let to = match upsert {
+        Upsert::LeavesIt => Use::Look,
+        Upsert::UpdatesIt => Use::Lock,
+    };
     for index in table.unique_indexes() {
         let is_asked = match keys {
-            Keys::All => true,
-            Keys::With(column) => index.columns.contains(&column),
+            Keys::All => !matches!(index.flaw, Some(Flaw::Invalid | Flaw::Method)),
+            Keys::With(column) => index.flaw.is_none() && index.columns.contains(&column),
         };
-        if index.flaw.is_some() || !is_asked {
+        if !is_asked {
             continue;
         }
-        let parts = index.columns.iter().map(|&number| {
-            Some(Part {
-                column: table.numbered(number)?,
-                value: Some(row.datum(number)?),
-            })
-        });
-        // A NULL is equal to nothing.
-        let Some(parts) = parts.collect::<Option<Vec<_>>>() else {
-            continue;
+        let meet = |key: &[Option<pg_sys::Datum>]| {
+            // A NULL is equal to nothing.
+            match key.contains(&None) {
+                true => Met::Nothing,
+                false => Probe::open_key(&table, &index, key, to).meet(upsert),
+            }
         };
-        let to = match upsert {
-            Upsert::LeavesIt => Use::Look,
-            Upsert::UpdatesIt => Use::Lock,
+        let met = match index.flaw {
+            None => meet(
+                &index
+                    .columns
+                    .iter()
+                    .map(|&number| row.datum(number))
+                    .collect::<Vec<_>>(),
+            ),
+            Some(_) => in_index(&table, &index, row, meet).unwrap_or(Met::Nothing),
         };
-        let met = Probe::open(&table, &index, &parts, to)?.meet(upsert);
         if met != Met::Nothing {
             return Ok(met);
         }
@@ -311,16 +320,33 @@ pub(crate) fn meets_a_row(table: pg_sys::Oid, row: &Record, keys: Keys, upsert: 
     Ok(Met::Nothing)
 }
 
+/// Calls `act` with the key that the row has in this index; `None` where it has none.
+fn in_index<T>(
+    table: &Table,
+    index: &UniqueIndex,
+    row: &Record,
+    act: impl FnOnce(&[Option<pg_sys::Datum>]) -> T,
+) -> Option<T> {
+    // SAFETY: both relations are open, the index with a lock that lasts and until it is closed; the row is to be one of the
+    // table's.
+    unsafe {
+        let relation = pg_sys::index_open(index.oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+        let done = with_key(table.relation(), relation, row.tuple(), act);
+        pg_sys::index_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+        done
+    }
+}
+
 /// Equality with a part, by the operator, collation and type that the index itself uses for its n-th column, from 0.
 ///
 /// # Safety
 /// The index is an open btree with so many key columns, and the value is of that column's type.
-unsafe fn scan_key(index: pg_sys::Relation, n: usize, part: &Part) -> pg_sys::ScanKeyData {
+unsafe fn scan_key(index: pg_sys::Relation, n: usize, value: Option<pg_sys::Datum>) -> pg_sys::ScanKeyData {
     let mut key = pg_sys::ScanKeyData::default();
     let column = (n + 1) as i16;
     // SAFETY: as our caller promises; the catalogs name the operator's function.
     unsafe {
-        let Some(value) = part.value else {
+        let Some(value) = value else {
             pg_sys::ScanKeyEntryInitialize(
                 &mut key,
                 (pg_sys::SK_ISNULL | pg_sys::SK_SEARCHNULL) as i32,
