@@ -77,7 +77,7 @@ impl<T> UntilEnd<T> {
             *all = others;
             ended
         });
-        let still = ended.into_iter().filter(|waits| !waits.is_undone());
-        still.map(|waits| act(waits.of)).collect()
+        let mut still = ended.into_iter().filter(|waits| !waits.is_undone());
+        still.try_for_each(|waits| act(waits.of))
     }
 }
