@@ -1,6 +1,6 @@
 //! `attach_table`, `detach_table`: guarding a table, and leaving it alone again.
 
-use super::collisions::{self, listed, listed_unbooked};
+use super::collisions::{self, Unbound, listed, listed_unbooked};
 use super::existing::{Changes, Seen, close_published, survey};
 use super::release::release_all;
 use super::table::Table;
@@ -12,7 +12,7 @@ use crate::fault::Fault;
 use crate::manage;
 use crate::pg::dynamic::{Moment, See, qualified, query};
 use crate::pg::json::{JsonArg, JsonReply};
-use crate::pg::lock::take_source;
+use crate::pg::lock::{take_source, wait_for};
 use crate::pg::patience::{Against, Patience, Sought, try_hold_table};
 use crate::pg::predicate::RowOf;
 use crate::pg::refuse_read_only;
@@ -465,6 +465,18 @@ fn attach_table(p_table: Option<RegClass>, p_options: Option<JsonArg>) -> Result
     Ok(attach(table, options, &json)?.into())
 }
 
+/// Waits for who has booked a row's content under no source, and is still open: no other comes.
+fn wait_for_unbound(binding: &Binding) -> Result<(), Fault> {
+    for content in collisions::unbound()? {
+        if let Some(transaction) = content.busy
+            && row::has_row(binding, &content.content_id)?
+        {
+            wait_for(transaction);
+        }
+    }
+    Ok(())
+}
+
 fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply, Fault> {
     require_owner(&table)?;
     let source = source_of(&table, "content")?;
@@ -484,7 +496,6 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
     // which writers have to wait, and the little that has changed since.
     let parts = parts_of(&binding.table)?;
     let mut then = Moment::now();
-    let began = then.oldest_transaction();
     let first = survey(&binding, &then, true)?;
     if let Some((profile_id, platform)) = first.unknown_queues.first() {
         return Err(Fault::NoQueue {
@@ -512,7 +523,8 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
             let patience = patience.get_or_insert_with(Patience::begin);
             is_held = patience.has_got(|| {
                 try_hold_table(table.oid, against)?;
-                take_source(&binding.source)
+                take_source(&binding.source)?;
+                wait_for_unbound(&binding)
             })?;
             if !is_held {
                 // What they write meanwhile is looked at before the next try.
@@ -535,7 +547,10 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
                 }
             }
             // Or under none, without knowing that their contents have rows here. What a call has said comes of it is kept.
-            for (content_id, queue_id) in collisions::unbound_since(began)? {
+            for Unbound {
+                content_id, queue_id, ..
+            } in collisions::unbound()?
+            {
                 if let Some(seen) = ledger.get_mut(&content_id).filter(|seen| seen.queue_id == queue_id) {
                     seen.at = None;
                     collisions::release_in(&binding, &content_id, queue_id, now)?;

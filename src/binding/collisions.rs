@@ -6,7 +6,7 @@ use super::existing::{
 use super::row::{Target, is_visible};
 use super::table::Table;
 use super::{Binding, queue_of};
-use crate::arguments::OnConflict;
+use crate::arguments::{NO_SOURCE, OnConflict};
 use crate::booking::{self, Booking, Content, State};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -18,9 +18,11 @@ use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::refuse_read_only;
 use crate::pg::statement::{Statement, Value};
 use crate::pg::table::RegClass;
+use crate::pg::whole_table::each_row;
 use crate::publish::{self, Movable};
 use crate::queue::{self, Queue};
 use crate::reply::Reply;
+use pgrx::pg_sys::TransactionId;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use slotkeeper_core::Instant;
@@ -59,12 +61,6 @@ SELECT pg_catalog.count(*) FROM slotkeeper.collision WHERE source OPERATOR(pg_ca
 UPDATE slotkeeper.binding SET unbooked = $2
 WHERE source OPERATOR(pg_catalog.=) $1 AND kind OPERATOR(pg_catalog.=) 'content'
   AND (unbooked OPERATOR(pg_catalog.=) $2) IS NOT TRUE AND (unbooked IS NOT NULL OR $2 IS NOT NULL)") };
-
-    static UNBOUND_SINCE: Statement = const { Statement::new(c"
-SELECT b.content_id, b.queue_id
-FROM slotkeeper.booking AS b
-WHERE b.source OPERATOR(pg_catalog.=) '' AND b.released_at IS NULL
-  AND pg_catalog.age(b.xmin) OPERATOR(pg_catalog.<=) pg_catalog.age($1::pg_catalog.text::pg_catalog.xid)") };
 
     static LIVE: Statement = const { Statement::new(c"
 SELECT b.content_id, b.scheduled_at, b.queue_id
@@ -246,13 +242,29 @@ pub(super) fn live(source: &str) -> Result<HashMap<String, Seen>, Fault> {
     Ok(all)
 }
 
-/// Contents of no table that were booked, or moved, by this transaction and later ones, and their queues.
-pub(super) fn unbound_since(transaction: u32) -> Result<Vec<(String, i64)>, Fault> {
-    UNBOUND_SINCE.with(|all| {
-        all.read(&[Value::Text(&transaction.to_string())], |row| {
-            Ok((row.must(1)?, row.must(2)?))
-        })
-    })
+/// A live booking of a content of no table.
+pub(super) struct Unbound {
+    pub(super) content_id: String,
+    pub(super) queue_id: i64,
+    /// The open transaction that is at it.
+    pub(super) busy: Option<TransactionId>,
+}
+
+/// All of them, those of open transactions included.
+pub(super) fn unbound() -> Result<Vec<Unbound>, Fault> {
+    let mut all = Vec::new();
+    each_row(c"booking", |row| {
+        let is_live = row.column::<TimestampWithTimeZone>(c"released_at")?.is_none();
+        if is_live && row.must::<&str>(c"source")? == NO_SOURCE {
+            all.push(Unbound {
+                content_id: row.must(c"content_id")?,
+                queue_id: row.must(c"queue_id")?,
+                busy: row.busy,
+            });
+        }
+        Ok(())
+    })?;
+    Ok(all)
 }
 
 /// Gives back what a content without a row was seen to hold. What it holds by now, somebody has booked since.

@@ -302,7 +302,28 @@ pub(crate) fn use_no_source() -> Result<(), Fault> {
     Ok(())
 }
 
-/// Waits for everyone who has booked under this source, or under none, while no table was attached, and keeps others from it
+/// The same until it is dropped, when the uncommitted row tells. Who is about to attach a table waits for nobody who may be waiting
+/// for him to write that table.
+pub(crate) struct NoSource(pg_sys::Oid);
+
+impl NoSource {
+    pub(crate) fn begin() -> Result<Self, Fault> {
+        use_no_source()?;
+        relation_oid(ALL_TABLES).map(Self)
+    }
+}
+
+impl Drop for NoSource {
+    fn drop(&mut self) {
+        // As for a brief lock.
+        if !std::thread::panicking() {
+            // SAFETY: acquired in this (sub)transaction in the same mode.
+            unsafe { pg_sys::UnlockRelationOid(self.0, pg_sys::RowShareLock as pg_sys::LOCKMODE) };
+        }
+    }
+}
+
+/// Waits for everyone who has booked under this source, or is just booking under none, while no table was attached, and keeps others from it
 /// until the transaction ends.
 pub(crate) fn take_source(source: &str) -> Result<(), Fault> {
     acquire(&source_key(source).tag(), pg_sys::ExclusiveLock, true);

@@ -30,6 +30,7 @@ pub(crate) mod told;
 pub(crate) mod transaction;
 pub(crate) mod trigger;
 mod versions;
+pub(crate) mod whole_table;
 
 use crate::fault::Fault;
 use pgrx::pg_sys;

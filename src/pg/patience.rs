@@ -21,11 +21,16 @@ const LONGEST: Duration = Duration::from_millis(400);
 /// When the last try begins at the latest, where the session's `lock_timeout` doesn't say.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// So many tries may end in a circle. One more, and it is made of what was held before.
+const MANY_CIRCLES: u32 = 10;
+
 /// Tries to get a lock.
 pub(crate) struct Patience {
     began: Clock,
     limit: Duration,
     wait: Duration,
+    /// Tries that have ended in a circle of waiters.
+    circles: u32,
 }
 
 /// What is asked for.
@@ -106,13 +111,21 @@ impl Patience {
             began: Clock::now(),
             limit,
             wait: FIRST.min(limit),
+            circles: 0,
         }
     }
 
-    /// One try. False where somebody holds what `acquire` asks for; then nothing of it is left.
-    pub(crate) fn has_got(&self, acquire: impl FnOnce() -> Result<(), Fault>) -> Result<bool, Fault> {
+    /// One try. False where somebody holds what `acquire` asks for; then nothing of it is left. So it is, the first times, where he
+    /// waits for some of it: without that he goes on.
+    pub(crate) fn has_got(&mut self, acquire: impl FnOnce() -> Result<(), Fault>) -> Result<bool, Fault> {
         let _waiting = Waiting::at_most(self.wait);
-        unless(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, acquire).map(|got| got.is_some())
+        let acquire = || unless(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, acquire);
+        if self.circles >= MANY_CIRCLES {
+            return acquire().map(|got| got.is_some());
+        }
+        let got = unless(PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED, acquire)?;
+        self.circles += u32::from(got.is_none());
+        Ok(got.flatten().is_some())
     }
 
     /// After a try in vain: lets others have their turn; 55P03 where it has been long enough.
