@@ -1,6 +1,7 @@
 //! `preview_slots`: the slots ahead and who holds them.
 
 use crate::arguments::instant;
+use crate::binding::row::is_hidden;
 use crate::clock::now;
 use crate::fault::Fault;
 use crate::pg::statement::{Statement, Value};
@@ -17,7 +18,7 @@ const MAX_COUNT: i32 = 10_000;
 
 thread_local! {
     static CONTENTS: Statement = const { Statement::by_index(c"
-SELECT b.granule, b.content_id
+SELECT b.granule, b.content_id, b.source
 FROM slotkeeper.booking AS b
 WHERE b.queue_id OPERATOR(pg_catalog.=) $1 AND b.granule OPERATOR(pg_catalog.=) ANY ($2) AND b.released_at IS NULL
 ORDER BY b.granule, b.seat") };
@@ -66,30 +67,32 @@ fn preview_slots(
     let shown: Result<Vec<Shown>, Fault> = slots
         .iter()
         .map(|slot| {
-            let ids = contents.remove(&slot.granule).unwrap_or_default();
-            let local = format_local(&queue.zone, slot.at);
-            Ok((
-                to_timestamptz(slot.at)?,
-                local,
-                i32::from(slot.capacity),
-                ids.len() as i32,
-                ids,
-            ))
+            let held = contents.remove(&slot.granule).unwrap_or_default();
+            let (local, taken) = (format_local(&queue.zone, slot.at), held.len() as i32);
+            let ids: Result<Vec<String>, Fault> = held
+                .into_iter()
+                .filter_map(|(id, source)| match is_hidden(&source, &id) {
+                    Ok(hidden) => (!hidden).then_some(Ok(id)),
+                    Err(fault) => Some(Err(fault)),
+                })
+                .collect();
+            Ok((to_timestamptz(slot.at)?, local, i32::from(slot.capacity), taken, ids?))
         })
         .collect();
     Ok(TableIterator::new(shown?))
 }
 
-fn contents_of(queue_id: i64, slots: &[Slot]) -> Result<HashMap<i64, Vec<String>>, Fault> {
+/// The contents that hold seats there, with their sources, by granule.
+fn contents_of(queue_id: i64, slots: &[Slot]) -> Result<HashMap<i64, Vec<(String, String)>>, Fault> {
     let granules: Vec<i64> = slots.iter().map(|slot| slot.granule).collect();
     let held = CONTENTS.with(|contents| {
         contents.show(&[Value::Int8(queue_id), Value::Int8s(&granules)], |row| {
-            Ok((row.must::<i64>(1)?, row.must::<String>(2)?))
+            Ok((row.must::<i64>(1)?, (row.must::<String>(2)?, row.must::<String>(3)?)))
         })
     })?;
-    let mut contents: HashMap<i64, Vec<String>> = HashMap::new();
-    for (granule, content_id) in held {
-        contents.entry(granule).or_default().push(content_id);
+    let mut contents: HashMap<i64, Vec<(String, String)>> = HashMap::new();
+    for (granule, content) in held {
+        contents.entry(granule).or_default().push(content);
     }
     Ok(contents)
 }

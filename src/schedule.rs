@@ -221,9 +221,12 @@ pub(crate) fn take<'w>(which: &'w Which<'_>, for_change: bool) -> Result<Option<
         let Some(source) = booking::source_of(which, for_change)? else {
             return Ok(None);
         };
-        let target = Target::of_source(&which.content_id, &source, for_change)?;
+        let mut target = Target::of_source(&which.content_id, &source, for_change)?;
         if target.is_hidden() {
             return Ok(None);
+        }
+        if for_change {
+            target.settle_unbound()?;
         }
         match booking::take(&which.with_source(&source), for_change)? {
             Some(mine) => return Ok(Some((target, mine))),

@@ -33,6 +33,7 @@ CREATE TABLE slotkeeper.bound_relation (
     is_root    boolean NOT NULL,
     filenode   oid NOT NULL,
     triggers   text NOT NULL,
+    predicates text,
     PRIMARY KEY (binding_id, relid)
 ) USING heap;
 
@@ -40,6 +41,7 @@ COMMENT ON TABLE slotkeeper.bound_relation IS 'Bound tables and their partitions
 COMMENT ON COLUMN slotkeeper.bound_relation.is_root IS 'Whether it is the table itself, or a partition of it.';
 COMMENT ON COLUMN slotkeeper.bound_relation.filenode IS 'Of a partition: changes when it is truncated.';
 COMMENT ON COLUMN slotkeeper.bound_relation.triggers IS 'Digest of slotkeeper''s triggers; changes when one is disabled, even if it is enabled again. refused: a replicated row was not followed.';
+COMMENT ON COLUMN slotkeeper.bound_relation.predicates IS 'Of the table itself: digest of the predicates as they read then; changes when something that they name is renamed.';
 
 CREATE TABLE slotkeeper.collision (
     source     text COLLATE "C" NOT NULL,
@@ -99,6 +101,20 @@ AS $body$
 $body$;
 
 COMMENT ON FUNCTION slotkeeper.trigger_digest(oid, text) IS 'Changes when one of the triggers of a table''s binding of this kind is made, disabled, enabled or dropped. For binding_health.';
+
+-- What calls read of the predicates is their text, which goes by names; the guard's conditions follow a rename.
+CREATE FUNCTION slotkeeper.predicate_digest(p_relid oid) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $body$
+    SELECT md5(string_agg(pg_get_expr(t.tgqual, t.tgrelid), ';' ORDER BY t.tgname))
+    FROM pg_trigger AS t
+    JOIN pg_proc AS p ON p.oid = t.tgfoid
+    WHERE t.tgrelid = p_relid AND p.pronamespace = 'slotkeeper'::regnamespace AND p.proname = 'guard_row'
+      AND t.tgqual IS NOT NULL AND t.tgname <> '~slotkeeper_columns'
+$body$;
+
+COMMENT ON FUNCTION slotkeeper.predicate_digest(oid) IS 'Changes when what the predicates of a bound table name is called otherwise: a column, a function, an enum''s value. For binding_health.';
 
 -- Triggers fire in the order of their names. (Row level 1, before 2, insert 4, update 16.)
 CREATE FUNCTION slotkeeper.late_triggers(p_relid oid) RETURNS text
@@ -188,6 +204,9 @@ LEFT JOIN LATERAL (
     SELECT slotkeeper.late_triggers(c.oid) AS names WHERE b.kind = 'content'
 ) AS late ON true
 LEFT JOIN LATERAL (
+    SELECT root.predicates <> slotkeeper.predicate_digest(c.oid) AS holds WHERE b.kind = 'content'
+) AS renamed ON true
+LEFT JOIN LATERAL (
     -- What attach_table refuses, and a table may become later.
     SELECT *
     FROM (VALUES
@@ -216,6 +235,7 @@ CROSS JOIN LATERAL (
                WHEN b.kind = 'content' AND guard.conditions < 4 THEN 'triggers are missing, as when a column that a predicate reads was dropped'
                WHEN guard.disabled > 0 THEN 'triggers are disabled'
                WHEN b.dropped_at IS NOT NULL THEN 'the table was dropped and made again'
+               WHEN renamed.holds THEN 'something that a predicate names has another name now'
                WHEN shape.reason IS NOT NULL THEN shape.reason
                WHEN late.names IS NOT NULL THEN 'triggers fire after the guard: ' || late.names
                WHEN root.triggers = 'refused' THEN 'a replicated row could not be followed'
@@ -224,7 +244,7 @@ CROSS JOIN LATERAL (
                WHEN b.unbooked IS NOT NULL THEN 'rows cannot be booked: ' || b.unbooked
                WHEN untold.rows IS NOT NULL THEN 'rows don''t say what became of their contents: ' || untold.rows
            END AS reason,
-           coalesce(missing.names IS NOT NULL OR b.dropped_at IS NOT NULL OR guard.triggers = 0
+           coalesce(missing.names IS NOT NULL OR b.dropped_at IS NOT NULL OR guard.triggers = 0 OR renamed.holds
                     OR b.kind = 'content' AND guard.conditions < 4, false) AS rebuild
 ) AS broken;
 
@@ -235,7 +255,10 @@ SELECT c.source, c.content_id, q.profile_id, q.platform, c.at, c.found_at, c.fou
        (SELECT array_agg(b.content_id ORDER BY b.seat) FROM slotkeeper.booking AS b
         WHERE b.queue_id = c.queue_id AND b.released_at IS NULL AND b.scheduled_at = c.at) AS held_by
 FROM slotkeeper.collision AS c
-JOIN slotkeeper.queue AS q ON q.queue_id = c.queue_id;
+JOIN slotkeeper.queue AS q ON q.queue_id = c.queue_id
+-- A call may have given it a seat since.
+WHERE NOT EXISTS (SELECT FROM slotkeeper.booking AS own
+                  WHERE own.content_id = c.content_id AND own.source = c.source AND own.queue_id = c.queue_id AND own.released_at IS NULL);
 
 COMMENT ON VIEW slotkeeper.slot_collisions IS 'Rows of bound tables without a seat, because another content holds their instant. move_collisions() gives them another.';
 

@@ -7,7 +7,7 @@ AS $body$
 -- A definer: GRANT on these functions is their owner's to give. It evaluates nothing of the caller's; the role's name
 -- is quoted by the server.
 DECLARE
-    reader constant text[] := ARRAY['preview_slots', 'trigger_digest', 'late_triggers'];
+    reader constant text[] := ARRAY['preview_slots', 'trigger_digest', 'predicate_digest', 'late_triggers'];
     writer constant text[] := reader || ARRAY['assign_next_available_slot', 'assign_slots', 'schedule_content',
                                               'reschedule_content', 'unschedule_content',
                                               'begin_request', 'extend_request', 'finish_request', 'abandon_request',

@@ -1,6 +1,6 @@
 //! `attach_table`, `detach_table`: guarding a table, and leaving it alone again.
 
-use super::collisions::{self, listed, listed_unbooked};
+use super::collisions::{self, Unbound, listed, listed_unbooked};
 use super::existing::{Changes, Seen, close_published, survey};
 use super::release::release_all;
 use super::table::Table;
@@ -12,7 +12,7 @@ use crate::fault::Fault;
 use crate::manage;
 use crate::pg::dynamic::{Moment, See, qualified, query};
 use crate::pg::json::{JsonArg, JsonReply};
-use crate::pg::lock::take_source;
+use crate::pg::lock::{take_source, wait_for};
 use crate::pg::patience::{Against, Patience, Sought, try_hold_table};
 use crate::pg::predicate::RowOf;
 use crate::pg::refuse_read_only;
@@ -115,8 +115,10 @@ ORDER BY c.oid") };
 DELETE FROM slotkeeper.bound_relation WHERE binding_id OPERATOR(pg_catalog.=) $1") };
 
     static REMEMBER_RELATIONS: Statement = const { Statement::new(c"
-INSERT INTO slotkeeper.bound_relation (binding_id, relid, is_root, filenode, triggers)
-SELECT $1, c.oid, c.oid OPERATOR(pg_catalog.=) $2::pg_catalog.oid, c.relfilenode, slotkeeper.trigger_digest(c.oid, b.kind)
+INSERT INTO slotkeeper.bound_relation (binding_id, relid, is_root, filenode, triggers, predicates)
+SELECT $1, c.oid, c.oid OPERATOR(pg_catalog.=) $2::pg_catalog.oid, c.relfilenode, slotkeeper.trigger_digest(c.oid, b.kind),
+       CASE WHEN b.kind OPERATOR(pg_catalog.=) 'content' AND c.oid OPERATOR(pg_catalog.=) $2::pg_catalog.oid
+            THEN slotkeeper.predicate_digest(c.oid) END
 FROM pg_catalog.pg_class AS c
 JOIN slotkeeper.binding AS b ON b.binding_id OPERATOR(pg_catalog.=) $1
 WHERE c.oid OPERATOR(pg_catalog.=) $2::pg_catalog.oid
@@ -463,6 +465,18 @@ fn attach_table(p_table: Option<RegClass>, p_options: Option<JsonArg>) -> Result
     Ok(attach(table, options, &json)?.into())
 }
 
+/// Waits for who has booked a row's content under no source, and is still open: no other comes.
+fn wait_for_unbound(binding: &Binding) -> Result<(), Fault> {
+    for content in collisions::unbound()? {
+        if let Some(transaction) = content.busy
+            && row::has_row(binding, &content.content_id)?
+        {
+            wait_for(transaction);
+        }
+    }
+    Ok(())
+}
+
 fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply, Fault> {
     require_owner(&table)?;
     let source = source_of(&table, "content")?;
@@ -509,13 +523,17 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
             let patience = patience.get_or_insert_with(Patience::begin);
             is_held = patience.has_got(|| {
                 try_hold_table(table.oid, against)?;
-                take_source(&binding.source);
-                Ok(())
+                take_source(&binding.source)?;
+                wait_for_unbound(&binding)
             })?;
             if !is_held {
                 // What they write meanwhile is looked at before the next try.
-                let (oid, name) = (table.oid, relation.as_str());
-                patience.go_on(&Sought::Table { oid, name, against })?;
+                patience.go_on(&Sought::Table {
+                    oid: table.oid,
+                    name: &relation,
+                    against,
+                    source: Some(&binding.source),
+                })?;
             }
         }
         if is_held {
@@ -526,6 +544,17 @@ fn attach(table: Table, options: TableOptions, json: &JsonValue) -> Result<Reply
                 if !ledger.get(&content_id).is_some_and(as_known) {
                     also.insert(content_id.clone());
                     ledger.insert(content_id, seen);
+                }
+            }
+            // Or under none, without knowing that their contents have rows here. What a call has said comes of it is kept.
+            for Unbound {
+                content_id, queue_id, ..
+            } in collisions::unbound()?
+            {
+                if let Some(seen) = ledger.get_mut(&content_id).filter(|seen| seen.queue_id == queue_id) {
+                    seen.at = None;
+                    collisions::release_in(&binding, &content_id, queue_id, now)?;
+                    also.insert(content_id);
                 }
             }
         }

@@ -1,10 +1,12 @@
 //! Rows that occupy an instant which another content holds: remembered, until they move or are moved.
 
-use super::existing::{Changes, Claim, Collision, Occupant, Rows, Seen, Unbooked, close_published, occupants};
+use super::existing::{
+    Changes, Claim, Collision, Occupant, QueueIds, Rows, Seen, Unbooked, close_published, is_kept, occupants,
+};
 use super::row::{Target, is_visible};
 use super::table::Table;
 use super::{Binding, queue_of};
-use crate::arguments::OnConflict;
+use crate::arguments::{NO_SOURCE, OnConflict};
 use crate::booking::{self, Booking, Content, State};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -16,9 +18,11 @@ use crate::pg::lock::{Brief, Key, use_queues, wait_for};
 use crate::pg::refuse_read_only;
 use crate::pg::statement::{Statement, Value};
 use crate::pg::table::RegClass;
+use crate::pg::whole_table::each_row;
 use crate::publish::{self, Movable};
 use crate::queue::{self, Queue};
 use crate::reply::Reply;
+use pgrx::pg_sys::TransactionId;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use slotkeeper_core::Instant;
@@ -98,6 +102,8 @@ pub(super) struct Reconciled {
     pub(super) released: i64,
     pub(super) collisions: Vec<Collision>,
     pub(super) unbooked: Vec<Unbooked>,
+    /// Rows whose contents keep their seats in queues that were dropped.
+    pub(super) kept: i64,
     /// Rows of which nothing is known any more but what this says.
     pub(super) looked_at: HashSet<String>,
 }
@@ -119,7 +125,7 @@ pub(super) fn reconcile(
         }
     };
     let mut differs: Vec<Occupant> = Vec::new();
-    let mut queues: HashMap<(String, Option<String>), Option<i64>> = HashMap::new();
+    let mut queues = QueueIds::of(binding);
     let mut done = Reconciled::default();
     occupants(binding, Rows::Holding, moment, only, |row, claim| {
         if let Claim::Cannot(why) = claim {
@@ -134,14 +140,7 @@ pub(super) fn reconcile(
             }
             return Ok(());
         }
-        let name = (row.profile_id.clone(), row.platform.clone());
-        let queue_id = match queues.get(&name) {
-            Some(known) => *known,
-            None => {
-                let queue = queue_of(binding, &row.profile_id, row.platform.as_deref(), true)?;
-                *queues.entry(name).or_insert(queue.map(|queue| queue.queue_id))
-            }
-        };
+        let queue_id = queues.named_by(&row)?;
         match seen {
             Some(seen) if seen.at == Some(row.at) && Some(seen.queue_id) == queue_id => {
                 ledger.insert(row.content_id, seen);
@@ -170,6 +169,10 @@ pub(super) fn reconcile(
         let (mut again, rows) = (Vec::new(), std::mem::take(&mut differs));
         for row in rows {
             let Some(queue) = queue_of(binding, &row.profile_id, row.platform.as_deref(), true)? else {
+                if is_kept(binding, &row)? {
+                    done.kept += 1;
+                    continue;
+                }
                 done.released += release_content(binding, &row.content_id, now)?;
                 forget(&binding.source, &row.content_id)?;
                 done.unbooked.push(Unbooked::without_queue(&row));
@@ -207,16 +210,8 @@ pub(super) fn reconcile(
             done.unbooked.push(Unbooked::without_queue(&row));
             continue;
         };
-        let collision = Collision {
-            content_id: row.content_id,
-            queue_id: queue.queue_id,
-            profile_id: queue.profile_id.clone(),
-            platform: queue.platform.clone(),
-            at: row.at,
-        };
-        // The seat that it had is none at its time.
-        done.released += release_content(binding, &collision.content_id, now)?;
-        remember(&binding.source, &collision, found_by, now)?;
+        let (collision, released) = unseat(binding, &row, &queue, found_by, now)?;
+        done.released += released;
         let seen = Seen {
             queue_id: collision.queue_id,
             at: Some(collision.at),
@@ -243,6 +238,31 @@ pub(super) fn live(source: &str) -> Result<HashMap<String, Seen>, Fault> {
                 .or_insert(seen);
             Ok(())
         })
+    })?;
+    Ok(all)
+}
+
+/// A live booking of a content of no table.
+pub(super) struct Unbound {
+    pub(super) content_id: String,
+    pub(super) queue_id: i64,
+    /// The open transaction that is at it.
+    pub(super) busy: Option<TransactionId>,
+}
+
+/// All of them, those of open transactions included.
+pub(super) fn unbound() -> Result<Vec<Unbound>, Fault> {
+    let mut all = Vec::new();
+    each_row(c"booking", |row| {
+        let is_live = row.column::<TimestampWithTimeZone>(c"released_at")?.is_none();
+        if is_live && row.must::<&str>(c"source")? == NO_SOURCE {
+            all.push(Unbound {
+                content_id: row.must(c"content_id")?,
+                queue_id: row.must(c"queue_id")?,
+                busy: row.busy,
+            });
+        }
+        Ok(())
     })?;
     Ok(all)
 }
@@ -408,6 +428,34 @@ pub(super) fn settle_exactly(binding: &Binding, row: &Occupant, queue: &Queue, n
     })
 }
 
+/// The same; where another holds the instant the row is remembered, and holds none.
+pub(super) fn settle_or_remember(
+    binding: &Binding,
+    row: &Occupant,
+    queue: &Queue,
+    found_by: &str,
+    now: Instant,
+) -> Result<(), Fault> {
+    if let Exactly::Taken = settle_exactly(binding, row, queue, now)? {
+        unseat(binding, row, queue, found_by, now)?;
+    }
+    Ok(())
+}
+
+/// Another holds the row's instant: the seat that it had is none at its time. Returns how many were given back.
+fn unseat(
+    binding: &Binding,
+    row: &Occupant,
+    queue: &Queue,
+    found_by: &str,
+    now: Instant,
+) -> Result<(Collision, i64), Fault> {
+    let released = release_content(binding, &row.content_id, now)?;
+    let collision = Collision::of(row, queue);
+    remember(&binding.source, &collision, found_by, now)?;
+    Ok((collision, released))
+}
+
 #[pg_extern(schema = "slotkeeper")]
 fn reconcile_table(p_table: Option<RegClass>) -> Result<JsonReply, ErrorReport> {
     refuse_read_only(c"reconcile_table()");
@@ -439,6 +487,7 @@ fn reconcile_table(p_table: Option<RegClass>) -> Result<JsonReply, ErrorReport> 
         .with("collision_count", done.collisions.len() as i64)
         .with("unbooked", listed_unbooked(&done.unbooked))
         .with("unbooked_count", done.unbooked.len() as i64)
+        .with_some("kept_count", (done.kept > 0).then_some(done.kept))
         .with_some("told_count", (told > 0).then_some(told))
         .with_some("untold_count", (untold > 0).then_some(untold))
         .into())

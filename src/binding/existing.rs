@@ -10,6 +10,7 @@ use crate::pg::dynamic::{Moment, each, literal};
 use crate::pg::lock::{Brief, Key, use_queues};
 use crate::pg::predicate::RowOf;
 use crate::pg::scan::IndexScan;
+use crate::pg::statement::{Statement, Value};
 use crate::publish;
 use crate::queue::Queue;
 use pgrx::{PgLogLevel, ereport};
@@ -45,6 +46,19 @@ pub(super) struct Collision {
     pub(super) profile_id: String,
     pub(super) platform: String,
     pub(super) at: Instant,
+}
+
+impl Collision {
+    /// The row, at the instant that it asks for in its queue.
+    pub(super) fn of(row: &Occupant, queue: &Queue) -> Self {
+        Self {
+            content_id: row.content_id.clone(),
+            queue_id: queue.queue_id,
+            profile_id: queue.profile_id.clone(),
+            platform: queue.platform.clone(),
+            at: row.at,
+        }
+    }
 }
 
 /// Which rows to look at.
@@ -168,6 +182,55 @@ pub(super) fn occupants(
     })
 }
 
+/// Ids of the queues that rows name, each looked up once.
+pub(super) struct QueueIds<'b> {
+    binding: &'b Binding,
+    known: HashMap<(String, Option<String>), Option<i64>>,
+}
+
+impl<'b> QueueIds<'b> {
+    pub(super) fn of(binding: &'b Binding) -> Self {
+        Self {
+            binding,
+            known: HashMap::new(),
+        }
+    }
+
+    /// The queue that a row names; none where it does not exist.
+    pub(super) fn named_by(&mut self, row: &Occupant) -> Result<Option<i64>, Fault> {
+        let name = (row.profile_id.clone(), row.platform.clone());
+        if let Some(known) = self.known.get(&name) {
+            return Ok(*known);
+        }
+        let queue = queue_of(self.binding, &row.profile_id, row.platform.as_deref(), true)?;
+        Ok(*self.known.entry(name).or_insert(queue.map(|queue| queue.queue_id)))
+    }
+}
+
+thread_local! {
+    static KEPT: Statement = const { Statement::by_index(c"
+SELECT 1
+FROM slotkeeper.booking AS b
+JOIN slotkeeper.dropped_queue AS d ON d.queue_id OPERATOR(pg_catalog.=) b.queue_id
+WHERE b.content_id OPERATOR(pg_catalog.=) $1 AND b.source OPERATOR(pg_catalog.=) $2 AND b.released_at IS NULL
+  AND d.profile_id OPERATOR(pg_catalog.=) $3 AND ($4 IS NULL OR d.platform OPERATOR(pg_catalog.=) $4)
+LIMIT 1") };
+}
+
+/// Whether the row's content keeps its seat in the queue of this name that was dropped: it was published there, or what came of
+/// it is unknown.
+pub(super) fn is_kept(binding: &Binding, row: &Occupant) -> Result<bool, Fault> {
+    let platform = row.platform.as_deref().map(|name| platform_name("platform", name));
+    let platform = platform.transpose()?;
+    let values = [
+        Value::Text(&row.content_id),
+        Value::Text(&binding.source),
+        Value::Text(&row.profile_id),
+        Value::OptionalText(platform.as_deref()),
+    ];
+    Ok(!KEPT.with(|kept| kept.read(&values, |_| Ok(())))?.is_empty())
+}
+
 /// So many contents are closed by one statement.
 const CLOSED_AT_ONCE: usize = 10_000;
 
@@ -183,7 +246,7 @@ pub(super) fn close_published(
     }
     let (now, source) = (now()?, binding.source.as_str());
     let in_hand = publish::in_hand(source)?;
-    let mut queues: HashMap<(String, Option<String>), Option<i64>> = HashMap::new();
+    let mut queues = QueueIds::of(binding);
     let mut waiting: Vec<(String, i64)> = Vec::new();
     let mut closed = 0;
     let close = |waiting: &mut Vec<(String, i64)>| {
@@ -193,15 +256,9 @@ pub(super) fn close_published(
         closed
     };
     occupants(binding, Rows::Published, moment, only, |row, _| {
-        let name = (row.profile_id, row.platform);
-        let queue_id = match queues.get(&name) {
-            Some(known) => *known,
-            None => {
-                let queue = queue_of(binding, &name.0, name.1.as_deref(), true)?;
-                *queues.entry(name).or_insert(queue.map(|queue| queue.queue_id))
-            }
+        let Some(queue_id) = queues.named_by(&row)? else {
+            return Ok(());
         };
-        let Some(queue_id) = queue_id else { return Ok(()) };
         let content = (row.content_id, queue_id);
         if in_hand.contains(&content) {
             let found = booking::find(&Content {
@@ -351,6 +408,10 @@ pub(super) fn survey(binding: &Binding, moment: &Moment, book: bool) -> Result<S
             }
         }
         let Some(place) = &mut place else {
+            if is_kept(binding, &row)? {
+                survey.known += 1;
+                return Ok(());
+            }
             survey
                 .unknown_queues
                 .insert((row.profile_id.clone(), row.platform.clone().unwrap_or_default()));
@@ -377,13 +438,7 @@ pub(super) fn survey(binding: &Binding, moment: &Moment, book: bool) -> Result<S
                 }
             }
             Seated::Contended => seen.at = None,
-            Seated::Not => survey.collisions.push(Collision {
-                content_id: row.content_id.clone(),
-                queue_id: place.queue.queue_id,
-                profile_id: place.queue.profile_id.clone(),
-                platform: place.queue.platform.clone(),
-                at: row.at,
-            }),
+            Seated::Not => survey.collisions.push(Collision::of(&row, &place.queue)),
         }
         if book {
             survey.ledger.insert(row.content_id, seen);

@@ -6,7 +6,7 @@
 use super::collisions::{self, LetGo, let_go, release_content};
 use super::guard::{Writer, decide, leave, not_movable};
 use super::table::Column;
-use super::{Binding, parts_beside, queue_of};
+use super::{Binding, parts_of, queue_of};
 use crate::booking::{self, Booking, Content};
 use crate::clock::now;
 use crate::fault::Fault;
@@ -231,7 +231,7 @@ impl Writer<'_> {
     fn held(&self, old: &Record, old_id: &str) -> Result<Vec<(Booking, Rc<Queue>)>, Fault> {
         let binding = self.binding;
         let mut held = booking::of_source(old_id, &binding.source)?;
-        if !held.is_empty() && !parts_beside(binding, self.fired.table())?.is_empty() {
+        if !held.is_empty() && !parts_of(binding, self.fired.table())?.is_empty() {
             let was = self.named(old);
             let (holds, in_hand) = (
                 decide(self.fired, &binding.source)?.holds(Version::Old),

@@ -18,6 +18,7 @@ pub(crate) mod row;
 mod table;
 mod triggers;
 mod unproven;
+mod until_end;
 
 use crate::arguments::platform_name;
 use crate::fault::Fault;
@@ -421,23 +422,26 @@ fn ids_of_broken(table: pg_sys::Oid, source: &str) -> Result<Option<Option<i16>>
     Ok(Some(table.column("content_id", name).ok().map(|column| column.number)))
 }
 
-/// The other parts of the partitioned table that this one belongs to; none of any other table. Their unique indexes don't
-/// see each other: an id may be in several of them.
-fn parts_beside(binding: &Binding, table: pg_sys::Oid) -> Result<PartsOfTable, Fault> {
+/// The parts of the partitioned table that this one belongs to; none of any other table. Their unique indexes may let an id be in
+/// several of them, and in several rows of one.
+fn parts_of(binding: &Binding, table: pg_sys::Oid) -> Result<PartsOfTable, Fault> {
     let Some(root) = of_source(&binding.source)?.filter(|root| root.table.oid != table) else {
         return Ok(Rc::new([]));
     };
     let generation = relations_generation();
     let hit = PARTS.with_borrow(|(at, all)| {
-        let found = all.iter().find(|(oid, _)| *oid == table).filter(|_| *at == generation);
+        let found = all
+            .iter()
+            .find(|(oid, _)| *oid == root.table.oid)
+            .filter(|_| *at == generation);
         found.map(|(_, parts)| Rc::clone(parts))
     });
     if let Some(parts) = hit {
         return Ok(parts);
     }
     let leaves = root.table.leaves()?;
-    let others = leaves.iter().filter(|leaf| leaf.oid != table);
-    let parts: PartsOfTable = others
+    let parts: PartsOfTable = leaves
+        .iter()
         .map(|leaf| Ok((leaf.oid, leaf.column("content_id", &root.options.content_id)?.number)))
         .collect::<Result<_, Fault>>()?;
     PARTS.with_borrow_mut(|(at, all)| {
@@ -445,7 +449,7 @@ fn parts_beside(binding: &Binding, table: pg_sys::Oid) -> Result<PartsOfTable, F
             *at = generation;
             all.clear();
         }
-        all.push((table, Rc::clone(&parts)));
+        all.push((root.table.oid, Rc::clone(&parts)));
     });
     Ok(parts)
 }

@@ -7,6 +7,7 @@ mod write;
 
 pub(crate) use id::spelled;
 pub(super) use id::{can_be_id, id_list};
+pub(super) use look::has_row;
 pub(super) use write::is_own_write;
 pub(crate) use write::{AllScheduled, Values};
 
@@ -15,6 +16,7 @@ use crate::arguments::NO_SOURCE;
 use crate::booking::{Booking, Content};
 use crate::fault::Fault;
 use crate::pg::dynamic::{self, See};
+use crate::pg::lock::{NoSource, use_no_source};
 use crate::pg::predicate::RowOf;
 use crate::pg::role::Privilege;
 use crate::pg::scan::row_exists;
@@ -36,7 +38,12 @@ use write::{OwnWrite, Written, write_all};
 #[derive(Clone)]
 pub(crate) enum Target<'a> {
     /// It comes from no bound table.
-    Unbound { content_id: &'a str, source: &'a str },
+    Unbound {
+        content_id: &'a str,
+        source: &'a str,
+        /// While it is booked no table is attached that may have its row.
+        open: Option<Rc<NoSource>>,
+    },
     /// Its row is not there, or not for this caller.
     Hidden { content_id: &'a str },
     /// Its row, which the caller has locked until his transaction ends.
@@ -59,14 +66,24 @@ impl<'a> Target<'a> {
         if let (true, Some(source)) = (for_change, source) {
             settle_source(source)?;
         }
-        under_its_binding(|| Self::find_now(content_id, source, for_change))
+        under_its_binding(|| {
+            let mut found = Self::find_now(content_id, source, for_change)?;
+            if for_change {
+                found.settle_unbound()?;
+            }
+            Ok(found)
+        })
     }
 
     fn find_now(content_id: &'a str, source: Option<&'a str>, for_change: bool) -> Result<Self, Fault> {
         if let Some(source) = source {
             let Some(binding) = of_source(source)? else {
                 refuse_unknown(source)?;
-                return Ok(Self::Unbound { content_id, source });
+                return Ok(Self::Unbound {
+                    content_id,
+                    source,
+                    open: None,
+                });
             };
             return match look(&binding, content_id, Lock::wait_if(for_change))? {
                 // It is of no table, unless another one has it.
@@ -105,6 +122,21 @@ impl<'a> Target<'a> {
         Ok(Self::without_row(content_id, hidden))
     }
 
+    fn is_unbound(&self) -> bool {
+        matches!(self, Self::Unbound { source: NO_SOURCE, .. })
+    }
+
+    /// A content that no table was found to have may be a row of one that is just being attached. That is waited for, and none is
+    /// attached while this lives.
+    pub(crate) fn settle_unbound(&mut self) -> Result<(), Fault> {
+        if self.is_unbound()
+            && let Self::Unbound { open, .. } = self
+        {
+            *open = Some(Rc::new(NoSource::begin()?));
+        }
+        Ok(())
+    }
+
     fn without_row(content_id: &'a str, hidden: bool) -> Self {
         if hidden {
             Self::Hidden { content_id }
@@ -112,6 +144,7 @@ impl<'a> Target<'a> {
             Self::Unbound {
                 content_id,
                 source: NO_SOURCE,
+                open: None,
             }
         }
     }
@@ -128,7 +161,14 @@ impl<'a> Target<'a> {
         for source in sources {
             settle_source(source)?;
         }
-        under_its_binding(|| Self::find_all_now(wanted, &named))
+        under_its_binding(|| {
+            let all = Self::find_all_now(wanted, &named)?;
+            // A batch waits for others, and does so once all is undone: it keeps the lock.
+            if all.iter().any(Self::is_unbound) {
+                use_no_source()?;
+            }
+            Ok(all)
+        })
     }
 
     fn find_all_now(
@@ -195,6 +235,7 @@ impl<'a> Target<'a> {
         let unbound = Self::Unbound {
             content_id,
             source: NO_SOURCE,
+            open: None,
         };
         if source == NO_SOURCE {
             return Ok(unbound);
@@ -222,6 +263,7 @@ impl<'a> Target<'a> {
         let unbound = Self::Unbound {
             content_id,
             source: NO_SOURCE,
+            open: None,
         };
         let Some(binding) = (if source == NO_SOURCE { None } else { of_source(source)? }) else {
             return Ok(Some(unbound));
@@ -272,6 +314,7 @@ impl<'a> Target<'a> {
         Self::Unbound {
             content_id: "",
             source: NO_SOURCE,
+            open: None,
         }
     }
 
@@ -472,6 +515,12 @@ pub(crate) fn is_visible(source: &str, content_id: &str) -> Result<bool, Fault> 
         id_is(&binding.id, "t")?
     );
     Ok(!dynamic::query(&sql, See::Latest, &[Value::Text(content_id)], |_| Ok(()))?.is_empty())
+}
+
+/// Whether row security hides the row of a content from the caller.
+pub(crate) fn is_hidden(source: &str, content_id: &str) -> Result<bool, Fault> {
+    let hides = source != NO_SOURCE && matches!(of_source(source), Ok(Some(binding)) if binding.table.hides_rows());
+    Ok(hides && !is_visible(source, content_id)?)
 }
 
 impl Row {

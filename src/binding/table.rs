@@ -128,14 +128,28 @@ impl Table {
     pub(crate) fn require(oid: Option<pg_sys::Oid>) -> Result<Self, Fault> {
         let oid = oid.ok_or(Fault::Null { argument: "p_table" })?;
         keep_relation(oid);
-        Self::find(oid)?.ok_or_else(|| {
+        let refused = |message: &str, why| {
             Fault::unbindable(
                 PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
-                "p_table is no table".to_owned(),
-                "Only ordinary and partitioned tables can be bound.",
+                message,
+                why,
                 "Name the table that the rows are stored in.",
             )
-        })
+        };
+        let table = Self::find(oid)?.ok_or_else(|| {
+            refused(
+                "p_table is no table",
+                "Only ordinary and partitioned tables can be bound.",
+            )
+        })?;
+        // Who writes there would be guarded by what he is about to write.
+        if table.schema == "slotkeeper" || oid.to_u32() < pg_sys::FirstNormalObjectId {
+            return Err(refused(
+                "p_table is no table of an application",
+                "What slotkeeper or the server keeps there is theirs.",
+            ));
+        }
+        Ok(table)
     }
 
     /// The table as SQL writes it.

@@ -12,6 +12,7 @@
 //! - **kept** locks say what no row says yet, until the transaction ends or the row is there: see `src/slug/held.rs`,
 //!   which bounds them.
 
+use super::relation_oid;
 use super::subtransaction::unless;
 use crate::fault::Fault;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -19,6 +20,7 @@ use siphasher::sip::SipHasher13;
 use slotkeeper_core::Instant;
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::ffi::CStr;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
@@ -262,11 +264,20 @@ fn held_by_me(tag: &pg_sys::LOCKTAG, mode: u32) -> bool {
 impl Key<'_> {
     /// How `pg_locks` shows the locks of a queue: objsubid, then classid and objid of its own and of its bucket's.
     pub(crate) fn shown_of_queue(&self) -> [i64; 5] {
-        let (own, bucket) = (self.tag(), Key::Bucket(self.bucket()).tag());
-        let halves = |tag: &pg_sys::LOCKTAG| [i64::from(tag.locktag_field2), i64::from(tag.locktag_field3)];
-        let ([a, b], [c, d]) = (halves(&own), halves(&bucket));
-        [i64::from(CLASS), a, b, c, d]
+        shown(self, &Key::Bucket(self.bucket()))
     }
+}
+
+/// The same of a source's lock.
+pub(crate) fn shown_of_source(source: &str) -> [i64; 5] {
+    let key = source_key(source);
+    shown(&key, &key)
+}
+
+fn shown(one: &Key<'_>, other: &Key<'_>) -> [i64; 5] {
+    let halves = |tag: &pg_sys::LOCKTAG| [i64::from(tag.locktag_field2), i64::from(tag.locktag_field3)];
+    let ([a, b], [c, d]) = (halves(&one.tag()), halves(&other.tag()));
+    [i64::from(CLASS), a, b, c, d]
 }
 
 /// From here to the end of the transaction nobody else books in this queue. False when a transaction that did is
@@ -289,10 +300,44 @@ pub(crate) fn use_source(source: &str) {
     acquire(&source_key(source).tag(), pg_sys::ShareLock, true);
 }
 
-/// Waits for everyone who has booked under this source while no table was attached under it, and keeps others from it
+/// The view that stands for all tables: whoever books a content of none keeps any from being attached. Nobody else locks it but to
+/// read it. Weak locks of relations cost next to nothing, however many share them, for the server keeps them with each backend; and
+/// whoever gets one has heard of what was attached before.
+pub(super) const ALL_TABLES: &CStr = c"binding_health";
+
+/// Until the transaction ends no table is attached; waits for one that just is, and hears of it.
+pub(crate) fn use_no_source() -> Result<(), Fault> {
+    hold_relation(relation_oid(ALL_TABLES)?, pg_sys::RowShareLock as pg_sys::LOCKMODE);
+    Ok(())
+}
+
+/// The same until it is dropped, when the uncommitted row tells. Who is about to attach a table waits for nobody who may be waiting
+/// for him to write that table.
+pub(crate) struct NoSource(pg_sys::Oid);
+
+impl NoSource {
+    pub(crate) fn begin() -> Result<Self, Fault> {
+        use_no_source()?;
+        relation_oid(ALL_TABLES).map(Self)
+    }
+}
+
+impl Drop for NoSource {
+    fn drop(&mut self) {
+        // As for a brief lock.
+        if !std::thread::panicking() {
+            // SAFETY: acquired in this (sub)transaction in the same mode.
+            unsafe { pg_sys::UnlockRelationOid(self.0, pg_sys::RowShareLock as pg_sys::LOCKMODE) };
+        }
+    }
+}
+
+/// Waits for everyone who has booked under this source, or is just booking under none, while no table was attached, and keeps others from it
 /// until the transaction ends.
-pub(crate) fn take_source(source: &str) {
+pub(crate) fn take_source(source: &str) -> Result<(), Fault> {
     acquire(&source_key(source).tag(), pg_sys::ExclusiveLock, true);
+    hold_relation(relation_oid(ALL_TABLES)?, pg_sys::ExclusiveLock as pg_sys::LOCKMODE);
+    Ok(())
 }
 
 /// Locks a relation until the transaction ends.

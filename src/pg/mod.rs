@@ -10,6 +10,7 @@ pub(crate) mod condition;
 pub(crate) mod durable;
 pub(crate) mod dynamic;
 mod executor;
+mod index_key;
 
 pub(crate) mod insert;
 pub(crate) mod json;
@@ -29,6 +30,7 @@ pub(crate) mod told;
 pub(crate) mod transaction;
 pub(crate) mod trigger;
 mod versions;
+pub(crate) mod whole_table;
 
 use crate::fault::Fault;
 use pgrx::pg_sys;

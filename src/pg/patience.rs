@@ -5,7 +5,8 @@
 //! subtransaction of its own, and between two tries everybody else has longer than the try took.
 
 use super::dynamic::{See, query};
-use super::lock::{Key, Waiting, hold_relation};
+use super::lock::{ALL_TABLES, Key, Waiting, hold_relation, shown_of_source};
+use super::relation_oid;
 use super::statement::{Statement, Value};
 use super::subtransaction::unless;
 use super::time::pause;
@@ -20,11 +21,16 @@ const LONGEST: Duration = Duration::from_millis(400);
 /// When the last try begins at the latest, where the session's `lock_timeout` doesn't say.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// So many tries may end in a circle. One more, and it is made of what was held before.
+const MANY_CIRCLES: u32 = 10;
+
 /// Tries to get a lock.
 pub(crate) struct Patience {
     began: Clock,
     limit: Duration,
     wait: Duration,
+    /// Tries that have ended in a circle of waiters.
+    circles: u32,
 }
 
 /// What is asked for.
@@ -34,6 +40,8 @@ pub(crate) enum Sought<'a> {
         oid: pg_sys::Oid,
         name: &'a str,
         against: Against,
+        /// The source under which it is attached, from those who book without its rows.
+        source: Option<&'a str>,
     },
     /// A queue, from those who book in it.
     Queue { profile_id: &'a str, platform: &'a str },
@@ -50,7 +58,13 @@ ORDER BY tree.level, tree.relid") };
 /// Keeps others away from a table and its partitions until the transaction ends, as making triggers does. 55P03 where there
 /// is no getting it.
 pub(crate) fn hold_table(oid: pg_sys::Oid, name: &str, against: Against) -> Result<(), Fault> {
-    Patience::get(&Sought::Table { oid, name, against }, || try_hold_table(oid, against))
+    let sought = Sought::Table {
+        oid,
+        name,
+        against,
+        source: None,
+    };
+    Patience::get(&sought, || try_hold_table(oid, against))
 }
 
 /// One try of [`hold_table`].
@@ -97,13 +111,21 @@ impl Patience {
             began: Clock::now(),
             limit,
             wait: FIRST.min(limit),
+            circles: 0,
         }
     }
 
-    /// One try. False where somebody holds what `acquire` asks for; then nothing of it is left.
-    pub(crate) fn has_got(&self, acquire: impl FnOnce() -> Result<(), Fault>) -> Result<bool, Fault> {
+    /// One try. False where somebody holds what `acquire` asks for; then nothing of it is left. So it is, the first times, where he
+    /// waits for some of it: without that he goes on.
+    pub(crate) fn has_got(&mut self, acquire: impl FnOnce() -> Result<(), Fault>) -> Result<bool, Fault> {
         let _waiting = Waiting::at_most(self.wait);
-        unless(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, acquire).map(|got| got.is_some())
+        let acquire = || unless(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, acquire);
+        if self.circles >= MANY_CIRCLES {
+            return acquire().map(|got| got.is_some());
+        }
+        let got = unless(PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED, acquire)?;
+        self.circles += u32::from(got.is_none());
+        Ok(got.flatten().is_some())
     }
 
     /// After a try in vain: lets others have their turn; 55P03 where it has been long enough.
@@ -150,7 +172,7 @@ const OF_TABLE: &str = "
        OR l.relation OPERATOR(pg_catalog.=) ANY (SELECT tree.relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass) AS tree))
 ORDER BY 1 LIMIT 10";
 
-const OF_QUEUE: &str = "
+const OF_KEYS: &str = "
   AND l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.objsubid OPERATOR(pg_catalog.=) $1
   AND (l.classid::pg_catalog.int8 OPERATOR(pg_catalog.=) $2 AND l.objid::pg_catalog.int8 OPERATOR(pg_catalog.=) $3
        OR l.classid::pg_catalog.int8 OPERATOR(pg_catalog.=) $4 AND l.objid::pg_catalog.int8 OPERATOR(pg_catalog.=) $5)
@@ -164,13 +186,25 @@ impl Sought<'_> {
             })
         };
         match self {
-            Self::Table { oid, against, .. } => {
-                let oid = Value::Int8(i64::from(oid.to_u32()));
-                holders(OF_TABLE, &[oid, Value::Texts(against.harmless())])
+            Self::Table {
+                oid, against, source, ..
+            } => {
+                let of_relation = |oid: pg_sys::Oid, harmless: &[Option<&str>]| {
+                    let oid = Value::Int8(i64::from(oid.to_u32()));
+                    holders(OF_TABLE, &[oid, Value::Texts(harmless)])
+                };
+                let mut all = of_relation(*oid, against.harmless())?;
+                if let Some(source) = source {
+                    all.extend(of_relation(relation_oid(ALL_TABLES)?, &[Some("AccessShareLock")])?);
+                    all.extend(holders(OF_KEYS, &shown_of_source(source).map(Value::Int8))?);
+                    all.sort_unstable();
+                    all.dedup();
+                }
+                Ok(all)
             }
             Self::Queue { profile_id, platform } => {
                 let numbers = Key::Queue { profile_id, platform }.shown_of_queue();
-                holders(OF_QUEUE, &numbers.map(Value::Int8))
+                holders(OF_KEYS, &numbers.map(Value::Int8))
             }
         }
     }

@@ -5,7 +5,9 @@
 //! whether a key is there, which the unique index tells everybody who may insert, and nothing else of a row: row
 //! security and SELECT rights have no say.
 
-use super::table::{Column, RegClass, Table, UniqueIndex, input};
+use super::index_key::with_key;
+use super::running::Upsert;
+use super::table::{Column, Flaw, RegClass, Table, UniqueIndex, input};
 use super::trigger::Record;
 use crate::fault::Fault;
 use pgrx::{FromDatum, pg_sys};
@@ -80,12 +82,18 @@ pub(crate) struct Probe {
 impl Probe {
     /// Opens an index of this table; `parts` has one for each of its key columns, in any order.
     pub(crate) fn open(table: &Table, index: &UniqueIndex, parts: &[Part], to: Use) -> Result<Self, Fault> {
-        let ordered: Option<Vec<&Part>> = index
+        let ordered: Option<Vec<Option<pg_sys::Datum>>> = index
             .columns
             .iter()
             .map(|&number| parts.iter().find(|part| part.column.number == number))
+            .map(|part| part.map(|part| part.value))
             .collect();
         let ordered = ordered.ok_or_else(|| Fault::Internal(format!("a key of {} has no value", index.name)))?;
+        Ok(Self::open_key(table, index, &ordered, to))
+    }
+
+    /// The same for a key whose parts are in the order of the index's columns, and of their types.
+    fn open_key(table: &Table, index: &UniqueIndex, key: &[Option<pg_sys::Datum>], to: Use) -> Self {
         let mut snapshot = Box::new(pg_sys::SnapshotData {
             snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY,
             ..Default::default()
@@ -99,24 +107,21 @@ impl Probe {
             };
             let heap = pg_sys::table_open(table.oid(), mode as pg_sys::LOCKMODE);
             let relation = pg_sys::index_open(index.oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-            let keys: Vec<_> = (0..)
-                .zip(&ordered)
-                .map(|(n, part)| scan_key(relation, n, part))
-                .collect();
+            let keys: Vec<_> = (0..).zip(key).map(|(n, &value)| scan_key(relation, n, value)).collect();
             let (raw, count): (pg_sys::Snapshot, _) = (&mut *snapshot, keys.len() as i32);
             #[cfg(not(feature = "pg18"))]
             let scan = pg_sys::index_beginscan(heap, relation, raw, count, 0);
             #[cfg(feature = "pg18")]
             let scan = pg_sys::index_beginscan(heap, relation, raw, std::ptr::null_mut(), count, 0);
             let slot = pg_sys::table_slot_create(heap, std::ptr::null_mut());
-            Ok(Self {
+            Self {
                 heap,
                 index: relation,
                 slot,
                 scan,
                 snapshot,
                 keys,
-            })
+            }
         }
     }
 
@@ -190,13 +195,42 @@ impl Probe {
         }
     }
 
-    /// Whether a row has this key that no other open transaction has put there.
-    fn is_settled(&mut self) -> bool {
-        self.rescan();
-        // SAFETY: scan and slot belong together.
-        unsafe {
-            pg_sys::index_getnext_slot(self.scan, pg_sys::ScanDirection::ForwardScanDirection, self.slot)
-                && self.snapshot.xmin == pg_sys::InvalidTransactionId
+    /// Whether a row has this key, and who is at it. One that is to be updated is locked, unless it is this transaction's own.
+    fn meet(&mut self, upsert: Upsert) -> Met {
+        loop {
+            self.rescan();
+            // SAFETY: scan and slot belong together, and the slot holds a heap tuple.
+            let (row, holders) = unsafe {
+                if !pg_sys::index_getnext_slot(self.scan, pg_sys::ScanDirection::ForwardScanDirection, self.slot) {
+                    return Met::Nothing;
+                }
+                for other in [self.snapshot.xmin, self.snapshot.xmax] {
+                    if other != pg_sys::InvalidTransactionId {
+                        return Met::Busy(other);
+                    }
+                }
+                if upsert == Upsert::LeavesIt {
+                    return Met::Row;
+                }
+                let mut copied = false;
+                let header = &*(*pg_sys::ExecFetchSlotHeapTuple(self.slot, false, &mut copied)).t_data;
+                if pg_sys::TransactionIdIsCurrentTransactionId(pg_sys::HeapTupleHeaderGetXmin(header)) {
+                    return Met::Row;
+                }
+                let mut holders = Vec::new();
+                lockers(header, &mut holders);
+                let row = FreeRow {
+                    place: (*self.slot).tts_tid,
+                    is_null: false,
+                };
+                (row, holders)
+            };
+            if let Some(&holder) = holders.first() {
+                return Met::Busy(holder);
+            }
+            if self.lock(row) {
+                return Met::Row;
+            }
         }
     }
 
@@ -229,41 +263,90 @@ impl Drop for Probe {
     }
 }
 
-/// Whether the table has a row with which this one, about to be inserted, has a unique key in common: an INSERT fails then, or
-/// goes on with that row. Indexes over expressions or some of the rows are not asked.
-pub(crate) fn meets_a_row(table: pg_sys::Oid, row: &Record) -> Result<bool, Fault> {
+/// What a row that is about to be inserted meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Met {
+    Nothing,
+    /// This open transaction is at the row: only its end tells whether it is there.
+    Busy(pg_sys::TransactionId),
+    /// The INSERT fails, or goes on with that row. If it is to update it the row is locked, as it will be by then.
+    Row,
+}
+
+/// Which of a table's unique keys are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keys {
+    All,
+    /// Those that this column is a part of.
+    With(i16),
+}
+
+/// Whether the table has a row with which this one has a unique key in common.
+pub(crate) fn meets_a_row(table: pg_sys::Oid, row: &Record, keys: Keys, upsert: Upsert) -> Result<Met, Fault> {
     let table = Table::open(RegClass(table))?;
+    let to = match upsert {
+        Upsert::LeavesIt => Use::Look,
+        Upsert::UpdatesIt => Use::Lock,
+    };
     for index in table.unique_indexes() {
-        if index.flaw.is_some() {
+        let is_asked = match keys {
+            Keys::All => !matches!(index.flaw, Some(Flaw::Invalid | Flaw::Method)),
+            Keys::With(column) => index.flaw.is_none() && index.columns.contains(&column),
+        };
+        if !is_asked {
             continue;
         }
-        let parts = index.columns.iter().map(|&number| {
-            Some(Part {
-                column: table.numbered(number)?,
-                value: Some(row.datum(number)?),
-            })
-        });
-        // A NULL is equal to nothing.
-        let Some(parts) = parts.collect::<Option<Vec<_>>>() else {
-            continue;
+        let meet = |key: &[Option<pg_sys::Datum>]| {
+            // A NULL is equal to nothing.
+            match key.contains(&None) {
+                true => Met::Nothing,
+                false => Probe::open_key(&table, &index, key, to).meet(upsert),
+            }
         };
-        if Probe::open(&table, &index, &parts, Use::Look)?.is_settled() {
-            return Ok(true);
+        let met = match index.flaw {
+            None => meet(
+                &index
+                    .columns
+                    .iter()
+                    .map(|&number| row.datum(number))
+                    .collect::<Vec<_>>(),
+            ),
+            Some(_) => in_index(&table, &index, row, meet).unwrap_or(Met::Nothing),
+        };
+        if met != Met::Nothing {
+            return Ok(met);
         }
     }
-    Ok(false)
+    Ok(Met::Nothing)
+}
+
+/// Calls `act` with the key that the row has in this index; `None` where it has none.
+fn in_index<T>(
+    table: &Table,
+    index: &UniqueIndex,
+    row: &Record,
+    act: impl FnOnce(&[Option<pg_sys::Datum>]) -> T,
+) -> Option<T> {
+    // SAFETY: both relations are open, the index with a lock that lasts and until it is closed; the row is to be one of the
+    // table's.
+    unsafe {
+        let relation = pg_sys::index_open(index.oid, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+        let done = with_key(table.relation(), relation, row.tuple(), act);
+        pg_sys::index_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+        done
+    }
 }
 
 /// Equality with a part, by the operator, collation and type that the index itself uses for its n-th column, from 0.
 ///
 /// # Safety
 /// The index is an open btree with so many key columns, and the value is of that column's type.
-unsafe fn scan_key(index: pg_sys::Relation, n: usize, part: &Part) -> pg_sys::ScanKeyData {
+unsafe fn scan_key(index: pg_sys::Relation, n: usize, value: Option<pg_sys::Datum>) -> pg_sys::ScanKeyData {
     let mut key = pg_sys::ScanKeyData::default();
     let column = (n + 1) as i16;
     // SAFETY: as our caller promises; the catalogs name the operator's function.
     unsafe {
-        let Some(value) = part.value else {
+        let Some(value) = value else {
             pg_sys::ScanKeyEntryInitialize(
                 &mut key,
                 (pg_sys::SK_ISNULL | pg_sys::SK_SEARCHNULL) as i32,

@@ -44,53 +44,67 @@ pub(crate) fn watch_statements(act: AtEnd) {
     }
 }
 
+/// What a statement that says ON CONFLICT does with a row that it meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Upsert {
+    LeavesIt,
+    UpdatesIt,
+}
+
 /// Whether the statement that runs may update rows that it was to insert, or leave them: it says ON CONFLICT. COPY, which the
 /// executor doesn't run, never does.
-pub(crate) fn is_upsert() -> bool {
+pub(crate) fn is_upsert() -> Option<Upsert> {
     let running = RUNNING.with_borrow(|all| all.last().copied());
     // SAFETY: what runs lives, and so does its plan; the client's statement lives as long as its portal.
     unsafe {
         match running {
             Some(statement) => upserts((*statement).plannedstmt),
             None if LOADED.get() == Some(&statement_start()) => may_upsert_unseen(),
-            None => false,
+            None => None,
         }
     }
 }
 
 /// # Safety
 /// The plan must live.
-unsafe fn upserts(plan: *const pg_sys::PlannedStmt) -> bool {
+unsafe fn upserts(plan: *const pg_sys::PlannedStmt) -> Option<Upsert> {
     // SAFETY: as our caller promises. What a WITH inserts is a plan beside the main one.
     unsafe {
         let beside = PgList::<pg_sys::Plan>::from_pg((*plan).subplans);
-        std::iter::once((*plan).planTree).chain(beside.iter_ptr()).any(|plan| {
-            !plan.is_null() && is_a(plan.cast(), pg_sys::NodeTag::T_ModifyTable) && {
-                let write = &*plan.cast::<pg_sys::ModifyTable>();
-                write.operation == CmdType::CMD_INSERT && write.onConflictAction != OnConflictAction::ONCONFLICT_NONE
-            }
-        })
+        let all = std::iter::once((*plan).planTree).chain(beside.iter_ptr());
+        let inserts = all
+            .filter(|plan| !plan.is_null() && is_a(plan.cast(), pg_sys::NodeTag::T_ModifyTable))
+            .map(|plan| &*plan.cast::<pg_sys::ModifyTable>())
+            .filter(|write| write.operation == CmdType::CMD_INSERT);
+        inserts
+            .filter_map(|write| match write.onConflictAction {
+                OnConflictAction::ONCONFLICT_UPDATE => Some(Upsert::UpdatesIt),
+                OnConflictAction::ONCONFLICT_NOTHING => Some(Upsert::LeavesIt),
+                _ => None,
+            })
+            .max()
     }
 }
 
 /// The same of the client's statement that had the library loaded, which began unseen. What a function runs inside it cannot be
 /// told.
-unsafe fn may_upsert_unseen() -> bool {
+unsafe fn may_upsert_unseen() -> Option<Upsert> {
     // SAFETY: as in `is_upsert`.
     unsafe {
         let Some(portal) = pg_sys::ActivePortal.as_ref() else {
-            return true;
+            return Some(Upsert::UpdatesIt);
         };
         PgList::<pg_sys::PlannedStmt>::from_pg(portal.stmts)
             .iter_ptr()
-            .any(|plan| {
+            .filter_map(|plan| {
                 let utility = (*plan).utilityStmt;
                 match (*plan).commandType {
                     CmdType::CMD_INSERT | CmdType::CMD_MERGE => upserts(plan),
-                    CmdType::CMD_UTILITY => !is_a(utility, pg_sys::NodeTag::T_CopyStmt),
-                    _ => true,
+                    CmdType::CMD_UTILITY if is_a(utility, pg_sys::NodeTag::T_CopyStmt) => None,
+                    _ => Some(Upsert::UpdatesIt),
                 }
             })
+            .max()
     }
 }
 

@@ -647,6 +647,8 @@ pub(crate) struct Present {
     pub(crate) changer: Option<pg_sys::TransactionId>,
     /// This transaction has written it.
     pub(crate) is_own: bool,
+    /// How many rows have the id. One that somebody else is changing may count twice.
+    pub(crate) versions: usize,
 }
 
 /// The same, and who is at the row.
@@ -658,9 +660,10 @@ pub(crate) fn present_row(table: pg_sys::Oid, column: i16, id: &str) -> Result<O
     while let Some(row) = scan.next() {
         let before = found.take();
         found = Some(Present {
-            inserter: row.inserter(),
-            changer: before.and_then(|before| before.changer).or(row.changer()),
+            inserter: row.inserter().or(before.as_ref().and_then(|before| before.inserter)),
+            changer: row.changer().or(before.as_ref().and_then(|before| before.changer)),
             is_own: row.is_own(),
+            versions: before.map_or(1, |before| before.versions + 1),
         });
     }
     Ok(found)

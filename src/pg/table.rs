@@ -95,6 +95,10 @@ impl Table {
         Ok(Self(relation))
     }
 
+    pub(super) fn relation(&self) -> pg_sys::Relation {
+        self.0
+    }
+
     pub(crate) fn oid(&self) -> pg_sys::Oid {
         // SAFETY: the relation is open.
         unsafe { (*self.0).rd_id }

@@ -269,6 +269,10 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    pub(super) fn tuple(&self) -> pg_sys::HeapTuple {
+        self.tuple
+    }
+
     pub(super) fn datum(&self, column: i16) -> Option<pg_sys::Datum> {
         let mut is_null = false;
         // SAFETY: the tuple has these columns; a number beyond them yields NULL.

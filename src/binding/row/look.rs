@@ -107,16 +107,24 @@ pub(super) fn require_privileges(binding: &Binding) -> Result<(), Fault> {
 
 /// Whoever may not update a table books nothing for its rows. Only that the row is there comes out.
 pub(super) fn refuse_if_there(binding: &Binding, content_id: &str) -> Result<(), Fault> {
+    match has_row(binding, content_id)? {
+        true => Err(denied(
+            binding,
+            format!("Content {content_id} is a row of {}.", binding.source),
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Whether the table has a row with this id, one of an open transaction included, and whoever may see it.
+pub(in crate::binding) fn has_row(binding: &Binding, content_id: &str) -> Result<bool, Fault> {
     for table in binding.table.leaves()? {
         let id = table.column("content_id", &binding.options.content_id)?;
         if admits(id, content_id) && row_exists(table.oid, id.number, content_id)? {
-            return Err(denied(
-                binding,
-                format!("Content {content_id} is a row of {}.", binding.source),
-            ));
+            return Ok(true);
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 /// A row of a table whose binding is broken is no content of no table. An id that cannot be told any more is let pass.
@@ -217,6 +225,7 @@ pub(super) fn look<'a>(binding: &Rc<Binding>, content_id: &'a str, lock: Lock) -
             Target::Unbound {
                 content_id,
                 source: NO_SOURCE,
+                open: None,
             }
         })
     };

@@ -106,3 +106,78 @@ fn a_table_is_attached_and_detached_under_writers() {
     let status: String = one(&mut admin, "SELECT status FROM slotkeeper.binding_health");
     assert_eq!(status, "ok");
 }
+
+const ATTACH_PLAIN: &str = r#"SELECT slotkeeper.attach_table('post', '{"content_id": "id", "profile_id": "p", "platform": {"value": "x"}, "at": "at"}')"#;
+
+/// What an application does that has used slotkeeper without telling it of its tables: a slot, and the row that has it.
+fn book_and_store(client: &mut Client, random: &mut Random, id: u64) -> Result<(), Error> {
+    let mut transaction = client.transaction()?;
+    let call = format!(
+        "SELECT slotkeeper.assign_next_available_slot('c{}', 'x', '{id}') ->> 'scheduled_at'",
+        id % 4
+    );
+    if random.below(2) == 0 {
+        let at: String = transaction.query_one(&call, &[])?.get(0);
+        transaction.batch_execute(&format!(
+            "INSERT INTO post (id, p, at) VALUES ({id}, 'c{}', '{at}')",
+            id % 4
+        ))?;
+    } else {
+        transaction.batch_execute(&format!("INSERT INTO post (id, p) VALUES ({id}, 'c{}')", id % 4))?;
+        let at: String = transaction.query_one(&call, &[])?.get(0);
+        transaction.batch_execute(&format!("UPDATE post SET at = '{at}' WHERE id = {id}"))?;
+    }
+    if random.below(3) == 0 {
+        // The row that this writer has stored before.
+        transaction.batch_execute(&format!(
+            "UPDATE post SET at = at + interval '1 day' WHERE id = {id} - {WRITERS}"
+        ))?;
+    }
+    transaction.commit()
+}
+
+/// It waits for its writers, and they for it; it waits for no caller who is about to write, so no circle of them is an error of the
+/// application's, or keeps the attachment waiting. No content is left with a seat of no table beside its row's.
+#[test]
+fn a_table_is_attached_under_callers_that_know_of_no_table() {
+    let database = Database::new("attach_plain");
+    let mut admin = database.connect();
+    run(
+        &mut admin,
+        "CREATE TABLE post (id bigint PRIMARY KEY, p text, at timestamptz)",
+    );
+    for n in 0..4 {
+        let sql = format!("SELECT slotkeeper.create_queue('c{n}', 'x', 'UTC', '{{\"every\": \"10 minutes\"}}')");
+        assert_eq!(reply(&mut admin, &sql, &[])["outcome"], "created");
+    }
+    let (seed, end) = (seed(), Instant::now() + FOR * 2);
+    thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let mut client = database.connect();
+            scope.spawn(move || {
+                let mut random = Random::new(seed, writer);
+                run(&mut client, "SET client_min_messages = warning");
+                let mut n = 0;
+                while Instant::now() < end {
+                    n += 1;
+                    let done = book_and_store(&mut client, &mut random, n * WRITERS + writer);
+                    done.unwrap_or_else(|error| panic!("seed {seed}: {}", told(&error)));
+                }
+            });
+        }
+        thread::sleep(FOR / 4);
+        let begun = Instant::now();
+        assert_eq!(reply(&mut admin, ATTACH_PLAIN, &[])["outcome"], "attached");
+        let took = begun.elapsed();
+        assert!(took < FOR, "attached in {took:?}");
+    });
+    let wrong: Option<String> = one(
+        &mut admin,
+        "SELECT string_agg(concat_ws(' ', p.id, p.at, 'booked', b.source, b.content_id, b.scheduled_at), E'\n')
+         FROM post AS p
+         FULL JOIN (SELECT * FROM slotkeeper.booking WHERE released_at IS NULL) AS b ON b.content_id = p.id::text AND b.source = 'public.post'
+         WHERE (p.id IS NULL OR b.content_id IS NULL OR p.at <> b.scheduled_at)
+           AND NOT EXISTS (SELECT FROM slotkeeper.collision AS c WHERE c.source = 'public.post' AND c.content_id = p.id::text)",
+    );
+    assert_eq!(wrong, None, "seed {seed}");
+}

@@ -55,6 +55,17 @@ SELECT pg_temp.live('post');
 SELECT slotkeeper.detach_table('post') AS detached;
 SELECT pg_temp.live('post') IS NULL AS nothing;
 
+-- A call gives one a seat of its own: it collides no longer.
+CREATE TABLE twins (id int PRIMARY KEY, at timestamptz, queue text DEFAULT 'x');
+INSERT INTO twins VALUES (1, '2026-06-01 09:00Z'), (2, '2026-06-01 09:00Z'), (3, '2026-06-01 09:00Z');
+SELECT slotkeeper.attach_table('twins', :'base'::jsonb || '{"platform": "queue"}') ->> 'collision_count' AS collisions;
+SELECT slotkeeper.schedule_content('attaching', 'x', '2', '2026-06-09 09:00Z') ->> 'outcome' AS outcome;
+SELECT content_id FROM slotkeeper.slot_collisions WHERE source = 'attaching.twins';
+SELECT r ->> 'moved' AS moved, r ->> 'remaining' AS remaining FROM slotkeeper.move_collisions('twins') AS r;
+SELECT content_id FROM slotkeeper.slot_collisions WHERE source = 'attaching.twins';
+SELECT slotkeeper.detach_table('twins') ->> 'released' AS released;
+DROP TABLE twins;
+
 -- Predicates that are no predicates over the row.
 SELECT predicate, pg_temp.try(format('SELECT slotkeeper.attach_table(%L, %L)', 'post', :'base'::jsonb || jsonb_build_object('platform', 'queue', 'occupies', predicate))) AS result
 FROM unnest(ARRAY['', 'state', 'id', 'true; DROP TABLE attaching.post', 'true) OR (true', 'true -- comment', 'EXISTS (SELECT 1)', 'id IN (SELECT 1)', 'count(*) > 0', 'row_number() OVER () > 0', 'generate_series(1, 2) > 0',

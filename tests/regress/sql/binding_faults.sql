@@ -264,7 +264,30 @@ SELECT pg_temp.live();
 DELETE FROM parted WHERE id = 1;
 INSERT INTO parted VALUES (1, 'us', '2026-03-02 09:00Z');
 SELECT pg_temp.live();
+-- Nor are there two in one partition. The very same key is the server's to refuse.
+CREATE TABLE parted_others PARTITION OF parted DEFAULT;
+SELECT slotkeeper.reconcile_table('parted') ->> 'outcome' AS outcome;
+INSERT INTO parted VALUES (2, 'asia', '2026-03-06 09:00Z'), (2, 'none', NULL);
+SELECT pg_temp.try($c$INSERT INTO wrong.parted VALUES (2, 'africa', '2026-03-07 09:00Z')$c$);
+SELECT pg_temp.try($c$INSERT INTO wrong.parted (id, region, at, queue) VALUES (2, 'africa', '2026-03-07 09:00Z', 'y')$c$);
+SELECT pg_temp.try($c$UPDATE wrong.parted SET at = '2026-03-07 09:00Z' WHERE region = 'none'$c$);
+SELECT pg_temp.try($c$UPDATE wrong.parted SET id = 2 WHERE id = 1$c$);
+SELECT pg_temp.try($c$INSERT INTO wrong.parted VALUES (2, 'asia', '2026-03-07 09:00Z')$c$);
+DELETE FROM parted WHERE region = 'none';
+UPDATE parted SET at = '2026-03-08 09:00Z' WHERE id = 2;
+SELECT pg_temp.live();
 DROP TABLE parted;
+-- By time, where a row is booked once it is stored; in the one partition that there is.
+CREATE TABLE timed (id int, at timestamptz, n int, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+CREATE TABLE timed_2026 PARTITION OF timed FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+SELECT slotkeeper.attach_table('timed', '{"content_id": "id", "profile_id": {"value": "wrong"}, "platform": {"value": "x"}, "at": "at", "on_conflict": "reject"}') ->> 'outcome' AS outcome;
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE wrong.timed SET n = 1 WHERE id = new.id AND n IS NULL; RETURN NULL; END $$;
+CREATE TRIGGER a_touch AFTER INSERT ON timed FOR EACH ROW EXECUTE FUNCTION touch();
+INSERT INTO timed VALUES (1, '2026-04-01 09:00Z');
+SELECT pg_temp.try($c$INSERT INTO wrong.timed VALUES (1, '2026-04-02 09:00Z')$c$);
+UPDATE timed SET at = '2026-04-03 09:00Z' WHERE id = 1;
+SELECT pg_temp.live();
+DROP TABLE timed;
 SELECT slotkeeper.drop_queue('wrong', 'y') ->> 'outcome' AS outcome;
 
 SET client_min_messages = warning;

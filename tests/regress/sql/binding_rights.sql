@@ -54,6 +54,9 @@ CREATE FUNCTION evil_equal(text, text) RETURNS boolean LANGUAGE plpgsql AS $$ BE
 CREATE OPERATOR = (LEFTARG = text, RIGHTARG = text, PROCEDURE = evil_equal);
 CREATE FUNCTION format(text, VARIADIC text[]) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM regress_mallory.evil('function'); RETURN $1; END $$;
 CREATE TABLE post (id text PRIMARY KEY, platform mood, at timestamptz, state text DEFAULT CASE WHEN regress_mallory.evil_true('default') THEN 'on' END, ref checked, title text);
+CREATE FUNCTION evil_key(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM regress_mallory.evil('index expression'); RETURN $1; END $$;
+CREATE FUNCTION evil_some(text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM regress_mallory.evil('index predicate'); RETURN true; END $$;
+CREATE UNIQUE INDEX ON post (evil_key(title)) WHERE evil_some(title);
 CREATE TRIGGER watch BEFORE INSERT OR UPDATE ON post FOR EACH ROW EXECUTE FUNCTION evil_trigger();
 CREATE TRIGGER watch_after AFTER INSERT OR UPDATE OR DELETE ON post FOR EACH ROW EXECUTE FUNCTION evil_trigger();
 ALTER TABLE post ENABLE ROW LEVEL SECURITY;
@@ -71,6 +74,9 @@ RESET search_path;
 SET ROLE regress_sk_writer;
 INSERT INTO regress_mallory.post (id, platform, at) VALUES ('w', 'on', '2026-01-16 09:00Z'), ('v', 'off', '2026-01-20 09:00Z');
 INSERT INTO regress_mallory.post (id, platform, at) VALUES ('w', 'on', '2026-01-16 09:00Z') ON CONFLICT DO NOTHING;
+INSERT INTO regress_mallory.post (id, platform, at, title) VALUES ('u', 'on', '2026-01-16 09:00Z', 'key') ON CONFLICT DO NOTHING;
+INSERT INTO regress_mallory.post (id, platform, at, title) VALUES ('u2', 'on', '2026-01-16 09:00Z', 'key') ON CONFLICT DO NOTHING;
+DELETE FROM regress_mallory.post WHERE id = 'u';
 UPDATE regress_mallory.post SET at = '2026-01-25 09:00Z' WHERE id = 'v';
 DELETE FROM regress_mallory.post WHERE id = 'v';
 SELECT has_schema_privilege('slotkeeper', 'USAGE') AS uses_schema, has_table_privilege(c.oid, 'SELECT') AS reads FROM pg_class AS c WHERE c.oid = (SELECT oid FROM pg_class WHERE relname = 'booking' AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'slotkeeper'));
@@ -143,6 +149,9 @@ SELECT pg_temp.try($c$DELETE FROM regress_mallory.stranger$c$);
 -- Nor does a view, a table that has been given the name, or a trigger with odd arguments on a bound table get anything.
 CREATE VIEW regress_mallory.shown AS SELECT 1 AS id, now() AS at;
 SELECT pg_temp.try(format('SELECT slotkeeper.attach_table(%L, %L)', 'regress_mallory.shown', :'plain'));
+-- Whoever may attach everything attaches nothing of slotkeeper's or of the server's.
+SELECT pg_temp.try(format('SELECT slotkeeper.attach_table(%L, %L)', t, :'plain')) FROM unnest(ARRAY['slotkeeper.booking', 'pg_catalog.pg_class', 'information_schema.sql_features']) AS t;
+SELECT pg_temp.try(format('SELECT slotkeeper.attach_queues(%L, %L)', 'slotkeeper.queue', '{"profile_id": "profile_id", "platform": "platform", "time_zone": "time_zone", "timetable": "timetable"}'));
 CREATE TEMP TABLE passing (id int PRIMARY KEY, at timestamptz);
 SELECT regexp_replace(pg_temp.try(format('SELECT slotkeeper.attach_table(%L, %L)', 'passing', :'plain')), 'pg_temp_\d+', 'pg_temp') AS try;
 CREATE TABLE regress_mallory.base (id int PRIMARY KEY, at timestamptz);

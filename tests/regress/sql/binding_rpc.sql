@@ -146,7 +146,10 @@ SET ROLE regress_sk_alice;
 SELECT pg_temp.try(format('SELECT slotkeeper.reschedule_content(%L, %L)', pg_temp.id(2), '2026-05-06'));
 SELECT pg_temp.try(format('SELECT slotkeeper.unschedule_content(%L)', pg_temp.id(2)));
 SELECT pg_temp.said(slotkeeper.schedule_content(:profile, 'tiktok', pg_temp.id(1)::text, '2026-01-15T23:00:00Z'));
+-- A preview counts what it may not name.
+SELECT slot_at, taken, content_ids FROM slotkeeper.preview_slots(:profile, 'tiktok', p_count => 3) WHERE taken > 0;
 RESET ROLE;
+SELECT slot_at, taken, content_ids FROM slotkeeper.preview_slots(:profile, 'tiktok', p_count => 3) WHERE taken > 0;
 -- Without UPDATE, with SELECT only, and around row-level security.
 SET ROLE regress_sk_bob;
 SELECT pg_temp.try(format('SELECT slotkeeper.assign_next_available_slot(%L, %L, %L)', :profile, 'tiktok', pg_temp.id(3)));

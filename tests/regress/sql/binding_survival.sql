@@ -166,6 +166,28 @@ TRUNCATE part;
 SELECT * FROM pg_temp.health() WHERE table_now = 'survival.part' OR table_now = 'part';
 SELECT pg_temp.live();
 
+-- Something that a predicate names is renamed: a column, an enum's value, a function. Rows are guarded as ever, calls are refused,
+-- and binding_health says so until it has its old name again or the table is attached anew.
+CREATE TYPE mood AS ENUM ('draft', 'on');
+CREATE FUNCTION live(mood) RETURNS boolean IMMUTABLE LANGUAGE sql AS $$SELECT $1 = 'on'$$;
+CREATE TABLE named (id int PRIMARY KEY, at timestamptz, mood mood DEFAULT 'on', gone timestamptz);
+SELECT slotkeeper.attach_table('named', '{"content_id": "id", "profile_id": {"value": "survival"}, "platform": {"value": "x"}, "at": "at",
+    "occupies": "live(mood) AND mood = ''on''", "exempt": {"gone": "gone IS NOT NULL"}}') ->> 'outcome' AS outcome;
+INSERT INTO named VALUES (201, '2026-06-01 09:00Z');
+ALTER TABLE named RENAME gone TO deleted;
+SELECT * FROM pg_temp.health() WHERE table_now = 'survival.named' OR table_now = 'named';
+INSERT INTO named VALUES (202, '2026-06-01 09:00Z') RETURNING at > '2026-06-01 09:00Z' AS moved;
+SELECT pg_temp.try($c$SELECT slotkeeper.reschedule_content('201', '2026-06-05 09:00Z')$c$);
+ALTER TABLE named RENAME deleted TO gone;
+ALTER TYPE mood RENAME VALUE 'on' TO 'queued';
+SELECT * FROM pg_temp.health() WHERE table_now = 'survival.named' OR table_now = 'named';
+ALTER TYPE mood RENAME VALUE 'queued' TO 'on';
+ALTER FUNCTION live(mood) RENAME TO alive;
+SELECT * FROM pg_temp.health() WHERE table_now = 'survival.named' OR table_now = 'named';
+ALTER FUNCTION alive(mood) RENAME TO live;
+SELECT * FROM pg_temp.health() WHERE table_now = 'survival.named' OR table_now = 'named';
+DROP TABLE named;
+
 SET client_min_messages = warning;
 DROP SCHEMA survival CASCADE;
 SELECT pg_temp.live() IS NULL AS nothing_left;

@@ -92,4 +92,42 @@ COPY keyed (id, at) FROM STDIN;
 13	2026-09-01 10:00Z
 \.
 SELECT id, at FROM keyed WHERE id = 13;
+-- Unique keys of some of the rows, as with soft deletes, and over expressions.
+CREATE TABLE soft (id text PRIMARY KEY, ext text, at timestamptz, deleted timestamptz, n int NOT NULL DEFAULT 0);
+CREATE UNIQUE INDEX ON soft (ext) WHERE deleted IS NULL;
+CREATE FUNCTION folded(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+    IF $1 = 'refused' THEN RAISE EXCEPTION 'folded as %', current_user; END IF;
+    RETURN lower($1);
+END $$;
+CREATE UNIQUE INDEX ON soft (folded(ext), (n + 1)) WHERE n > 5;
+SELECT slotkeeper.attach_table('soft', '{"content_id": "id", "profile_id": {"value": "z"}, "platform": {"value": "x"}, "at": "at", "exempt": {"deleted": "deleted IS NOT NULL"}}')->>'outcome' AS outcome;
+INSERT INTO soft VALUES ('A', 'e', '2026-11-01 10:00Z');
+INSERT INTO soft VALUES ('B', 'e', '2026-11-01 10:00Z') ON CONFLICT (ext) WHERE deleted IS NULL DO UPDATE SET at = excluded.at RETURNING id, at;
+INSERT INTO soft VALUES ('B', 'e', '2026-11-01 10:00Z') ON CONFLICT (ext) WHERE deleted IS NULL DO NOTHING RETURNING id, at;
+INSERT INTO soft VALUES ('C', 'F', '2026-11-02 10:00Z', NULL, 6);
+INSERT INTO soft VALUES ('D', 'f', '2026-11-02 10:00Z', NULL, 6) ON CONFLICT (folded(ext), (n + 1)) WHERE n > 5 DO UPDATE SET at = excluded.at RETURNING id, at;
+-- Another key, none, and the key of a deleted row.
+INSERT INTO soft VALUES ('D', 'G', '2026-11-02 10:00Z', NULL, 7) ON CONFLICT (folded(ext), (n + 1)) WHERE n > 5 DO UPDATE SET at = excluded.at RETURNING id, at;
+INSERT INTO soft VALUES ('E', NULL, '2026-11-02 10:00Z', NULL, 7) ON CONFLICT (folded(ext), (n + 1)) WHERE n > 5 DO UPDATE SET at = excluded.at RETURNING id, at;
+UPDATE soft SET deleted = '2026-01-01' WHERE id = 'A';
+INSERT INTO soft VALUES ('H', 'e', '2026-11-02 10:00Z') ON CONFLICT (ext) WHERE deleted IS NULL DO UPDATE SET at = excluded.at RETURNING id, at;
+INSERT INTO soft VALUES ('I', 'refused', '2026-11-02 10:00Z', NULL, 7) ON CONFLICT DO NOTHING;
+SELECT s.id, s.at, b.scheduled_at FROM soft AS s
+FULL JOIN (SELECT * FROM slotkeeper.booking WHERE source = 'upserts.soft' AND released_at IS NULL) AS b ON b.content_id = s.id ORDER BY s.id;
+
+-- In replica role, too, nothing is booked for what is not inserted, and the row that is met keeps its seat.
+CREATE TABLE copied (id text PRIMARY KEY, ext text UNIQUE, at timestamptz);
+SELECT slotkeeper.attach_table('copied', '{"content_id": "id", "profile_id": {"value": "z"}, "platform": {"value": "x"}, "at": "at"}')->>'outcome' AS outcome;
+INSERT INTO copied VALUES ('A', 'a', '2026-10-01 10:00Z'), ('B', 'b', '2026-10-02 10:00Z');
+SET session_replication_role = replica;
+INSERT INTO copied VALUES ('A', 'a', '2026-10-05 10:00Z') ON CONFLICT DO NOTHING;
+INSERT INTO copied VALUES ('A', 'a', '2026-10-05 10:00Z') ON CONFLICT (id) DO UPDATE SET ext = 'a2';
+INSERT INTO copied VALUES ('C', 'b', '2026-10-07 10:00Z') ON CONFLICT (ext) DO UPDATE SET at = excluded.at;
+INSERT INTO copied VALUES ('D', 'b', '2026-10-08 10:00Z') ON CONFLICT (ext) DO NOTHING;
+INSERT INTO copied VALUES ('E', 'e', '2026-10-07 10:00Z'), ('F', 'f', '2026-10-09 10:00Z');
+RESET session_replication_role;
+SELECT c.id, c.at, b.content_id, b.scheduled_at FROM copied AS c
+FULL JOIN (SELECT * FROM slotkeeper.booking WHERE source = 'upserts.copied' AND released_at IS NULL) AS b ON b.content_id = c.id ORDER BY c.id;
+SELECT content_id, at, found_by FROM slotkeeper.collision WHERE source = 'upserts.copied';
 DROP SCHEMA upserts CASCADE;

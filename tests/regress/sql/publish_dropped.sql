@@ -115,6 +115,26 @@ SELECT t.id, t.st, t.at, s.state FROM gone.told AS t LEFT JOIN slotkeeper.conten
 SELECT slotkeeper.detach_table('gone.told') ->> 'outcome' AS outcome;
 DROP SCHEMA gone CASCADE;
 
+-- Rows that still ask for seats, and whose contents keep those that they had in a queue that was dropped, are told from rows that
+-- cannot be booked.
+CREATE SCHEMA gone;
+CREATE TABLE gone.plain (id text PRIMARY KEY, at timestamptz);
+SELECT slotkeeper.create_queue('gone', 'z', 'UTC', '{}') ->> 'outcome' AS outcome;
+SELECT slotkeeper.attach_table('gone.plain', '{"content_id": "id", "profile_id": {"value": "gone"}, "platform": {"value": "z"}, "at": "at"}') ->> 'outcome' AS outcome;
+INSERT INTO gone.plain VALUES ('p-begun', '2026-01-17 12:01Z'), ('p-published', '2026-01-17 12:02Z'), ('p-waiting', '2026-01-20 12:00Z');
+SELECT slotkeeper.claim_content('p-begun', 'w') ->> 'lease_token' AS begun \gset
+SELECT slotkeeper.claim_content('p-published', 'w') ->> 'lease_token' AS published \gset
+SELECT slotkeeper.begin_publish(t) ->> 'outcome' AS outcome FROM unnest(ARRAY[:'begun', :'published']) AS t;
+SELECT slotkeeper.confirm_publish(:'published') ->> 'outcome' AS outcome;
+SELECT pg_temp.said(slotkeeper.drop_queue('gone', 'z', true));
+SELECT r ->> 'unbooked' AS unbooked, r ->> 'kept_count' AS kept, r ->> 'released' AS released FROM slotkeeper.reconcile_table('gone.plain') AS r;
+SELECT content_id, state FROM slotkeeper.content_status WHERE source = 'gone.plain' AND state <> 'unscheduled' ORDER BY content_id;
+SELECT status, reason FROM slotkeeper.binding_health WHERE source = 'gone.plain';
+DELETE FROM gone.plain WHERE id = 'p-waiting';
+SELECT r ->> 'already_booked' AS known, r ->> 'unbooked' AS unbooked, r ->> 'ready' AS ready FROM slotkeeper.check_table('gone.plain', '{"content_id": "id", "profile_id": {"value": "gone"}, "platform": {"value": "z"}, "at": "at"}') AS r;
+SELECT slotkeeper.detach_table('gone.plain') ->> 'outcome' AS outcome;
+DROP SCHEMA gone CASCADE;
+
 -- A table is dropped, and its contents with it: nothing of it is tried again, whoever says what came of the last attempt.
 SELECT slotkeeper.set_platform('y', '{"jitter": 0, "on_unknown": "retry"}') ->> 'outcome' AS outcome;
 CREATE SCHEMA gone;
