@@ -238,7 +238,7 @@ impl QueueLedger<'_> {
         let window = &mut *self.window;
         let walks_on = window.stride > 0 && stride <= 2 * window.stride;
         window.ahead = if walks_on {
-            (window.ahead * 2).min(READ_AHEAD)
+            (window.ahead * 2).clamp(FIRST_READ, READ_AHEAD)
         } else {
             FIRST_READ
         };

@@ -170,6 +170,44 @@ SELECT n_tup_ins - :written < 32 AS few_runs_written FROM pg_stat_xact_user_tabl
 COMMIT;
 DROP TABLE many;
 
+-- The same with searches that begin here and there, in queues of several kinds, while what the batches before have booked is partly given back.
+CREATE FUNCTION pg_temp.scattered(p text, round int) RETURNS jsonb LANGUAGE sql AS $$
+    SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('profile_id', 'batch', 'platform', p, 'content_id', 'sc' || round || '-' || n,
+        'not_before', CASE WHEN r % 10 < 7 THEN to_jsonb('2026-01-15T00:00:00Z'::timestamptz + r % 300 * interval '30 minutes') END)) ORDER BY n)
+    FROM generate_series(1, 150) AS n, LATERAL (SELECT abs(hashint8(n * 7919 + round)::bigint) AS r) AS x
+$$;
+CREATE FUNCTION pg_temp.one_by_one(items jsonb) RETURNS text[] LANGUAGE plpgsql AS $$
+DECLARE
+    said text[];
+BEGIN
+    SELECT array_agg(coalesce(slotkeeper.assign_next_available_slot('batch', i ->> 'platform', i ->> 'content_id', p_not_before => (i ->> 'not_before')::timestamptz) ->> 'scheduled_at', 'full') ORDER BY n)
+    INTO said FROM jsonb_array_elements(items) WITH ORDINALITY AS x (i, n);
+    RAISE EXCEPTION USING message = array_to_string(said, ' '), errcode = 'SC001';
+EXCEPTION WHEN SQLSTATE 'SC001' THEN
+    RETURN string_to_array(sqlerrm, ' ');
+END
+$$;
+SELECT p, slotkeeper.create_queue('batch', p, 'UTC', t::jsonb) ->> 'outcome' AS outcome
+FROM (VALUES ('half', '{"every": "30 minutes"}'), ('three', '{"daily": ["09:00", {"time": "12:00", "capacity": 3}]}'), ('free', '{}'), ('week', '{"mon": [{"time": "09:00", "capacity": 5}]}')) AS v (p, t);
+DO $$
+DECLARE
+    alone text[]; together text[]; items jsonb;
+BEGIN
+    FOR round IN 1 .. 4 LOOP
+        FOR items IN SELECT pg_temp.scattered(p, round) FROM unnest(ARRAY['half', 'three', 'free', 'week']) AS p LOOP
+            alone := pg_temp.one_by_one(items);
+            SELECT array_agg(coalesce(r ->> 'scheduled_at', 'full') ORDER BY n) INTO together
+            FROM jsonb_array_elements(slotkeeper.assign_slots(items, 'best_effort') -> 'results') WITH ORDINALITY AS x (r, n);
+            IF alone <> together THEN
+                RAISE WARNING '% of round %: % items have other seats than alone', items #>> '{0,platform}', round,
+                    (SELECT count(*) FROM unnest(alone, together) AS u (a, t) WHERE a <> t);
+            END IF;
+            PERFORM slotkeeper.unschedule_content(i ->> 'content_id', 'batch', i ->> 'platform') FROM jsonb_array_elements(items) WITH ORDINALITY AS x (i, n) WHERE n % 5 = round % 5;
+        END LOOP;
+    END LOOP;
+END
+$$;
+
 SELECT count(slotkeeper.drop_queue(profile_id, platform, true)) AS dropped FROM slotkeeper.queue WHERE profile_id = 'batch';
 
 -- Replies are written in the form in which the server keeps jsonb: what it makes of their text has the same size, and each part is
