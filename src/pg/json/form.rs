@@ -351,7 +351,7 @@ impl Writer {
     /// The child that was written last.
     fn add(&mut self, open: &mut Open, mut entry: u32) {
         let end = length(self.0.len() - open.data);
-        if open.children % JB_OFFSET_STRIDE as usize == 0 {
+        if open.children.is_multiple_of(JB_OFFSET_STRIDE as usize) {
             entry = (entry & JENTRY_TYPEMASK) | end | JENTRY_HAS_OFF;
         }
         let at = open.words + open.children * WORD;
