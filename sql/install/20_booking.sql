@@ -81,7 +81,8 @@ CREATE INDEX hole_granule ON slotkeeper.hole (queue_id, version, on_slot, granul
 
 ALTER TABLE slotkeeper.hole REPLICA IDENTITY FULL;
 
-COMMENT ON TABLE slotkeeper.hole IS 'Granules in which a seat was given back, for searches that jump over full runs.';
+COMMENT ON TABLE slotkeeper.hole IS
+    'Granules in which a seat was given back, for searches that jump over full runs, and over what bookings say is full: to delete one by hand hides its seat.';
 COMMENT ON COLUMN slotkeeper.hole.on_slot IS 'Whether the granule holds a slot of the timetable.';
 
 -- All durable state travels with pg_dump. (One call a statement: each updates the same catalog row.)
