@@ -315,8 +315,7 @@ impl Inserter {
                 pg_sys::slot_getsomeattrs(slot, (*(*slot).tts_tupleDescriptor).natts);
             }
         }
-        let mut values = [pg_sys::Datum::from(0); pg_sys::INDEX_MAX_KEYS as usize];
-        let mut nulls = [false; pg_sys::INDEX_MAX_KEYS as usize];
+        let mut key = Key::default();
         for (index, &relation) in plain.indexes.iter().zip(open) {
             let unique = match (index.unique, equals) {
                 (false, _) => pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO,
@@ -326,18 +325,13 @@ impl Inserter {
             for &slot in slots {
                 // SAFETY: as our caller promises; columns are the table's, and no index has more than there is room for.
                 unsafe {
-                    let is_null = |column: usize| *(*slot).tts_isnull.add(column);
-                    if index.only_if.iter().any(|&(column, null)| is_null(column) != null) {
+                    if !key.fill(index, slot) {
                         continue;
-                    }
-                    for (place, &column) in index.columns.iter().enumerate() {
-                        values[place] = *(*slot).tts_values.add(column);
-                        nulls[place] = is_null(column);
                     }
                     let is_new = pg_sys::index_insert(
                         relation,
-                        values.as_mut_ptr(),
-                        nulls.as_mut_ptr(),
+                        key.values.as_mut_ptr(),
+                        key.nulls.as_mut_ptr(),
                         &raw mut (*slot).tts_tid,
                         self.table,
                         unique,
@@ -349,6 +343,42 @@ impl Inserter {
                         return false;
                     }
                 }
+            }
+        }
+        true
+    }
+}
+
+/// What an index knows a row by.
+pub(super) struct Key {
+    pub(super) values: [pg_sys::Datum; pg_sys::INDEX_MAX_KEYS as usize],
+    pub(super) nulls: [bool; pg_sys::INDEX_MAX_KEYS as usize],
+}
+
+impl Default for Key {
+    fn default() -> Self {
+        Self {
+            values: [pg_sys::Datum::from(0); pg_sys::INDEX_MAX_KEYS as usize],
+            nulls: [false; pg_sys::INDEX_MAX_KEYS as usize],
+        }
+    }
+}
+
+impl Key {
+    /// Takes it from a row. False where the row is none of the index's.
+    ///
+    /// # Safety
+    /// The slot must hold a row of the index's table, taken apart.
+    pub(super) unsafe fn fill(&mut self, index: &PlainIndex, slot: *mut pg_sys::TupleTableSlot) -> bool {
+        // SAFETY: as our caller promises; columns are the table's, and no index has more than there is room for.
+        unsafe {
+            let is_null = |column: usize| *(*slot).tts_isnull.add(column);
+            if index.only_if.iter().any(|&(column, null)| is_null(column) != null) {
+                return false;
+            }
+            for (place, &column) in index.columns.iter().enumerate() {
+                self.values[place] = *(*slot).tts_values.add(column);
+                self.nulls[place] = is_null(column);
             }
         }
         true

@@ -399,21 +399,16 @@ impl Found<'_> {
     /// The table must have this column.
     unsafe fn attribute(&self, number: i32) -> (pg_sys::Datum, bool) {
         let slot = self.scan.slot;
+        let Ok(place) = usize::try_from(number - 1) else {
+            return (pg_sys::Datum::from(0), true); // an expression of the index
+        };
         // SAFETY: as our caller promises; the slot holds the current row. What is taken apart already is read without asking the
         // server, which would say the same.
         unsafe {
-            match usize::try_from(number - 1) {
-                Ok(place) => {
-                    if i32::from((*slot).tts_nvalid) < number {
-                        pg_sys::slot_getsomeattrs(slot, number.max(self.scan.last_column));
-                    }
-                    (*(*slot).tts_values.add(place), *(*slot).tts_isnull.add(place))
-                }
-                Err(_) => {
-                    let mut is_null = false;
-                    (pg_sys::slot_getattr(slot, number, &mut is_null), is_null)
-                }
+            if i32::from((*slot).tts_nvalid) < number {
+                pg_sys::slot_getsomeattrs(slot, number.max(self.scan.last_column));
             }
+            (*(*slot).tts_values.add(place), *(*slot).tts_isnull.add(place))
         }
     }
 
@@ -496,10 +491,9 @@ impl Found<'_> {
         if self.type_of(number) != pg_sys::JSONBOID {
             return Err(Fault::Internal(format!("table column {number} is no jsonb")));
         }
-        let mut is_null = false;
-        // SAFETY: the slot holds the current row, the column is a jsonb, and the copy is plain and ours.
+        // SAFETY: the table has this column, which is a jsonb, and the copy is plain and ours.
         unsafe {
-            let datum = pg_sys::slot_getattr(self.scan.slot, number, &mut is_null);
+            let (datum, is_null) = self.attribute(number);
             Ok((!is_null).then(|| Jsonb::from_plain(pg_sys::pg_detoast_datum_copy(datum.cast_mut_ptr()).into())))
         }
     }

@@ -5,7 +5,7 @@
 //! row has one of them need not be looked up again, as it need not be where an update stays on its page.
 
 use super::across_rows::is_abandoned;
-use super::insert::{PlainIndex, plain_indexes};
+use super::insert::{Key, PlainIndex, plain_indexes};
 use pgrx::pg_sys;
 
 /// The indexes of a table, open for new versions of its rows.
@@ -44,15 +44,10 @@ impl Versions {
         unsafe {
             pg_sys::ExecStoreHeapTuple(tuple, self.slot, false);
             pg_sys::slot_getsomeattrs(self.slot, (*(*self.slot).tts_tupleDescriptor).natts);
-            let is_null = |column: usize| *(*self.slot).tts_isnull.add(column);
+            let mut key = Key::default();
             for (index, relation) in &self.indexes {
-                if index.only_if.iter().any(|&(column, null)| is_null(column) != null) {
+                if !key.fill(index, self.slot) {
                     continue;
-                }
-                let (mut values, mut nulls) = ([pg_sys::Datum::from(0); MOST], [false; MOST]);
-                for (place, &column) in index.columns.iter().enumerate() {
-                    values[place] = *(*self.slot).tts_values.add(column);
-                    nulls[place] = is_null(column);
                 }
                 let mut read = index
                     .columns
@@ -65,8 +60,8 @@ impl Versions {
                 };
                 pg_sys::index_insert(
                     *relation,
-                    values.as_mut_ptr(),
-                    nulls.as_mut_ptr(),
+                    key.values.as_mut_ptr(),
+                    key.nulls.as_mut_ptr(),
                     &raw mut (*tuple).t_self,
                     self.table,
                     check,
@@ -78,9 +73,6 @@ impl Versions {
         }
     }
 }
-
-/// No index has more columns.
-const MOST: usize = pg_sys::INDEX_MAX_KEYS as usize;
 
 impl Drop for Versions {
     fn drop(&mut self) {

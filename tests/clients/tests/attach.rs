@@ -50,6 +50,13 @@ fn write(client: &mut Client, random: &mut Random) -> Result<(), Error> {
     }
 }
 
+fn create_queues(admin: &mut Client) {
+    for n in 0..4 {
+        let sql = format!("SELECT slotkeeper.create_queue('c{n}', 'x', 'UTC', '{{\"every\": \"10 minutes\"}}')");
+        assert_eq!(reply(admin, &sql, &[])["outcome"], "created");
+    }
+}
+
 fn tolerate(error: &Error) {
     // Who has written the table and calls for a row that is just being attached may wait in a circle with the attachment.
     assert_eq!(sqlstate(error), "40P01", "{}", told(error));
@@ -63,10 +70,7 @@ fn a_table_is_attached_and_detached_under_writers() {
         &mut admin,
         "CREATE TABLE post (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, p text, at timestamptz, st text DEFAULT 'on')",
     );
-    for n in 0..4 {
-        let sql = format!("SELECT slotkeeper.create_queue('c{n}', 'x', 'UTC', '{{\"every\": \"10 minutes\"}}')");
-        assert_eq!(reply(&mut admin, &sql, &[])["outcome"], "created");
-    }
+    create_queues(&mut admin);
     let (seed, end) = (seed(), Instant::now() + FOR);
     thread::scope(|scope| {
         for writer in 0..WRITERS {
@@ -146,10 +150,7 @@ fn a_table_is_attached_under_callers_that_know_of_no_table() {
         &mut admin,
         "CREATE TABLE post (id bigint PRIMARY KEY, p text, at timestamptz)",
     );
-    for n in 0..4 {
-        let sql = format!("SELECT slotkeeper.create_queue('c{n}', 'x', 'UTC', '{{\"every\": \"10 minutes\"}}')");
-        assert_eq!(reply(&mut admin, &sql, &[])["outcome"], "created");
-    }
+    create_queues(&mut admin);
     let (seed, end) = (seed(), Instant::now() + FOR * 2);
     thread::scope(|scope| {
         for writer in 0..WRITERS {
